@@ -1,0 +1,253 @@
+"""What goes into a store (entries, guards) and what comes back out of it (outcomes, records, pages).
+
+Entries are facts in the order in which the orchestrator accepted them. A store applies a batch of them
+in one transaction; applying the same batch twice changes nothing. Times are microseconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from callsheet._model.kinds import Kind, StateType
+
+# ------------------------------------------------------------------------------------------ guards
+
+
+class SeqIs(msgspec.Struct, frozen=True):
+    """Holds while the run's newest state has this sequence number (nobody else moved it)."""
+
+    run_id: UUID
+    seq: int
+
+
+class FenceIs(msgspec.Struct, frozen=True):
+    """Holds while the run's fencing token is this one (its ownership was not taken over)."""
+
+    run_id: UUID
+    fence: int
+
+
+class KeyFree(msgspec.Struct, frozen=True):
+    """Holds while no unexpired run has this key; applying the entry claims it for `run_id`."""
+
+    definition: str
+    key: str
+    run_id: UUID
+
+
+Guard = SeqIs | FenceIs | KeyFree
+
+# ----------------------------------------------------------------------------------------- entries
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """The flow or task that a run is a run of. `key` is importable, `code` a digest of the source."""
+
+    kind: Kind
+    key: str
+    name: str
+    code: str = ""
+
+
+class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
+    """A run exists from now on. `inputs` maps a parameter's name to the runs whose results went into it."""
+
+    id: UUID
+    kind: Kind
+    definition: Definition
+    name: str
+    created: int
+    parent_id: UUID | None = None  # the run whose body made this one: flow run or task run
+    flow_run_id: UUID | None = None  # the innermost flow run around it
+    parent_task_run_id: UUID | None = None  # of a subflow: its tracking task run
+    root_id: UUID | None = None
+    due_at: int | None = None
+    tags: tuple[str, ...] = ()
+    inputs: tuple[tuple[str, tuple[UUID, ...]], ...] = ()
+    parameters: bytes | None = None  # JSON object, as `Flow.serialize_parameters` gives it
+    extra: bytes | None = None  # msgpack map of what is never filtered: dynamic key, policy, versions …
+    guards: tuple[Guard, ...] = ()
+
+
+class StateEntered(msgspec.Struct, frozen=True, kw_only=True):
+    """A run entered a state. The current state of a run is the one with the highest `seq`."""
+
+    run_id: UUID
+    seq: int
+    type: StateType
+    name: str
+    at: int
+    state_id: UUID | None = None  # None: `_ids.state_id(run_id, seq)`, which readers fill in
+    message: str | None = None
+    details: bytes | None = None  # msgpack map of the state details that are set
+    attempt: int = 0  # how often the body was started so far
+    guards: tuple[Guard, ...] = ()
+
+
+class RunRenamed(msgspec.Struct, frozen=True):
+    """A run got its final name (templates are formatted when its parameters are resolved)."""
+
+    run_id: UUID
+    name: str
+
+
+class InputsResolved(msgspec.Struct, frozen=True):
+    """Inputs or parameters that were known only when the run began; united with those of its creation."""
+
+    run_id: UUID
+    inputs: tuple[tuple[str, tuple[UUID, ...]], ...] = ()
+    parameters: bytes | None = None
+
+
+class ResultBlob(msgspec.Struct, frozen=True):
+    """A serialized result, inline (at most 64 KiB) or as the address of an immutable file."""
+
+    codec: str
+    size: int
+    inline: bytes | None = None
+    uri: str | None = None
+    digest: bytes | None = None
+
+
+class OutcomeRecorded(msgspec.Struct, frozen=True, kw_only=True):
+    """The run journal's memory: inside this flow run the task of this identity ended so.
+
+    `status` is the final state's type, `recorded` is false where result or exception refused to be serialized.
+    """
+
+    flow_run_id: UUID
+    identity: bytes  # 16 bytes
+    run_id: UUID
+    status: StateType
+    recorded: bool = True
+    inputs_digest: bytes | None = None
+    result: ResultBlob | None = None
+
+
+class LogWritten(msgspec.Struct, frozen=True, kw_only=True):
+    """A run wrote a log record."""
+
+    flow_run_id: UUID | None
+    task_run_id: UUID | None
+    at: int
+    level: int
+    logger: str
+    message: str
+
+
+Entry = RunCreated | StateEntered | RunRenamed | InputsResolved | OutcomeRecorded | LogWritten
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why one entry was not applied; the rest of its batch was."""
+
+    index: int  # position in the batch
+    guard: Guard
+    current: object = None  # the value that the guard found instead
+
+
+# ----------------------------------------------------------------------------------------- records
+
+
+class StateRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored state."""
+
+    run_id: UUID
+    seq: int
+    id: UUID
+    type: StateType
+    name: str
+    at: int
+    message: str | None = None
+    details: bytes | None = None
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored run with its newest state. Tags and inputs are filled for the whole page at once."""
+
+    id: UUID
+    kind: Kind
+    definition: Definition
+    name: str
+    created: int
+    parent_id: UUID | None
+    flow_run_id: UUID | None
+    parent_task_run_id: UUID | None
+    root_id: UUID | None
+    due_at: int | None
+    started: int | None
+    ended: int | None
+    attempt: int
+    state: StateRecord | None
+    fence: int = 0
+    tags: tuple[str, ...] = ()
+    inputs: tuple[tuple[str, tuple[UUID, ...]], ...] = ()
+    parameters: bytes | None = None
+    extra: bytes | None = None
+
+
+class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored log record of a run."""
+
+    flow_run_id: UUID | None
+    task_run_id: UUID | None
+    at: int
+    level: int
+    logger: str
+    message: str
+
+
+class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored entry of the run journal."""
+
+    flow_run_id: UUID
+    identity: bytes
+    run_id: UUID
+    status: StateType
+    recorded: bool
+    inputs_digest: bytes | None
+    result: ResultBlob | None
+
+
+class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs to read. A field left at `None` does not filter; tuples match any of their members."""
+
+    kind: Kind | None = None
+    ids: tuple[UUID, ...] | None = None
+    names: tuple[str, ...] | None = None
+    name_like: str | None = None  # substring, case ignored
+    definition_names: tuple[str, ...] | None = None
+    state_types: tuple[StateType, ...] | None = None
+    state_names: tuple[str, ...] | None = None
+    tags_all: tuple[str, ...] | None = None
+    tags_any: tuple[str, ...] | None = None
+    parent_ids: tuple[UUID, ...] | None = None
+    flow_run_ids: tuple[UUID, ...] | None = None
+    parent_task_run_ids: tuple[UUID, ...] | None = None
+    root_ids: tuple[UUID, ...] | None = None
+    is_root: bool | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+    started_after: int | None = None
+    started_before: int | None = None
+    ended_after: int | None = None
+    ended_before: int | None = None
+
+
+class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which log records to read, in the order of writing."""
+
+    flow_run_ids: tuple[UUID, ...] | None = None
+    task_run_ids: tuple[UUID, ...] | None = None
+    level_at_least: int | None = None
+    after: int | None = None
+    before: int | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of records. `cursor` continues after it; `None` says that this was the last."""
+
+    items: tuple[object, ...]
+    cursor: bytes | None = None

@@ -1,0 +1,111 @@
+"""What the engine asks of a place that keeps history. No SQL, connection or row id passes this border."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from callsheet._model.kinds import Kind
+from callsheet._model.records import (
+    Entry,
+    LogFilter,
+    OutcomeRecord,
+    Page,
+    Refusal,
+    RunFilter,
+    StateRecord,
+)
+
+
+class Reader(Protocol):
+    """Reads history. The methods suspend only where the reader really waits.
+
+    `blocking_reader()` of a store gives one whose coroutines never suspend, so a thread without a loop
+    can step them to their end.
+    """
+
+    async def read_runs(self, where: RunFilter, *, limit: int = 200, cursor: bytes | None = None, newest_first: bool = False, offset: int = 0) -> Page:
+        """Give a page of `RunRecord`, in order of id (creation), at most `limit`."""
+        ...
+
+    async def count_runs(self, where: RunFilter) -> int:
+        """Count the runs that match (a scan: only when asked)."""
+        ...
+
+    async def count_states(self, where: RunFilter) -> dict[tuple[Kind, str], int]:
+        """Count matching runs by kind and state name, in one statement."""
+        ...
+
+    async def read_states(self, run_id: UUID) -> tuple[StateRecord, ...]:
+        """Give every state of a run, oldest first."""
+        ...
+
+    async def read_logs(self, where: LogFilter, *, limit: int = 200, cursor: bytes | None = None, newest_first: bool = False, offset: int = 0) -> Page:
+        """Give a page of `LogRecord`, in order of writing."""
+        ...
+
+    async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
+        """Give everything that the run journal recorded inside a flow run."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections and threads. Closing twice is fine."""
+        ...
+
+
+class Store(Protocol):
+    """Keeps history. One thread at a time commits; readers are independent of it."""
+
+    @property
+    def location(self) -> str:
+        """Where the history is, for people: a path, or ``memory``."""
+        ...
+
+    def open(self) -> None:
+        """Create or migrate what is needed. Opening twice is fine.
+
+        Raises:
+            StoreError: one of its kinds says what is wrong with the place and how to mend it.
+        """
+        ...
+
+    def commit(self, entries: Sequence[Entry], *, sync: bool = False) -> list[Refusal]:
+        """Apply entries in one transaction, in order, except those whose guards do not hold.
+
+        With `sync` the commit survives a power loss. On an error nothing was applied, or all was: the caller
+        commits the same entries again, which is harmless.
+        """
+        ...
+
+    def try_commit(self, entries: Sequence[Entry]) -> list[Refusal] | None:
+        """Do the same, or give `None` at once where another process holds the place. Never waits."""
+        ...
+
+    def changed_outside(self) -> bool:
+        """Tell whether another process committed since the last call (3 µs)."""
+        ...
+
+    def claim(self, kind: str, limit: int) -> Sequence[object]:
+        """Take up to `limit` pieces of waiting work of this kind for this owner, atomically."""
+        ...
+
+    def wait(self, topics: Sequence[str], deadline: float, *, stopped: Callable[[], bool]) -> Sequence[str]:
+        """Wait in the calling thread until something of these topics may have changed (monotonic seconds)."""
+        ...
+
+    def now(self) -> int:
+        """Give the store's time, in microseconds since the epoch."""
+        ...
+
+    def reader(self) -> Reader:
+        """Give a reader for the running event loop's library (asyncio or trio)."""
+        ...
+
+    def blocking_reader(self) -> Reader:
+        """Give a reader whose coroutines never suspend, for threads without an event loop."""
+        ...
+
+    def close(self) -> None:
+        """Checkpoint and close. Closing twice is fine."""
+        ...

@@ -1,0 +1,235 @@
+"""Every error that callsheet raises on purpose.
+
+::
+
+    CallsheetError (Exception)
+    ├── MissingContextError (also RuntimeError)      no run is active here
+    ├── UnfinishedRun                                a result was asked of a run that has none yet
+    │   └── PausedRun                                … because it is paused
+    ├── FailedRun · CrashedRun · CancelledRun        a result was asked of a run that ended without one
+    ├── MissingResult                                the run completed, its result was not kept
+    ├── ParameterTypeError                           values do not fit the annotations
+    ├── ParameterBindError (also TypeError)          arguments do not fit the signature
+    ├── SignatureMismatchError (also TypeError)      keys do not fit the signature
+    ├── ReservedArgumentError (also TypeError)       a parameter has a name that calls use themselves
+    ├── InvalidNameError (also ValueError)           a name has a forbidden character
+    ├── MappingMissingIterable · MappingLengthMismatch   `map` cannot pair its arguments
+    ├── ConfigurationError                           settings or options contradict each other
+    ├── BlockingWaitError (also RuntimeError)        a blocking wait here could never end
+    ├── EngineClosed (also RuntimeError)             the engine takes no new runs
+    ├── MissingDependency (also ImportError)         an extra is not installed
+    ├── NotPausedError · FlowPauseTimeout · FlowRunWaitTimeout
+    ├── ScriptError · SerializationError
+    ├── ObjectNotFound · ObjectAlreadyExists
+    └── StoreError                                   history cannot be read or written
+        ├── StoreNotADatabase · StoreTooNew · StoreReadOnly · StoreLocked · StoreFull
+        ├── StoreUnavailable                         the place is gone or refuses; what could not be saved
+        └── StoreClosed
+    Signal (BaseException)                           control flow: `except Exception` in a body lets it pass
+    ├── Abort                                        a run may not go on
+    ├── Pause                                        a run leaves until it is resumed
+    └── TerminationSignal                            the process was asked to end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+class CallsheetError(Exception):
+    """Base of every error of this package."""
+
+
+class MissingContextError(CallsheetError, RuntimeError):
+    """Raised when something is asked of the current run and no run is active."""
+
+
+class UnfinishedRun(CallsheetError):
+    """Raised when the result is asked of a run that is not in a final state."""
+
+
+class PausedRun(UnfinishedRun):
+    """Raised when the result is asked of a paused run."""
+
+    def __init__(self, *args: Any, state: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.state = state
+
+
+class FailedRun(CallsheetError):
+    """Raised when the result is asked of a failed run that holds no exception of its own."""
+
+
+class CrashedRun(CallsheetError):
+    """Raised when the result is asked of a run that something from outside ended."""
+
+
+class CancelledRun(CallsheetError):
+    """Raised when the result is asked of a cancelled run."""
+
+
+class MissingResult(CallsheetError):
+    """Raised when a completed run's result was not kept."""
+
+
+class ParameterTypeError(CallsheetError):
+    """Raised when parameters do not fit the types that a flow's signature names."""
+
+
+class ParameterBindError(CallsheetError, TypeError):
+    """Raised by a call whose arguments do not fit the signature. No run exists then."""
+
+    @classmethod
+    def from_bind_failure(
+        cls, fn: Callable[..., Any], error: TypeError, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ParameterBindError:
+        """Say which function, what Python said, and what was passed."""
+        import inspect
+
+        name = getattr(fn, "__name__", type(fn).__name__)
+        signature = inspect.signature(fn).replace(return_annotation=inspect.Signature.empty)
+        return cls(
+            f"Error binding parameters for function '{name}': {error}.\n"
+            f"Function '{name}' has signature '{str(signature)[1:-1]}' "
+            f"but received args: {args} and kwargs: {list(kwargs)}."
+        )
+
+
+class SignatureMismatchError(CallsheetError, TypeError):
+    """Raised when parameter names do not fit a function's signature."""
+
+    @classmethod
+    def from_bad_params(cls, expected: Iterable[str], provided: Iterable[str]) -> SignatureMismatchError:
+        """Say which names the function has and which were given."""
+        return cls(f"Function expects parameters {list(expected)} but was provided with parameters {list(provided)}")
+
+
+class ReservedArgumentError(CallsheetError, TypeError):
+    """Raised by a decorator when a parameter's name is one that calls use themselves."""
+
+
+class InvalidNameError(CallsheetError, ValueError):
+    """Raised when a name has a character that addresses cannot carry."""
+
+
+class MappingMissingIterable(CallsheetError):
+    """Raised when `map` is given nothing to iterate over."""
+
+
+class MappingLengthMismatch(CallsheetError):
+    """Raised when `map` is given iterables of different lengths."""
+
+
+class ConfigurationError(CallsheetError):
+    """Raised when settings or options contradict each other."""
+
+
+class BlockingWaitError(CallsheetError, RuntimeError):
+    """Raised when a blocking wait could never end, because what it waits for needs the thread it blocks."""
+
+
+class EngineClosed(CallsheetError, RuntimeError):
+    """Raised when an engine that is draining or closed is asked to start a run."""
+
+
+class MissingDependency(CallsheetError, ImportError):
+    """Raised when a feature needs an extra that is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"'{package}' is not installed. Install it with: pip install 'callsheet[{extra}]'")
+        self.package = package
+        self.extra = extra
+
+
+class NotPausedError(CallsheetError):
+    """Raised when a run that is not paused is asked to resume."""
+
+
+class FlowPauseTimeout(CallsheetError):
+    """Raised when a pause was not resumed in time."""
+
+
+class FlowRunWaitTimeout(CallsheetError):
+    """Raised when a flow run did not end in time."""
+
+
+class ScriptError(CallsheetError):
+    """Raised when a script that should define a flow fails."""
+
+    def __init__(self, user_exc: BaseException, path: str) -> None:
+        super().__init__(f"Script at {str(path)!r} encountered an exception: {user_exc!r}")
+        self.user_exc = user_exc
+
+
+class SerializationError(CallsheetError):
+    """Raised when a value cannot be turned into bytes, or bytes into a value."""
+
+
+class ObjectNotFound(CallsheetError):
+    """Raised when what was asked for does not exist."""
+
+    def __init__(self, http_exc: Any = None, help_message: str | None = None, **kwargs: Any) -> None:
+        super().__init__(help_message or (str(http_exc) if http_exc is not None else "Object not found"), **kwargs)
+        self.http_exc = http_exc
+        self.help_message = help_message
+
+
+class ObjectAlreadyExists(CallsheetError):
+    """Raised when what should be created exists."""
+
+
+class StoreError(CallsheetError):
+    """Base of what goes wrong with the place where history is kept."""
+
+
+class StoreNotADatabase(StoreError):
+    """Raised when the file is not a database of ours, or is damaged."""
+
+
+class StoreTooNew(StoreError):
+    """Raised when a newer callsheet has changed the database."""
+
+
+class StoreReadOnly(StoreError):
+    """Raised when the database or its folder cannot be written."""
+
+
+class StoreLocked(StoreError):
+    """Raised when another process held the database for longer than the deadline."""
+
+
+class StoreFull(StoreError):
+    """Raised when the disk is full."""
+
+
+class StoreUnavailable(StoreError):
+    """Raised when the database is gone or its disk refuses; tells what could not be saved."""
+
+
+class StoreClosed(StoreError):
+    """Raised when a closed store or client is used."""
+
+
+class Signal(BaseException):
+    """Base of control flow. Derives from `BaseException` so that a body's `except Exception` lets it pass."""
+
+
+class Abort(Signal):
+    """Raised in a run that may not go on."""
+
+
+class Pause(Signal):
+    """Raised in a flow run that leaves until it is resumed."""
+
+    def __init__(self, *args: Any, state: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.state = state
+
+
+class TerminationSignal(Signal):
+    """Raised in a run whose process was asked to end."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
