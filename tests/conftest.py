@@ -1,0 +1,104 @@
+"""What every test gets: four event loops, a home folder of its own, and a look at what it left behind."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import hypothesis
+import pytest
+from hypothesis import core as hypothesis_core
+
+from harness import BACKENDS, own_tasks, own_threads
+
+GRACE = 2.0  # seconds in which what is ending may end
+
+# --------------------------------------------------------------------------------------------- backends
+
+
+@pytest.fixture(params=BACKENDS)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    """Run a test marked `anyio` once on each event loop; the plugin of anyio reads this fixture."""
+    return request.param
+
+
+@pytest.fixture
+def run_on(anyio_backend: tuple[str, dict[str, Any]]) -> Callable[..., Any]:
+    """Give `run_on(async_fn, *args)`: a whole event loop that begins and ends inside a sync test."""
+    name, options = anyio_backend
+    return lambda fn, *args: anyio.run(fn, *args, backend=name, backend_options=options)
+
+
+# ----------------------------------------------------------------------------------------- repeatability
+
+hypothesis.settings.register_profile("callsheet", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("callsheet")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let one printed seed (``--randomly-seed``) repeat the order, the random numbers and the examples."""
+    if hypothesis_core.global_force_seed is None:
+        hypothesis_core.global_force_seed = session.config.getoption("randomly_seed")
+
+
+# -------------------------------------------------------------------------------------------- cleanliness
+
+
+@pytest.fixture(autouse=True)
+def callsheet_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep every test's history, and that of the processes it starts, in a folder of its own."""
+    home = tmp_path / "callsheet-home"
+    monkeypatch.setenv("CALLSHEET_HOME", str(home))
+    return home
+
+
+def _shutdown_engines() -> None:
+    """End the process-wide engine, if a test has started it."""
+    ambient = sys.modules.get("callsheet._engine.ambient")
+    shutdown = getattr(ambient, "shutdown_for_tests", None)
+    if shutdown is not None:
+        shutdown()
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left(callsheet_home: Path) -> Iterator[None]:
+    yield
+    _shutdown_engines()
+    deadline = time.monotonic() + GRACE
+    while (left := own_threads()) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert not left, f"threads left behind: {left}"
+
+
+async def _no_task_left() -> None:
+    deadline = time.monotonic() + GRACE
+    while (left := own_tasks()) and time.monotonic() < deadline:
+        await anyio.sleep(0.005)
+    assert not left, f"tasks left behind: {left}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
+    """After an async test, on its own loop, look whether a task of the engine still runs."""
+    body = pyfuncitem.obj
+    if "anyio_backend" not in pyfuncitem.funcargs or not inspect.iscoroutinefunction(body):
+        return (yield)
+    if hasattr(body, "hypothesis"):  # one loop an example; the thread check still holds
+        return (yield)
+
+    @functools.wraps(body)
+    async def checked(**kwargs: Any) -> None:
+        await body(**kwargs)
+        await _no_task_left()
+
+    pyfuncitem.obj = checked
+    try:
+        return (yield)
+    finally:
+        pyfuncitem.obj = body

@@ -1,0 +1,39 @@
+"""The event loops that tests run on, and the names by which the engine's threads and tasks are known."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+
+import anyio
+import pytest
+
+OWN_PREFIX = "callsheet"  # every thread and every backend task that the engine starts has such a name
+
+
+def _eager_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+    return loop
+
+
+BACKENDS = [
+    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+    pytest.param(("trio", {}), id="trio"),
+]
+if sys.platform != "win32":
+    BACKENDS.insert(1, pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
+if sys.version_info >= (3, 12):
+    BACKENDS.insert(1, pytest.param(("asyncio", {"use_uvloop": False, "loop_factory": _eager_loop}), id="eager"))
+
+
+def own_threads() -> list[str]:
+    """Name the threads of the engine that are alive."""
+    return sorted(t.name for t in threading.enumerate() if t.name.startswith(OWN_PREFIX))
+
+
+def own_tasks() -> list[str]:
+    """Name the tasks of the engine that are alive on the running loop."""
+    names = (info.name or "" for info in anyio.get_running_tasks())
+    return sorted(name for name in names if name.startswith(OWN_PREFIX))
