@@ -1,0 +1,65 @@
+# Every target works on a machine with Python 3.11 or newer, pip and make: what it needs goes into .venv.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports docs docs-check cov bench check clean
+
+# The first interpreter on the path that is new enough; `make PYTHON=python3.13 test` chooses another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$p" && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+help: ## Show the targets.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(VENV)/.demo ## Set everything up and walk the standard library of this Python.
+	@$(BIN)/python examples/library_census.py
+
+test: $(VENV)/.dev ## Set everything up and run the whole test suite.
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+lint: $(VENV)/.dev ## Style: ruff check and format.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## Types: pyright (strict) on the source, pyright and mypy on what users see.
+	@$(BIN)/pyright src
+	@if ls tests/typing/*.py >/dev/null 2>&1; then $(BIN)/pyright tests/typing && $(BIN)/mypy tests/typing; fi
+
+imports: $(VENV)/.dev ## Import contracts: which module may know which.
+	@$(BIN)/lint-imports --no-logo
+
+cov: $(VENV)/.dev ## Line and branch coverage, at least 95 %.
+	@rm -f .coverage .coverage.*
+	@$(BIN)/python -m pytest -n 2 -q --cov --cov-report=term $(ARGS)
+
+bench: $(VENV)/.dev ## Print every measure beside its floor and its target.
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.dev ## Write docs/reference from the docstrings.
+	@$(BIN)/python docs/build_reference.py
+
+docs-check: $(VENV)/.dev ## Run every example of the docs and docstrings, follow every link, compare the reference.
+	@$(BIN)/python -m pytest -q -p no:randomly tests/test_docs.py
+
+check: lint types imports test ## All that a change must pass.
+
+clean: ## Remove what these targets made.
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*
+
+# Without the ensurepip package (Debian splits it off) the environment takes its pip from the interpreter's own.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Callsheet needs Python 3.11 or newer; none was found on the path." >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv --without-pip $(VENV) \
+		&& $(PYTHON) -m pip --disable-pip-version-check --python $(VENV) install -q pip; }
+	@$(PIP) install -q --upgrade 'pip>=25.1'
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@$(PIP) install -q -e '.[rich]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@$(PIP) install -q -e '.[all]' --group dev
+	@touch $@ $(VENV)/.demo
