@@ -1,0 +1,70 @@
+"""Hooks: functions of the user that are called when a run enters a state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any, Protocol
+
+_SWITCH = "CALLSHEET__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
+
+
+class HookLogger(Protocol):
+    """What is needed of a logger here: a logger or an adapter of one."""
+
+    def info(self, msg: object, /, *args: object) -> None:
+        """Write a line at INFO."""
+        ...
+
+    def exception(self, msg: object, /, *args: object) -> None:
+        """Write a line at ERROR with the exception that is being handled."""
+        ...
+
+
+async def run_hooks(
+    hooks: Iterable[Callable[..., Any]],
+    args: tuple[Any, ...],
+    *,
+    logger: HookLogger,
+    call: Callable[..., Awaitable[object]],
+) -> None:
+    """Call every hook in order. An error in one is logged and the others run.
+
+    Args:
+        hooks: The hooks of the state that was entered, in the order in which they were registered.
+        args: What each is called with; the last one is the state.
+        logger: The run's logger.
+        call: Calls a hook and awaits what it gives where that is needed: ``await call(hook, *args)``.
+
+    Cancellation and the signals of the engine are no errors of a hook: they pass through and end the row.
+    """
+    for hook in tuple(hooks):  # a hook may register another one, for the next time
+        name = hook_name(hook)
+        logger.info("Running hook %r in response to entering state %r", name, args[-1].name)
+        try:
+            await call(hook, *args)
+        except Exception:
+            logger.exception("An error was encountered while running hook %r", name)
+        else:
+            logger.info("Hook %r finished running successfully", name)
+
+
+def hook_name(hook: Callable[..., Any]) -> str:
+    """Give the name by which logs speak of a hook.
+
+    Example:
+        >>> hook_name(partial(print, sep=""))
+        'print'
+    """
+    while isinstance(hook, partial):
+        hook = hook.func
+    return str(getattr(hook, "__name__", None) or type(hook).__name__)
+
+
+def outside_hooks_enabled() -> bool:
+    """Tell whether `on_cancellation` and `on_crashed` hooks are to run in this process.
+
+    Who runs a flow in a process of its own may switch them off there, to run them itself after that process is gone.
+    """
+    return os.environ.get(_SWITCH, "true").strip().lower() not in {"false", "0", "no", "off"}

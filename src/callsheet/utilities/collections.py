@@ -1,0 +1,356 @@
+"""Values nested in what users pass and return: find them, trace them, replace them.
+
+Entered are lists, tuples, sets, dicts (keys too), their subclasses, dataclasses, msgspec structs, pydantic models and
+annotation wrappers. Never entered: `quote`, strings, arrays, generators, mappings that are no dicts, and the records
+of this package (a flow run that is passed as an argument is data, the state inside it no input).
+
+Most arguments hold nothing of interest, so that case is the one that must cost nothing: a class is classified once,
+and a container is left behind as soon as the classes of its members say that nothing can be in there.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from callsheet.annotations import BaseAnnotation, quote
+
+T = TypeVar("T")
+Replacer = Callable[[Any], Any]
+
+LEAF: Final = 0  # holds nothing, or nothing that is ours to look at
+MATCH: Final = 1
+SEQUENCE: Final = 2
+MAPPING: Final = 3
+OBJECT: Final = 4
+WRAPPER: Final = 5
+QUOTE: Final = 6
+
+_ABSENT: Final = object()
+_REMEMBERED: Final = 4096  # classes; programs that make classes without end must not fill the memory
+
+
+def find(value: Any, types: tuple[type, ...]) -> list[Any]:
+    """Give every instance of `types` in a value, each object once, in the order of appearance.
+
+    An instance found is not looked into.
+
+    Example:
+        >>> find({"a": [1, "x", 2.5], 3.5: ("y",)}, (float,))
+        [3.5, 2.5]
+    """
+    kinds = _kinds(types)
+    if not kinds[type(value)]:
+        return []
+    found: dict[int, Any] = {}
+    seen: dict[int, Any] = {}
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        kind = kinds[type(item)]
+        if kind == MATCH:
+            found[id(item)] = item
+        elif kind != QUOTE and id(item) not in seen:
+            seen[id(item)] = item
+            todo += [member for members in _members(item, kind) for member in _loud(members, kinds)][::-1]
+    return list(found.values())
+
+
+def trace(value: Any, known: Mapping[int, T]) -> list[T]:
+    """Give what is known, by identity, of a value and of everything nested in it.
+
+    Args:
+        value: Anything.
+        known: What is known of an object, by its `id`. Whoever fills it keeps those objects alive.
+
+    Returns:
+        The entries of `known`, each once, in the order of appearance.
+
+    Example:
+        >>> a, b = object(), object()
+        >>> trace([a, {"x": (b, a)}], {id(a): "A", id(b): "B"})
+        ['A', 'B']
+    """
+    if not known:
+        return []
+    kinds = _kinds(())
+    hits: dict[int, T] = {}
+    seen: dict[int, Any] = {}
+    if id(value) in known:
+        hits[id(value)] = known[id(value)]
+    todo = [value] if kinds[type(value)] else []
+    while todo:
+        item = todo.pop()
+        kind = kinds[type(item)]
+        if kind == QUOTE or id(item) in seen:
+            continue
+        seen[id(item)] = item
+        found: list[Any] = []
+        for members in _members(item, kind):
+            if not known.keys().isdisjoint(map(id, members)):
+                hits.update((id(member), known[id(member)]) for member in members if id(member) in known)
+            found += _loud(members, kinds)
+        todo += found[::-1]
+    return list(hits.values())
+
+
+def replace(
+    value: Any,
+    types: tuple[type, ...],
+    fn: Replacer,
+    *,
+    inside: Mapping[type, Replacer] | None = None,
+    strip: tuple[type, ...] = (),
+) -> Any:
+    """Give a value with every instance of `types` in it replaced by `fn(instance)`.
+
+    Containers are rebuilt only along the paths that hold an instance: everything else, and a value without any, is
+    the same object as before. What is rebuilt keeps its class (lists of this package become plain lists), its
+    attributes and its cycles; validation and `__init__` are not run again.
+
+    Args:
+        value: Anything.
+        types: What to replace. An instance is not looked into.
+        fn: Gives the replacement.
+        inside: For annotation wrappers: which function gives the replacement inside of such a wrapper, instead of
+            `fn`. The innermost wrapper that is named here decides.
+        strip: Annotation wrappers to take off. The content of a `quote` stays as it is.
+
+    Returns:
+        The value, rebuilt where needed.
+
+    Example:
+        >>> replace({"a": [1, 2.5], "b": [3]}, (float,), str)
+        {'a': [1, '2.5'], 'b': [3]}
+    """
+    kinds = _kinds(types)
+    kind = kinds[type(value)]
+    if not kind:
+        return value
+    if kind == MATCH:
+        return fn(value)
+    holders = _holders(value, kinds, strip)
+    if id(value) not in holders:
+        return value
+    return _Rebuilding(kinds, holders, inside or {}, strip).build(value, fn)
+
+
+# --------------------------------------------------------------------------------------- classification
+
+
+class _Kinds(dict[type, int]):
+    """Which kind of thing the instances of a class are, found out once for a class."""
+
+    __slots__ = ("_types",)
+
+    def __init__(self, types: tuple[type, ...]) -> None:
+        super().__init__()
+        self._types = types
+
+    def __missing__(self, cls: type) -> int:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        kind = self[cls] = _classify(cls, self._types)
+        return kind
+
+
+@lru_cache(maxsize=64)
+def _kinds(types: tuple[type, ...]) -> _Kinds:
+    return _Kinds(types)
+
+
+def _classify(cls: type, types: tuple[type, ...]) -> int:
+    if issubclass(cls, types):
+        return MATCH
+    if issubclass(cls, BaseAnnotation):
+        return QUOTE if issubclass(cls, quote) else WRAPPER
+    if issubclass(cls, (list, tuple, set, frozenset)):
+        return SEQUENCE
+    if issubclass(cls, dict):
+        return MAPPING
+    if _is_ours(cls):
+        return LEAF
+    if dataclasses.is_dataclass(cls) or issubclass(cls, msgspec.Struct) or _is_model(cls):
+        return OBJECT
+    return LEAF
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == "callsheet"
+
+
+def _is_model(cls: type) -> bool:
+    """Tell pydantic's models, of both generations, without importing pydantic: a model's class has done that."""
+    for module in ("pydantic.main", "pydantic.v1.main"):
+        base = getattr(sys.modules.get(module), "BaseModel", None)
+        if base is not None and issubclass(cls, base):
+            return True
+    return False
+
+
+def _loud(members: Iterable[Any], kinds: _Kinds) -> list[Any]:
+    """Give the members that match or may hold what does."""
+    classes = list(map(type, members))
+    if not classes:
+        return []
+    # Counting the first class is twice as fast as a set of all, and most long lists hold one class.
+    first = classes[0]
+    distinct = {first} if classes.count(first) == len(classes) else set(classes)
+    loud = {cls for cls in distinct if kinds[cls]}
+    return [member for member in list(members) if type(member) in loud] if loud else []
+
+
+def _members(item: Any, kind: int) -> tuple[Iterable[Any], ...]:
+    if kind == SEQUENCE:
+        return (item,)
+    if kind == MAPPING:
+        return (item.keys(), item.values())
+    if kind == WRAPPER:
+        return ((item.unwrap(),),)
+    return ([content for _, content in _attributes(item)],)
+
+
+def _attributes(item: Any) -> list[tuple[str, Any]]:
+    if isinstance(item, msgspec.Struct):
+        names: Iterable[str] = item.__struct_fields__
+    elif dataclasses.is_dataclass(item):
+        names = [field.name for field in dataclasses.fields(item)]
+    else:
+        return [pair for part in _model_parts(item) for pair in part.items()]
+    pairs = [(name, getattr(item, name, _ABSENT)) for name in names]
+    return [pair for pair in pairs if pair[1] is not _ABSENT]
+
+
+def _model_parts(model: Any) -> list[dict[str, Any]]:
+    """Give the dicts in which a pydantic model keeps its fields, extra fields and private attributes."""
+    parts = (model.__dict__, getattr(model, "__pydantic_extra__", None), getattr(model, "__pydantic_private__", None))
+    return [part for part in parts if part]
+
+
+# -------------------------------------------------------------------------------------------- rebuilding
+
+
+def _holders(value: Any, kinds: _Kinds, strip: tuple[type, ...]) -> dict[int, Any]:
+    """Give, by id, the containers from which a match can be reached, and the wrappers to be taken off."""
+    parents: dict[int, list[Any]] = {}
+    seen: dict[int, Any] = {}  # keeps what was looked at alive, or its id could pass to another object
+    dirty: list[Any] = []
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if id(item) in seen:
+            continue
+        seen[id(item)] = item
+        kind = kinds[type(item)]
+        if kind in {WRAPPER, QUOTE} and isinstance(item, strip):
+            dirty.append(item)
+        if kind == QUOTE:
+            continue
+        for members in _members(item, kind):
+            for member in _loud(members, kinds):
+                if kinds[type(member)] == MATCH:
+                    dirty.append(item)
+                else:
+                    parents.setdefault(id(member), []).append(item)
+                    todo.append(member)
+    holders: dict[int, Any] = {}
+    while dirty:
+        item = dirty.pop()
+        if id(item) not in holders:
+            holders[id(item)] = item
+            dirty += parents.get(id(item), ())
+    return holders
+
+
+class _Rebuilding:
+    """One replacement under way. Mutable containers are made empty and then filled, so that cycles close."""
+
+    __slots__ = ("_holders", "_inside", "_kinds", "_made", "_strip")
+
+    def __init__(
+        self, kinds: _Kinds, holders: dict[int, Any], inside: Mapping[type, Replacer], strip: tuple[type, ...]
+    ) -> None:
+        self._kinds = kinds
+        self._holders = holders
+        self._inside = inside
+        self._strip = strip
+        self._made: dict[tuple[int, int], Any] = {}
+
+    def build(self, value: Any, fn: Replacer) -> Any:
+        kind = self._kinds[type(value)]
+        if kind == MATCH:
+            return fn(value)
+        if not kind or id(value) not in self._holders:
+            return value
+        key = (id(value), id(fn))
+        if key in self._made:
+            return self._made[key]
+        if kind == SEQUENCE:
+            return self._sequence(value, fn, key)
+        if kind == MAPPING:
+            return self._mapping(value, fn, key)
+        if kind == OBJECT:
+            return self._object(value, fn, key)
+        return self._wrapper(value, fn)
+
+    def _sequence(self, value: Any, fn: Replacer, key: tuple[int, int]) -> Any:
+        if isinstance(value, list):
+            made = self._made[key] = _empty_list(value)  # pyright: ignore[reportUnknownArgumentType]
+            made.extend([self.build(item, fn) for item in list(value)])  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+            return made
+        items = [self.build(item, fn) for item in list(value)]
+        if key not in self._made:  # else a cycle through a mutable member has made it meanwhile
+            self._made[key] = _like(value, items)
+        return self._made[key]
+
+    def _mapping(self, value: Any, fn: Replacer, key: tuple[int, int]) -> Any:
+        made = self._made[key] = {} if type(value) is dict else copy.copy(value)
+        made.clear()
+        for name, item in list(value.items()):
+            made[self.build(name, fn)] = self.build(item, fn)
+        return made
+
+    def _object(self, value: Any, fn: Replacer, key: tuple[int, int]) -> Any:
+        if _is_model(type(value)):
+            # Models of pydantic 1 share their fields with what `copy.copy` makes of them.
+            made = self._made[key] = copy.copy(value) if hasattr(value, "__copy__") else value.copy()
+            for part in _model_parts(made):
+                part.update({name: self.build(item, fn) for name, item in part.items()})
+            return made
+        made = self._made[key] = copy.copy(value)
+        assign = msgspec.structs.force_setattr if isinstance(value, msgspec.Struct) else object.__setattr__
+        for name, item in _attributes(value):
+            new = self.build(item, fn)
+            if new is not item:
+                assign(made, name, new)
+        return made
+
+    def _wrapper(self, value: Any, fn: Replacer) -> Any:
+        content = value.unwrap()
+        if not isinstance(value, quote):
+            chosen = next((found for kind, found in self._inside.items() if isinstance(value, kind)), fn)
+            content = self.build(content, chosen)
+        return content if isinstance(value, self._strip) else type(value)(content)
+
+
+def _empty_list(value: list[Any]) -> list[Any]:
+    if type(value) is list or _is_ours(type(value)):
+        return []
+    made = copy.copy(value)
+    made.clear()
+    return made
+
+
+def _like(value: Any, items: list[Any]) -> Any:
+    cls: Any = type(value)
+    if not issubclass(cls, tuple):
+        return cls(items)
+    if hasattr(cls, "_make"):
+        return cls._make(items)
+    return tuple.__new__(cls, items)
