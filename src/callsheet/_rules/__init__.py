@@ -1,0 +1,1 @@
+"""What may follow on what: pure functions and data. Facts go in, verdicts come out."""
