@@ -133,30 +133,29 @@ def Suspended(
     **kwargs: Any,
 ) -> State[Any]:
     """Make a Paused state named "Suspended", of a run that left and starts again later. Arguments as `Paused`."""
-    kwargs.setdefault("name", "Suspended")
-    return Paused(cls, timeout_seconds, pause_expiration_time, True, pause_key, **kwargs)
+    return Paused(cls, timeout_seconds, pause_expiration_time, True, pause_key, **{"name": "Suspended"} | kwargs)
 
 
 def AwaitingRetry(cls: type[State[Any]] = State, scheduled_time: datetime | None = None, **kwargs: Any) -> State[Any]:
     """Make a Scheduled state named "AwaitingRetry". Arguments as `Scheduled`."""
-    return Scheduled(cls, scheduled_time, name="AwaitingRetry", **kwargs)
+    return Scheduled(cls, scheduled_time, **{"name": "AwaitingRetry"} | kwargs)
 
 
 def AwaitingConcurrencySlot(
     cls: type[State[Any]] = State, scheduled_time: datetime | None = None, **kwargs: Any
 ) -> State[Any]:
     """Make a Scheduled state named "AwaitingConcurrencySlot". Arguments as `Scheduled`."""
-    return Scheduled(cls, scheduled_time, name="AwaitingConcurrencySlot", **kwargs)
+    return Scheduled(cls, scheduled_time, **{"name": "AwaitingConcurrencySlot"} | kwargs)
 
 
 def Retrying(cls: type[State[Any]] = State, **kwargs: Any) -> State[Any]:
     """Make a Running state named "Retrying". Keywords are fields of `State`."""
-    return cls(type=StateType.RUNNING, name="Retrying", **kwargs)
+    return cls(type=StateType.RUNNING, **{"name": "Retrying"} | kwargs)
 
 
 def Late(cls: type[State[Any]] = State, scheduled_time: datetime | None = None, **kwargs: Any) -> State[Any]:
     """Make a Scheduled state named "Late". Arguments as `Scheduled`."""
-    return Scheduled(cls, scheduled_time, name="Late", **kwargs)
+    return Scheduled(cls, scheduled_time, **{"name": "Late"} | kwargs)
 
 
 def _own_details(kwargs: dict[str, Any]) -> StateDetails:

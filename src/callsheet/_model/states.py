@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import importlib
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Generic, Literal, NoReturn, Self, TypeVar, final, overload
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, final, overload
 from uuid import UUID
 
 import msgspec
@@ -66,15 +67,12 @@ class StateCreate(msgspec.Struct, kw_only=True):
     data: Any = None
 
 
-class ResultReader:
+class ResultReader(Protocol):
     """How `State.result` finds a value. The engine, which knows run contexts, puts its own way in here."""
 
-    __slots__ = ()
-
-    @staticmethod
-    def read(state: State[Any], *, raise_on_failure: bool, retry_result_failure: bool) -> Any:
-        """Give the value or, in async code, a coroutine of it."""
-        raise NotImplementedError("`State.result` works once `callsheet.states` is imported.")
+    def __call__(self, state: State[Any], *, raise_on_failure: bool, retry_result_failure: bool, dual: bool) -> Any:
+        """Give the value or a coroutine of it: by the place of the call if `dual`, else always a coroutine."""
+        ...
 
 
 class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
@@ -206,7 +204,25 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
         """
         if fetch is not True:
             _warn_of_fetch()
-        return _reader.read(self, raise_on_failure=raise_on_failure, retry_result_failure=retry_result_failure)
+        read = _reader or _load_reader()
+        return read(self, raise_on_failure=raise_on_failure, retry_result_failure=retry_result_failure, dual=True)
+
+    @overload
+    async def aresult(self, raise_on_failure: Literal[True] = ..., retry_result_failure: bool = ...) -> R: ...
+    @overload
+    async def aresult(self, raise_on_failure: bool = ..., retry_result_failure: bool = ...) -> R | BaseException: ...
+    async def aresult(self, raise_on_failure: bool = True, retry_result_failure: bool = True) -> Any:
+        """Give the run's value, as `result` does, wherever it is awaited.
+
+        Example:
+            >>> import anyio
+            >>> anyio.run(State(type="COMPLETED", data=3).aresult)
+            3
+        """
+        read = _reader or _load_reader()
+        return await read(
+            self, raise_on_failure=raise_on_failure, retry_result_failure=retry_result_failure, dual=False
+        )
 
     # ------------------------------------------------------------------------------------- copies
 
@@ -303,13 +319,20 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
 # Pickles and messages name the public module, whose import also makes `result` work.
 State.__module__ = "callsheet.states"
 
-_reader: ResultReader | type[ResultReader] = ResultReader
+_reader: ResultReader | None = None
 
 
-def read_results_with(reader: type[ResultReader]) -> None:
+def read_results_with(reader: ResultReader) -> None:
     """Put in how `State.result` finds values; called once, by the engine's module that knows how."""
     global _reader
     _reader = reader
+
+
+def _load_reader() -> ResultReader:
+    """Let the layer that knows how to find values put itself in, where nothing has imported it yet."""
+    importlib.import_module("callsheet.states")
+    assert _reader is not None
+    return _reader
 
 
 def _details_of(value: object) -> StateDetails:
@@ -318,10 +341,6 @@ def _details_of(value: object) -> StateDetails:
         return StateDetails()
     if isinstance(value, Mapping):
         return StateDetails(**value)  # pyright: ignore[reportUnknownArgumentType]
-    _refuse_details(value)
-
-
-def _refuse_details(value: object) -> NoReturn:
     raise TypeError(f"Expected StateDetails or a mapping for 'state_details'; got {type(value).__name__} instead.")
 
 

@@ -1,0 +1,109 @@
+"""What a state stands for: the value or the exception of its run. Pure; loading what was stored comes before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+from callsheet._model.kinds import StateType
+from callsheet._model.outcomes import is_state_iterable
+from callsheet._model.states import NOT_RECORDED, State
+from callsheet.exceptions import CancelledRun, CrashedRun, FailedRun, MissingResult, PausedRun, UnfinishedRun
+
+_WITHOUT_OWN_EXCEPTION: dict[StateType, tuple[type[Exception], str]] = {
+    StateType.FAILED: (FailedRun, "The run failed."),
+    StateType.CRASHED: (CrashedRun, "The run crashed."),
+    StateType.CANCELLED: (CancelledRun, "The run was cancelled."),
+}
+
+
+def value_of(state: State[Any], *, raise_on_failure: bool = True) -> Any:
+    """Give the value of an ended run.
+
+    Args:
+        state: the run's state.
+        raise_on_failure: raise what a failed, crashed or cancelled run raised; else hand it back.
+
+    Returns:
+        The value, or the exception.
+
+    Raises:
+        UnfinishedRun: the run has not ended (`PausedRun`: it is paused).
+        MissingResult: the run completed and its value was not kept.
+        TypeError: the run failed and holds something that is no exception.
+    """
+    kind, data = state.type, state.data
+    if kind is StateType.COMPLETED:
+        if data is NOT_RECORDED:
+            raise MissingResult("The run completed, but its result was not persisted and is gone from memory.")
+        return data
+    if kind is StateType.PAUSED:
+        raise PausedRun("The run is paused: its result is not available.", state=state)
+    if kind not in _WITHOUT_OWN_EXCEPTION:
+        raise UnfinishedRun(f"The run is in the state {state.name}: its result is not available until it has ended.")
+    if raise_on_failure:
+        raise_exception_of(state)
+    return exception_of(state) if data is None or data is NOT_RECORDED else data
+
+
+def raise_exception_of(state: State[Any]) -> None:
+    """Raise what a failed, crashed or cancelled run raised, the same object. Other states raise nothing."""
+    if state.type not in _WITHOUT_OWN_EXCEPTION:
+        return
+    exc = exception_of(state)
+    try:
+        raise exc
+    finally:
+        del exc  # the traceback holds this frame: no cycle through it
+
+
+def exception_of(state: State[Any]) -> BaseException:
+    """Give the exception that a failed, crashed or cancelled state stands for.
+
+    Raises:
+        ValueError: the state did not fail, or it holds states of which none failed.
+        TypeError: it holds something that is no exception.
+    """
+    if state.type not in _WITHOUT_OWN_EXCEPTION:
+        raise ValueError(f"Expected failed or crashed state got {state!r}.")
+    wrapper, text = _WITHOUT_OWN_EXCEPTION[state.type]
+    data = state.data
+    if isinstance(data, BaseException):
+        return data
+    if data is None or data is NOT_RECORDED:
+        return wrapper(state.message or text)
+    if isinstance(data, str):
+        return wrapper(data)
+    if isinstance(data, State):
+        return exception_of(cast("State[Any]", data))
+    if is_state_iterable(data):
+        return _first_exception(data)
+    raise TypeError(f"Unexpected result for a failed state: {data!r}. {type(data).__name__} cannot be resolved into an exception.")
+
+
+def _first_exception(states: Iterable[State[Any]]) -> BaseException:
+    for state in states:
+        if state.type in _WITHOUT_OWN_EXCEPTION:
+            return exception_of(state)
+    raise ValueError("Failed state result was an iterable of states but none were failed.")
+
+
+def describe(exc: BaseException) -> str:
+    """Give ``Type: text`` of an exception, also where its text cannot be made."""
+    try:
+        text = str(exc)
+    except Exception:  # the user's __str__ may do anything
+        text = "<no text: its __str__ failed>"
+    return f"{type(exc).__name__}: {text}"
+
+
+def failed_state(exc: BaseException, *, message: str = "", **fields: Any) -> State[Any]:
+    """Make the Failed state of an exception; its message is `message`, then the exception.
+
+    Example:
+        >>> failed_state(ValueError("xyz"), message="Task run encountered an exception").message
+        'Task run encountered an exception ValueError: xyz'
+    """
+    if message and not message.endswith(" "):
+        message += " "
+    return State(type=StateType.FAILED, data=exc, message=message + describe(exc), **fields)
