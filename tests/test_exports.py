@@ -1,0 +1,174 @@
+"""The names that programs import, and that each says what it takes, gives and raises."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+# Frozen: programs import these. A name leaves only with a release that says so; later work adds to the list.
+NAMES: dict[str, str] = {
+    "callsheet": (
+        "flow task Flow Task State tags unmapped allow_failure get_client get_run_logger runtime states "
+        "Engine drive __version__"
+    ),
+    "callsheet.flows": "Flow flow",
+    "callsheet.tasks": "Task task task_input_hash exponential_backoff",
+    "callsheet.states": (
+        "State StateType StateGroup Completed Failed Crashed Cancelled Cancelling Paused Suspended Pending Running "
+        "Scheduled AwaitingRetry AwaitingConcurrencySlot Retrying Late raise_state_exception return_value_to_state "
+        "is_state_iterable get_state_exception exception_to_failed_state exception_to_crashed_state get_state_result"
+    ),
+    "callsheet.futures": (
+        "TaskFuture WrappedTaskFuture ConcurrentTaskFuture DistributedTaskFuture TaskFutureList as_completed wait "
+        "resolve_futures_to_states"
+    ),
+    "callsheet.task_runners": (
+        "TaskRunner ThreadPoolTaskRunner ConcurrentTaskRunner ProcessPoolTaskRunner DaskTaskRunner RayTaskRunner "
+        "BackgroundTaskRunner"
+    ),
+    "callsheet.flow_engine": "run_flow run_flow_sync run_flow_async",
+    "callsheet.task_engine": "run_task run_task_sync run_task_async",
+    "callsheet.context": (
+        "FlowRunContext TaskRunContext EngineContext TagsContext ContextModel get_run_context tags serialize_context "
+        "hydrated_context SyncClientContext AsyncClientContext"
+    ),
+    "callsheet.runtime": "flow_run task_run deployment",
+    "callsheet.logging": "get_logger get_run_logger disable_run_logger",
+    "callsheet.logging.loggers": (
+        "get_logger get_run_logger disable_run_logger disable_logger flow_run_logger task_run_logger LogAdapter "
+        "patch_print print_as_log LogEavesdropper"
+    ),
+    "callsheet.exceptions": (
+        "UnfinishedRun CrashedRun CancelledRun PausedRun FailedRun MissingResult MissingContextError "
+        "ParameterTypeError ParameterBindError ReservedArgumentError SignatureMismatchError InvalidNameError "
+        "MappingLengthMismatch MappingMissingIterable ConfigurationError FlowPauseTimeout FlowRunWaitTimeout "
+        "NotPausedError ScriptError ObjectNotFound ObjectAlreadyExists Abort Pause TerminationSignal "
+        "SerializationError BlockingWaitError EngineClosed StoreError"
+    ),
+    "callsheet.client.orchestration": "get_client Client SyncClient",
+    "callsheet.client.schemas.objects": (
+        "State StateType StateDetails Flow FlowRun TaskRun TaskRunResult TaskRunInput Parameter Constant "
+        "FlowRunPolicy TaskRunPolicy Log TERMINAL_STATES"
+    ),
+    "callsheet.client.schemas": "State StateType FlowRun TaskRun",
+    "callsheet.client.schemas.filters": (
+        "FlowRunFilter FlowRunFilterTags TaskRunFilter TaskRunFilterName TaskRunFilterStateType TaskRunFilterTags "
+        "LogFilter"
+    ),
+    "callsheet.client.schemas.sorting": "FlowRunSort TaskRunSort LogSort",
+    "callsheet.utilities.annotations": "unmapped allow_failure quote NotSet BaseAnnotation",
+    "callsheet.annotations": "unmapped allow_failure quote",
+    "callsheet.utilities.callables": "get_call_parameters parameter_schema",
+    "callsheet.utilities.hashing": "file_hash hash_objects stable_hash",
+    "callsheet.utilities.visualization": (
+        "TaskVizTracker VizTask VisualizationUnsupportedError get_task_viz_tracker GraphvizImportError "
+        "GraphvizExecutableNotFoundError FlowVisualizationError track_viz_task build_task_dependencies "
+        "visualize_task_dependencies"
+    ),
+    "callsheet.settings": "Settings get_current_settings temporary_settings",
+    "callsheet.testing": "reset",
+    "callsheet.testing.utilities": "exceptions_equal",
+}
+
+# Names whose docstrings are read by people who write flows: these carry a tested example each.
+WITH_EXAMPLE = ("callsheet", "callsheet.flows", "callsheet.tasks", "callsheet.futures", "callsheet.task_runners")
+
+
+def module_names() -> Iterator[tuple[str, str]]:
+    for module, names in NAMES.items():
+        for name in names.split():
+            yield module, name
+
+
+@pytest.mark.parametrize(("module", "name"), module_names())
+def test_a_program_can_import(module, name):
+    assert hasattr(importlib.import_module(module), name)
+
+
+def test_main_has_exactly_the_sixteen_names_of_the_page():
+    main = importlib.import_module("callsheet.main")
+    assert sorted(main.__all__) == sorted(
+        "Flow State Task Transaction allow_failure unmapped deploy flow get_client get_run_logger pause_flow_run "
+        "resume_flow_run serve suspend_flow_run tags task".split()
+    )
+
+
+def test_the_package_lists_its_names():
+    import callsheet
+
+    assert set(callsheet.__all__) <= set(dir(callsheet))
+    for name in callsheet.__all__:
+        assert getattr(callsheet, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'flwo'"):
+        _ = callsheet.flwo
+
+
+# --------------------------------------------------------------------------------------------- docstrings
+
+
+def documented() -> Iterator[tuple[str, Any, str]]:
+    """Every public function, class and method of the listed modules, once, under the name of its own module."""
+    seen: set[int] = set()
+    for module, name in module_names():
+        try:
+            thing = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError):
+            continue  # the import test above tells
+        if id(thing) in seen or not (inspect.isfunction(thing) or inspect.isclass(thing)):
+            continue
+        seen.add(id(thing))
+        yield f"{module}.{name}", thing, module
+        if inspect.isclass(thing) and thing.__module__.startswith("callsheet") and not issubclass(thing, BaseException):
+            for method, fn in vars(thing).items():
+                fn = getattr(fn, "__func__", fn)
+                if inspect.isfunction(fn) and not method.startswith("_") and id(fn) not in seen:
+                    seen.add(id(fn))
+                    yield f"{module}.{name}.{method}", fn, module
+
+
+def signature_of(thing: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(thing)
+    except (TypeError, ValueError):
+        return None
+
+
+def gaps(thing: Any, *, example: bool) -> list[str]:
+    """Say which sections a docstring lacks."""
+    doc = inspect.cleandoc(thing.__doc__ or "")
+    if not doc:
+        return ["docstring"]
+    lacks = []
+    signature = signature_of(thing)
+    parameters = [name for name in (signature.parameters if signature else {}) if name not in {"self", "cls"}]
+    if inspect.isfunction(thing):
+        if len(parameters) > 1 and "Args:" not in doc:
+            lacks.append("Args")
+        lacks += [f"Args: {name}" for name in parameters if "Args:" in doc and f"{name}:" not in doc]
+        gives = signature.return_annotation if signature else None
+        if gives not in {None, "None", inspect.Signature.empty} and not any(
+            word in doc for word in ("Returns:", "Yields:", "Give ", "Return ", "Tell ", "Make ", "Read ", "Count ")
+        ):
+            lacks.append("Returns")
+        try:
+            source = inspect.getsource(thing)
+        except (OSError, TypeError):
+            source = ""
+        if "\n    raise " in source and "Raises:" not in doc and "NotImplementedError" not in source:
+            lacks.append("Raises")
+    if example and ">>>" not in doc:
+        lacks.append("Example")
+    return lacks
+
+
+def test_public_names_say_what_they_take_give_and_raise():
+    poor = {
+        name: lacks
+        for name, thing, module in documented()
+        if (lacks := gaps(thing, example=module in WITH_EXAMPLE and name.count(".") == module.count(".") + 1))
+    }
+    assert not poor, "\n".join(f"{name}: {', '.join(lacks)}" for name, lacks in sorted(poor.items()))
