@@ -1,0 +1,106 @@
+"""Flows and tasks as actors inside your own process, on asyncio and trio, with their history in SQLite.
+
+Every name is imported when it is first used, so that ``import callsheet`` costs next to nothing.
+
+Example:
+    >>> from callsheet import flow, task
+    >>> @task
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> @flow
+    ... def add_up(upto: int) -> int:
+    ...     return sum(double.map(range(upto)).result())
+    >>> add_up(4)
+    12
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from callsheet._version import __version__
+
+if TYPE_CHECKING:
+    from callsheet import runtime as runtime
+    from callsheet import states as states
+    from callsheet._engine.engine import Engine as Engine
+    from callsheet._kernel.driver import drive as drive
+    from callsheet._later import Transaction as Transaction
+    from callsheet._later import deploy as deploy
+    from callsheet._later import pause_flow_run as pause_flow_run
+    from callsheet._later import resume_flow_run as resume_flow_run
+    from callsheet._later import serve as serve
+    from callsheet._later import suspend_flow_run as suspend_flow_run
+    from callsheet.annotations import allow_failure as allow_failure
+    from callsheet.annotations import unmapped as unmapped
+    from callsheet.client.orchestration import get_client as get_client
+    from callsheet.context import tags as tags
+    from callsheet.flows import Flow as Flow
+    from callsheet.flows import flow as flow
+    from callsheet.logging.loggers import get_run_logger as get_run_logger
+    from callsheet.states import State as State
+    from callsheet.tasks import Task as Task
+    from callsheet.tasks import task as task
+
+# Name → the module that has it; `None` where the name is a module of its own.
+_HOMES: dict[str, str | None] = {
+    "Engine": "callsheet._engine.engine",
+    "Flow": "callsheet.flows",
+    "State": "callsheet.states",
+    "Task": "callsheet.tasks",
+    "Transaction": "callsheet._later",
+    "allow_failure": "callsheet.annotations",
+    "deploy": "callsheet._later",
+    "drive": "callsheet._kernel.driver",
+    "flow": "callsheet.flows",
+    "get_client": "callsheet.client.orchestration",
+    "get_run_logger": "callsheet.logging.loggers",
+    "pause_flow_run": "callsheet._later",
+    "resume_flow_run": "callsheet._later",
+    "runtime": None,
+    "serve": "callsheet._later",
+    "states": None,
+    "suspend_flow_run": "callsheet._later",
+    "tags": "callsheet.context",
+    "task": "callsheet.tasks",
+    "unmapped": "callsheet.annotations",
+}
+
+__all__ = [
+    "Engine",
+    "Flow",
+    "State",
+    "Task",
+    "Transaction",
+    "__version__",
+    "allow_failure",
+    "deploy",
+    "drive",
+    "flow",
+    "get_client",
+    "get_run_logger",
+    "pause_flow_run",
+    "resume_flow_run",
+    "runtime",
+    "serve",
+    "states",
+    "suspend_flow_run",
+    "tags",
+    "task",
+    "unmapped",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'callsheet' has no attribute {name!r}")
+    from importlib import import_module
+
+    home = _HOMES[name]
+    value = import_module(f"callsheet.{name}") if home is None else getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

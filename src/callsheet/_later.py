@@ -1,0 +1,40 @@
+"""Names of the API that exist so that programs can import them, and that say so when they are used.
+
+Each leaves this file with the feature that it belongs to.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+
+class Transaction:
+    """Groups tasks that commit or roll back together. Not available yet."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise NotImplementedError("Transaction")
+
+
+def serve(*_: Any, **__: Any) -> NoReturn:
+    """Serve deployments from this process. Not available yet."""
+    raise NotImplementedError("serve")
+
+
+def deploy(*_: Any, **__: Any) -> NoReturn:
+    """Deploy flows to a work pool. Not available yet."""
+    raise NotImplementedError("deploy")
+
+
+def pause_flow_run(*_: Any, **__: Any) -> NoReturn:
+    """Pause the current flow run until it is resumed. Not available yet."""
+    raise NotImplementedError("pause_flow_run")
+
+
+def resume_flow_run(*_: Any, **__: Any) -> NoReturn:
+    """Resume a paused flow run. Not available yet."""
+    raise NotImplementedError("resume_flow_run")
+
+
+def suspend_flow_run(*_: Any, **__: Any) -> NoReturn:
+    """End a flow run's execution until it is resumed. Not available yet."""
+    raise NotImplementedError("suspend_flow_run")

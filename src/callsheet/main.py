@@ -1,0 +1,38 @@
+"""The names that most programs use, in one module."""
+
+from __future__ import annotations
+
+from callsheet._later import (
+    Transaction,
+    deploy,
+    pause_flow_run,
+    resume_flow_run,
+    serve,
+    suspend_flow_run,
+)
+from callsheet.annotations import allow_failure, unmapped
+from callsheet.client.orchestration import get_client
+from callsheet.context import tags
+from callsheet.flows import Flow, flow
+from callsheet.logging.loggers import get_run_logger
+from callsheet.states import State
+from callsheet.tasks import Task, task
+
+__all__ = [
+    "Flow",
+    "State",
+    "Task",
+    "Transaction",
+    "allow_failure",
+    "deploy",
+    "flow",
+    "get_client",
+    "get_run_logger",
+    "pause_flow_run",
+    "resume_flow_run",
+    "serve",
+    "suspend_flow_run",
+    "tags",
+    "task",
+    "unmapped",
+]
