@@ -216,7 +216,7 @@ async def report(mark: str, top: int) -> None:
         rows = [(run.name.removeprefix("measure "), (run.state.message or "")[:80]) for run in failed if run.state]
         table("Files that refused", ("module", "why"), sorted(rows))
     table("Task runs by state", ("state", "task runs"), sorted(states.items()))
-    print(f"\nHistory: {get_current_settings().database_path}")
+    print(f"\nHistory: {get_current_settings().database}")
 
 
 async def main(root: Path, top: int) -> None:
