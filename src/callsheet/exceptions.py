@@ -52,8 +52,8 @@ class UnfinishedRun(CallsheetError):
 class PausedRun(UnfinishedRun):
     """Raised when the result is asked of a paused run."""
 
-    def __init__(self, *args: Any, state: Any = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, state: Any = None) -> None:
+        super().__init__(*args)
         self.state = state
 
 
@@ -141,6 +141,10 @@ class MissingDependency(CallsheetError, ImportError):
         self.package = package
         self.extra = extra
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what it was made of: the arguments of an exception are its text."""
+        return type(self), (self.package, self.extra), self.__dict__
+
 
 class NotPausedError(CallsheetError):
     """Raised when a run that is not paused is asked to resume."""
@@ -160,6 +164,11 @@ class ScriptError(CallsheetError):
     def __init__(self, user_exc: BaseException, path: str) -> None:
         super().__init__(f"Script at {str(path)!r} encountered an exception: {user_exc!r}")
         self.user_exc = user_exc
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what it was made of: the arguments of an exception are its text."""
+        return type(self), (self.user_exc, self.path), self.__dict__
 
 
 class SerializationError(CallsheetError):
@@ -169,10 +178,14 @@ class SerializationError(CallsheetError):
 class ObjectNotFound(CallsheetError):
     """Raised when what was asked for does not exist."""
 
-    def __init__(self, http_exc: Any = None, help_message: str | None = None, **kwargs: Any) -> None:
-        super().__init__(help_message or (str(http_exc) if http_exc is not None else "Object not found"), **kwargs)
+    def __init__(self, http_exc: Any = None, help_message: str | None = None) -> None:
+        super().__init__(help_message or (str(http_exc) if http_exc is not None else "Object not found"))
         self.http_exc = http_exc
         self.help_message = help_message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what it was made of: the arguments of an exception are its text."""
+        return type(self), (self.http_exc, self.help_message), self.__dict__
 
 
 class ObjectAlreadyExists(CallsheetError):
@@ -222,8 +235,8 @@ class Abort(Signal):
 class Pause(Signal):
     """Raised in a flow run that leaves until it is resumed."""
 
-    def __init__(self, *args: Any, state: Any = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, state: Any = None) -> None:
+        super().__init__(*args)
         self.state = state
 
 

@@ -133,29 +133,34 @@ def Suspended(
     **kwargs: Any,
 ) -> State[Any]:
     """Make a Paused state named "Suspended", of a run that left and starts again later. Arguments as `Paused`."""
-    return Paused(cls, timeout_seconds, pause_expiration_time, True, pause_key, **{"name": "Suspended"} | kwargs)
+    return Paused(cls, timeout_seconds, pause_expiration_time, True, pause_key, **_named("Suspended", kwargs))
 
 
 def AwaitingRetry(cls: type[State[Any]] = State, scheduled_time: datetime | None = None, **kwargs: Any) -> State[Any]:
     """Make a Scheduled state named "AwaitingRetry". Arguments as `Scheduled`."""
-    return Scheduled(cls, scheduled_time, **{"name": "AwaitingRetry"} | kwargs)
+    return Scheduled(cls, scheduled_time, **_named("AwaitingRetry", kwargs))
 
 
 def AwaitingConcurrencySlot(
     cls: type[State[Any]] = State, scheduled_time: datetime | None = None, **kwargs: Any
 ) -> State[Any]:
     """Make a Scheduled state named "AwaitingConcurrencySlot". Arguments as `Scheduled`."""
-    return Scheduled(cls, scheduled_time, **{"name": "AwaitingConcurrencySlot"} | kwargs)
+    return Scheduled(cls, scheduled_time, **_named("AwaitingConcurrencySlot", kwargs))
 
 
 def Retrying(cls: type[State[Any]] = State, **kwargs: Any) -> State[Any]:
     """Make a Running state named "Retrying". Keywords are fields of `State`."""
-    return cls(type=StateType.RUNNING, **{"name": "Retrying"} | kwargs)
+    return cls(type=StateType.RUNNING, **_named("Retrying", kwargs))
 
 
 def Late(cls: type[State[Any]] = State, scheduled_time: datetime | None = None, **kwargs: Any) -> State[Any]:
     """Make a Scheduled state named "Late". Arguments as `Scheduled`."""
-    return Scheduled(cls, scheduled_time, **{"name": "Late"} | kwargs)
+    return Scheduled(cls, scheduled_time, **_named("Late", kwargs))
+
+
+def _named(name: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    kwargs.setdefault("name", name)
+    return kwargs
 
 
 def _own_details(kwargs: dict[str, Any]) -> StateDetails:

@@ -82,7 +82,7 @@ class FlowRunPolicy(Copies, kw_only=True):
 
     retries: int | None = None
     retry_delay: float | None = None
-    pause_keys: set[str] = msgspec.field(default_factory=lambda: set[str]())
+    pause_keys: set[str] = msgspec.field(default_factory=set[str])
     resuming: bool = False
 
 

@@ -6,7 +6,7 @@ import copy
 import importlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, final, overload
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, cast, final, overload
 from uuid import UUID
 
 import msgspec
@@ -34,6 +34,8 @@ class NotRecorded:
 
 
 NOT_RECORDED: Final = NotRecorded()
+
+_FILLED_IN: Final[Any] = None  # a default that `__post_init__` replaces
 
 DEFAULT_NAMES: Final[dict[StateType, str]] = {kind: kind.value.capitalize() for kind in StateType}
 
@@ -98,25 +100,26 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
     """
 
     type: StateType
-    name: str = None  # pyright: ignore[reportAssignmentType]  # filled in below; never None afterwards
+    name: str = _FILLED_IN
     timestamp: datetime = msgspec.field(default_factory=utc_now)
     message: str | None = None
     state_details: StateDetails = msgspec.field(default_factory=StateDetails)
     data: Any = None
     id: UUID = msgspec.field(default_factory=new_id)
-    created: datetime = None  # pyright: ignore[reportAssignmentType]
-    updated: datetime = None  # pyright: ignore[reportAssignmentType]
+    created: datetime = _FILLED_IN
+    updated: datetime = _FILLED_IN
 
     def __post_init__(self) -> None:
         """Fill in what depends on other fields."""
         kind: Any = self.type
         if kind.__class__ is not StateType:
             self.type = kind = StateType(kind)
-        if self.name is None:
+        # Cheaper than three default factories, which could not know type and timestamp either.
+        if self.name is _FILLED_IN:
             self.name = DEFAULT_NAMES[kind]
-        if self.created is None:
+        if self.created is _FILLED_IN:
             self.created = self.timestamp
-        if self.updated is None:
+        if self.updated is _FILLED_IN:
             self.updated = self.timestamp
         details: Any = self.state_details
         if details.__class__ is not StateDetails:
@@ -177,7 +180,9 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
     # ------------------------------------------------------------------------------------- result
 
     @overload
-    def result(self, raise_on_failure: Literal[True] = ..., fetch: bool = ..., retry_result_failure: bool = ...) -> R: ...
+    def result(
+        self, raise_on_failure: Literal[True] = ..., fetch: bool = ..., retry_result_failure: bool = ...
+    ) -> R: ...
     @overload
     def result(
         self, raise_on_failure: bool = ..., fetch: bool = ..., retry_result_failure: bool = ...
@@ -203,7 +208,7 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
             3
         """
         if fetch is not True:
-            _warn_of_fetch()
+            warn_of_fetch(stacklevel=3)
         read = _reader or _load_reader()
         return read(self, raise_on_failure=raise_on_failure, retry_result_failure=retry_result_failure, dual=True)
 
@@ -331,8 +336,7 @@ def read_results_with(reader: ResultReader) -> None:
 def _load_reader() -> ResultReader:
     """Let the layer that knows how to find values put itself in, where nothing has imported it yet."""
     importlib.import_module("callsheet.states")
-    assert _reader is not None
-    return _reader
+    return cast("ResultReader", _reader)
 
 
 def _details_of(value: object) -> StateDetails:
@@ -344,11 +348,12 @@ def _details_of(value: object) -> StateDetails:
     raise TypeError(f"Expected StateDetails or a mapping for 'state_details'; got {type(value).__name__} instead.")
 
 
-def _warn_of_fetch() -> None:
+def warn_of_fetch(stacklevel: int) -> None:
+    """Tell the caller that `fetch` no longer chooses anything."""
     import warnings
 
     warnings.warn(
         "The `fetch` argument of `State.result` is deprecated: stored results are always fetched.",
         DeprecationWarning,
-        stacklevel=3,
+        stacklevel=stacklevel,
     )

@@ -78,7 +78,9 @@ def exception_of(state: State[Any]) -> BaseException:
         return exception_of(cast("State[Any]", data))
     if is_state_iterable(data):
         return _first_exception(data)
-    raise TypeError(f"Unexpected result for a failed state: {data!r}. {type(data).__name__} cannot be resolved into an exception.")
+    raise TypeError(
+        f"Unexpected result for a failed state: {data!r}. {type(data).__name__} cannot be resolved into an exception."
+    )
 
 
 def _first_exception(states: Iterable[State[Any]]) -> BaseException:

@@ -14,6 +14,9 @@ from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Verdict, Wait
 
 Rule = Callable[[Facts, Move], Verdict | None]
 
+# Every rule is handed both arguments, also where it looks at one.
+# ruff: noqa: ARG001
+
 AWAITING_RETRY: Final = "AwaitingRetry"
 RETRYING: Final = "Retrying"
 SUSPENDED: Final = "Suspended"

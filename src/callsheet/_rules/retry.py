@@ -8,7 +8,9 @@ from typing import Final
 MAX_DELAYS: Final = 50
 
 
-def retry_delay(delays: float | Sequence[float] | None, attempt: int, jitter: float | None = None, u: float = 0.0) -> float:
+def retry_delay(
+    delays: float | Sequence[float] | None, attempt: int, jitter: float | None = None, u: float = 0.0
+) -> float:
     """Choose the delay before a retry.
 
     Args:

@@ -1,0 +1,201 @@
+"""From states to values and exceptions, and from exceptions to states."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import GeneratorType
+from typing import Any, cast
+
+from callsheet._engine.dual import dual
+from callsheet._model.kinds import StateType
+from callsheet._model.outcomes import state_of_value
+from callsheet._model.states import State, read_results_with, warn_of_fetch
+from callsheet._model.values import describe, exception_of, failed_state, raise_exception_of, value_of
+from callsheet.exceptions import TerminationSignal
+
+
+async def aget_state_result(
+    state: State[Any],
+    fetch: bool = True,
+    raise_on_failure: bool = True,
+    retry_result_failure: bool = True,  # noqa: ARG001 - nothing is loaded yet that could be tried again
+) -> Any:
+    """Give the value of an ended run; see `State.result`, which this is the function form of.
+
+    Example:
+        >>> from callsheet.states import Completed
+        >>> get_state_result(Completed(data=1))
+        1
+    """
+    if fetch is not True:
+        warn_of_fetch(stacklevel=2)
+    return value_of(state, raise_on_failure=raise_on_failure)
+
+
+async def araise_state_exception(state: State[Any]) -> None:
+    """Raise what a failed, crashed or cancelled run raised; do nothing for other states.
+
+    Args:
+        state: of the run.
+
+    Raises:
+        BaseException: what the run raised, the same object. A run that holds none: `FailedRun`,
+            `CrashedRun` or `CancelledRun`.
+        ValueError: the state holds states of which none failed.
+        TypeError: it holds something that is no exception.
+
+    Example:
+        >>> from callsheet.states import Failed
+        >>> raise_state_exception(Failed(data="no disk"))
+        Traceback (most recent call last):
+        callsheet.exceptions.FailedRun: no disk
+    """
+    raise_exception_of(state)
+
+
+async def aget_state_exception(state: State[Any]) -> BaseException:
+    """Give the exception that a failed, crashed or cancelled state stands for.
+
+    Args:
+        state: of the run.
+
+    Returns:
+        The exception that the run raised, the same object, or one made from its text.
+
+    Raises:
+        ValueError: the state did not fail, or it holds states of which none failed.
+        TypeError: it holds something that is no exception.
+
+    Example:
+        >>> from callsheet.states import Crashed
+        >>> get_state_exception(Crashed(message="power cut"))
+        CrashedRun('power cut')
+    """
+    return exception_of(state)
+
+
+get_state_result = dual(aget_state_result)
+raise_state_exception = dual(araise_state_exception)
+get_state_exception = dual(aget_state_exception)
+
+
+def _read(state: State[Any], *, raise_on_failure: bool, retry_result_failure: bool, dual: bool) -> Any:
+    read = get_state_result if dual else aget_state_result
+    return read(state, raise_on_failure=raise_on_failure, retry_result_failure=retry_result_failure)
+
+
+read_results_with(_read)
+
+
+# --------------------------------------------------------------------------------------- into states
+
+
+def crashed_state(exc: BaseException) -> State[Any]:
+    """Make the Crashed state of something that ended a run from outside."""
+    if _is_cancellation(exc):
+        message = "Execution was cancelled by the runtime environment."
+    elif isinstance(exc, KeyboardInterrupt):
+        message = "Execution was aborted by a keyboard interrupt."
+    elif isinstance(exc, TerminationSignal):
+        message = "Execution was aborted by a termination signal."
+    elif isinstance(exc, SystemExit):
+        message = f"Execution was aborted by an exit of Python (code {exc.code!r})."
+    else:
+        message = f"Execution was ended by an unexpected exception: {describe(exc)}"
+    return State(type=StateType.CRASHED, data=exc, message=message)
+
+
+def _is_cancellation(exc: BaseException) -> bool:
+    if isinstance(exc, Exception):
+        return False
+    import anyio
+
+    try:
+        return isinstance(exc, anyio.get_cancelled_exc_class())
+    except anyio.NoEventLoopError:
+        # In a thread without a loop: whatever loop cancelled what this thread was waiting for.
+        return type(exc).__name__ in ("CancelledError", "Cancelled")
+
+
+async def exception_to_crashed_state(exc: BaseException, result_store: Any = None) -> State[Any]:
+    """Make the Crashed state of something that ended a run from outside: a cancellation, an interrupt.
+
+    Args:
+        exc: what ended it.
+        result_store: not supported yet.
+
+    Returns:
+        The state; its message tells what happened, its data is the exception.
+
+    Example:
+        >>> import anyio
+        >>> anyio.run(exception_to_crashed_state, KeyboardInterrupt()).message
+        'Execution was aborted by a keyboard interrupt.'
+    """
+    _refuse(result_store=result_store)
+    return crashed_state(exc)
+
+
+async def exception_to_failed_state(
+    exc: BaseException | None = None, result_store: Any = None, write_result: bool = False, **kwargs: Any
+) -> State[Any]:
+    """Make the Failed state of an exception.
+
+    Args:
+        exc: the exception; by default the one that is being handled.
+        result_store: not supported yet.
+        write_result: not supported yet.
+        **kwargs: fields of `State`; a `message` is put before the exception's text.
+
+    Returns:
+        The state; its data is the exception.
+
+    Raises:
+        ValueError: there is no exception.
+
+    Example:
+        >>> import anyio
+        >>> anyio.run(exception_to_failed_state, ValueError("xyz")).message
+        'ValueError: xyz'
+    """
+    _refuse(result_store=result_store, write_result=write_result)
+    exc = sys.exception() if exc is None else exc
+    if exc is None:
+        raise ValueError("No exception was given and none is being handled.")
+    return failed_state(exc, **kwargs)
+
+
+async def return_value_to_state(
+    retval: Any, result_store: Any = None, key: str | None = None, expiration: Any = None, write_result: bool = False
+) -> State[Any]:
+    """Give the final state that follows from what a body returned.
+
+    A state that no run has had is the outcome itself; states of runs decide together; everything else is the
+    value of a completed run. A generator is used up into a list.
+
+    Args:
+        retval: what the body returned, its futures replaced by their states.
+        result_store: not supported yet.
+        key: not supported yet.
+        expiration: not supported yet.
+        write_result: not supported yet.
+
+    Returns:
+        The state.
+
+    Example:
+        >>> import anyio
+        >>> anyio.run(return_value_to_state, [1, 2])
+        Completed(message=None, type=COMPLETED, result=[1, 2])
+    """
+    _refuse(result_store=result_store, key=key, expiration=expiration, write_result=write_result)
+    if isinstance(retval, GeneratorType):
+        retval = list(cast("Iterable[Any]", retval))
+    return state_of_value(retval)
+
+
+def _refuse(**later: Any) -> None:
+    for name, value in later.items():
+        if value is not None and value is not False:
+            raise NotImplementedError(f"'{name}' is not supported yet: results are not stored by states.")

@@ -1,0 +1,41 @@
+"""What goes into and comes out of the client."""
+
+from __future__ import annotations
+
+from callsheet.client.schemas import objects
+from callsheet.client.schemas.objects import (
+    TERMINAL_STATES,
+    Constant,
+    Flow,
+    FlowRun,
+    FlowRunInput,
+    FlowRunPolicy,
+    Log,
+    Parameter,
+    State,
+    StateDetails,
+    StateType,
+    TaskRun,
+    TaskRunInput,
+    TaskRunPolicy,
+    TaskRunResult,
+)
+
+__all__ = [
+    "TERMINAL_STATES",
+    "Constant",
+    "Flow",
+    "FlowRun",
+    "FlowRunInput",
+    "FlowRunPolicy",
+    "Log",
+    "Parameter",
+    "State",
+    "StateDetails",
+    "StateType",
+    "TaskRun",
+    "TaskRunInput",
+    "TaskRunPolicy",
+    "TaskRunResult",
+    "objects",
+]

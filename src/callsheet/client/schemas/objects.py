@@ -1,0 +1,36 @@
+"""The objects that hooks, contexts and the client hand out."""
+
+from __future__ import annotations
+
+from callsheet._model.runs import (
+    Constant,
+    Flow,
+    FlowRun,
+    FlowRunInput,
+    FlowRunPolicy,
+    Log,
+    Parameter,
+    TaskRun,
+    TaskRunInput,
+    TaskRunPolicy,
+    TaskRunResult,
+)
+from callsheet.states import TERMINAL_STATES, State, StateDetails, StateType
+
+__all__ = [
+    "TERMINAL_STATES",
+    "Constant",
+    "Flow",
+    "FlowRun",
+    "FlowRunInput",
+    "FlowRunPolicy",
+    "Log",
+    "Parameter",
+    "State",
+    "StateDetails",
+    "StateType",
+    "TaskRun",
+    "TaskRunInput",
+    "TaskRunPolicy",
+    "TaskRunResult",
+]
