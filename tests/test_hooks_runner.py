@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import anyio
 import pytest
 
-from callsheet._engine.hooks import hook_name, outside_hooks_enabled, run_hooks
+from callsheet._engine.hooks import hook_name, run_hooks
 
 STATE = SimpleNamespace(name="Completed")
 pytestmark = pytest.mark.anyio
@@ -116,14 +116,3 @@ async def test_names_of_hooks():
     assert hook_name(Callable().method) == "method"
     assert hook_name(partial(partial(plain))) == "plain"
     assert hook_name(partial(Callable())) == "Callable"
-
-
-@pytest.mark.parametrize(
-    ("text", "enabled"), [(None, True), ("true", True), ("false", False), ("FALSE", False), ("0", False)]
-)
-async def test_the_switch_for_hooks_run_from_outside(monkeypatch, text, enabled):
-    name = "CALLSHEET__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
-    monkeypatch.delenv(name, raising=False)
-    if text is not None:
-        monkeypatch.setenv(name, text)
-    assert outside_hooks_enabled() is enabled

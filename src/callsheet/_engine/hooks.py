@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
-
-_SWITCH = "CALLSHEET__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
 
 
 class HookLogger(Protocol):
@@ -60,11 +57,3 @@ def hook_name(hook: Callable[..., Any]) -> str:
     while isinstance(hook, partial):
         hook = hook.func
     return str(getattr(hook, "__name__", None) or type(hook).__name__)
-
-
-def outside_hooks_enabled() -> bool:
-    """Tell whether `on_cancellation` and `on_crashed` hooks are to run in this process.
-
-    Who runs a flow in a process of its own may switch them off there, to run them itself after that process is gone.
-    """
-    return os.environ.get(_SWITCH, "true").strip().lower() not in {"false", "0", "no", "off"}

@@ -30,7 +30,7 @@ def check_run_name(template: object, what: NameOption) -> None:
 
 
 def format_run_name(
-    template: str | Callable[..., str] | None, default: str, parameters: Mapping[str, Any], *, what: NameOption
+    template: str | Callable[..., object] | None, default: str, parameters: Mapping[str, Any], *, what: NameOption
 ) -> str:
     """Give the name of one run.
 

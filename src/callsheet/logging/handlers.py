@@ -1,0 +1,210 @@
+"""Where log records go: to the console, into the history, or to who listens in."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from callsheet._model.records import LogWritten
+
+ROOT = "callsheet"
+Sink = Callable[[LogWritten], None]
+
+
+class RunId(str):
+    """A run's id as text, which also knows where that run's records are kept.
+
+    A logger that was made in a run keeps writing into that run's history when it is used on a thread that knows
+    nothing of the run.
+    """
+
+    __slots__ = ("sink",)
+    sink: Sink | None
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)  # records travel through queues and sockets; what keeps them here does not
+
+
+class HistoryHandler(logging.Handler):
+    """Hands the records of runs to the history of the run that wrote them. Never blocks, never raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.local()
+        self._formatter = logging.Formatter()
+
+    def createLock(self) -> None:  # noqa: N802 - the standard library's name
+        """Do without: what is behind takes records from any thread, and a log call must not wait for another."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand over a record that carries a run's id; while that is under way, what it logs itself is left out."""
+        flow_run_id, task_run_id = getattr(record, "flow_run_id", None), getattr(record, "task_run_id", None)
+        if (flow_run_id is None and task_run_id is None) or getattr(self._thread, "busy", False):
+            return
+        self._thread.busy = True
+        try:
+            sink = _sink_of(task_run_id) or _sink_of(flow_run_id) or current_sink()
+            written = None if sink is None else self._written(record, flow_run_id, task_run_id)
+            if sink is not None and written is not None:
+                sink(written)
+        except Exception:  # a log call in a user's body is never what ends it
+            pass
+        finally:
+            self._thread.busy = False
+
+    def _written(self, record: logging.LogRecord, flow_run_id: object, task_run_id: object) -> LogWritten | None:
+        flow_id, task_id = _as_uuid(str(flow_run_id)), _as_uuid(str(task_run_id))
+        if flow_id is None and task_id is None:
+            return None
+        return LogWritten(
+            flow_run_id=flow_id,
+            task_run_id=task_id,
+            at=int(record.created * 1_000_000),
+            level=record.levelno,
+            logger=record.name,
+            message=self._message(record),
+        )
+
+    def _message(self, record: logging.LogRecord) -> str:
+        try:
+            text = record.getMessage()
+        except Exception:  # arguments that do not fit: other handlers complain, the history keeps what there is
+            text = f"{record.msg} {record.args!r}"
+        if record.exc_info and record.exc_info[0] is not None:
+            text = f"{text}\n{self._formatter.formatException(record.exc_info)}"
+        return text
+
+
+class ConsoleHandler(logging.Handler):
+    """Writes records to standard error, as structlog renders them, where the program has no handlers of its own.
+
+    Whether it has is asked at each record: programs configure their logging before or after they import us.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, unless the program's handlers do."""
+        stream = sys.stderr
+        if stream is None or _host_has_handlers():  # pyright: ignore[reportUnnecessaryComparison]
+            return
+        try:
+            if self.formatter is None:
+                self.formatter = _console_formatter(colors=stream.isatty() and not os.environ.get("NO_COLOR"))
+            stream.write(f"{self.format(record)}\n")
+            stream.flush()
+        except (OSError, ImportError, ValueError) as error:
+            if isinstance(error, ValueError) and not stream.closed:
+                self.handleError(record)  # arguments that do not fit the message
+            # Otherwise the stream or the interpreter is closing: there is nobody left to tell.
+        except Exception:
+            self.handleError(record)
+
+
+class LogEavesdropper(logging.Handler):
+    """Listens to a logger inside a block and keeps what it said.
+
+    Args:
+        eavesdrop_on: The logger's name.
+        level: The logger's level inside the block.
+
+    Example:
+        >>> with LogEavesdropper("callsheet.example", level=logging.INFO) as heard:
+        ...     logging.getLogger("callsheet.example").info("hello")
+        >>> heard.text()
+        'hello'
+    """
+
+    def __init__(self, eavesdrop_on: str, level: int = logging.NOTSET) -> None:
+        super().__init__(level=level)
+        self.eavesdrop_on = eavesdrop_on
+        self._lines: list[str] = []
+        self._level_before = logging.NOTSET
+
+    def __enter__(self) -> Self:
+        logger = logging.getLogger(self.eavesdrop_on)
+        self._level_before = logger.level
+        self._lines = []
+        logger.setLevel(self.level)
+        logger.addHandler(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        logger = logging.getLogger(self.eavesdrop_on)
+        logger.removeHandler(self)
+        logger.setLevel(self._level_before)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record's text."""
+        self._lines.append(self.format(record))
+
+    def text(self) -> str:
+        """Give everything heard, a record a line."""
+        return "\n".join(self._lines)
+
+
+# ------------------------------------------------------------------------------------------------- history
+
+
+def _sink_of(run_id: object) -> Sink | None:
+    return run_id.sink if isinstance(run_id, RunId) else None
+
+
+def current_sink() -> Sink | None:
+    """Give where the current run's records are kept, or `None` where they are not."""
+    # Contexts stand above logging. Where their module was never imported, no run can be active.
+    find: Callable[[], Sink | None] | None = getattr(sys.modules.get("callsheet.context"), "current_log_sink", None)
+    return None if find is None else find()
+
+
+@lru_cache(maxsize=1024)
+def _as_uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+# ------------------------------------------------------------------------------------------------- console
+
+
+def _host_has_handlers() -> bool:
+    if logging.root.handlers:
+        return True
+    ours = (ConsoleHandler, HistoryHandler, LogEavesdropper)
+    return any(not isinstance(handler, ours) for handler in logging.getLogger(ROOT).handlers)
+
+
+def _console_formatter(*, colors: bool) -> logging.Formatter:
+    from structlog import dev, stdlib  # a tenth of a second: only who writes to the console pays for it
+
+    # Rich tracebacks print every local variable of the user, passwords too.
+    renderer = dev.ConsoleRenderer(colors=colors, exception_formatter=dev.plain_traceback)
+    return stdlib.ProcessorFormatter(
+        foreign_pre_chain=[stdlib.add_log_level, stdlib.ExtraAdder(), _arrange],
+        processors=[stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )
+
+
+_SHOWN_AS = {"flow_run_name": "flow_run", "task_run_name": "task_run"}
+_NOT_SHOWN = frozenset({"flow_run_id", "task_run_id", "flow_name", "task_name"})
+
+
+def _arrange(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Put the time first and name the runs; their ids and definitions are for machines."""
+    record: logging.LogRecord = event["_record"]
+    clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+    arranged: dict[str, Any] = {"timestamp": f"{clock}.{int(record.msecs):03d}"}
+    for name, value in event.items():
+        if name not in _NOT_SHOWN and not (name in _SHOWN_AS and value == "<unknown>"):
+            arranged[_SHOWN_AS.get(name, name)] = value
+    return arranged

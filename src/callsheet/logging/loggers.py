@@ -1,0 +1,242 @@
+"""Loggers that know which run they speak for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Generator, Mapping, MutableMapping
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from callsheet.exceptions import MissingContextError
+from callsheet.logging.handlers import ROOT, LogEavesdropper, RunId, current_sink
+from callsheet.logging.prints import patch_print, print_as_log
+from callsheet.logging.setup import ensure
+
+__all__ = [
+    "LogAdapter",
+    "LogEavesdropper",
+    "disable_logger",
+    "disable_run_logger",
+    "flow_run_logger",
+    "get_logger",
+    "get_run_logger",
+    "patch_print",
+    "print_as_log",
+    "task_run_logger",
+]
+
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter
+
+FLOW_RUNS = f"{ROOT}.flow_runs"
+TASK_RUNS = f"{ROOT}.task_runs"
+UNKNOWN = "<unknown>"
+
+
+class LogAdapter(_Adapter):
+    """A logger with fields that every record carries; a call's own `extra` comes on top.
+
+    Example:
+        >>> with LogEavesdropper("callsheet.example", level=logging.INFO) as heard:
+        ...     LogAdapter(get_logger("example"), {"shop": 7}).info("open")
+        >>> heard.text()
+        'open'
+    """
+
+    def __init__(self, logger: logging.Logger, extra: Mapping[str, Any] | None = None) -> None:
+        super().__init__(logger, dict(extra or {}))
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What every record carries."""
+        return dict(self.extra or {})
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Add the fields to a record that is about to be made."""
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+    def getChild(  # noqa: N802 - the standard library's name
+        self, suffix: str, extra: Mapping[str, Any] | None = None
+    ) -> LogAdapter:
+        """Give an adapter of a child logger, with the same fields and more."""
+        return LogAdapter(self.logger.getChild(suffix), {**self.fields, **(extra or {})})
+
+
+def get_logger(name: str | None = None) -> logging.Logger:
+    """Give a logger below ``callsheet``.
+
+    Args:
+        name: Its name, with or without the prefix ``callsheet.``; `None` for the logger ``callsheet`` itself.
+
+    Returns:
+        The logger.
+
+    Example:
+        >>> get_logger("shop").name, get_logger("callsheet.shop").name, get_logger().name
+        ('callsheet.shop', 'callsheet.shop', 'callsheet')
+    """
+    ensure()
+    if not name or name == ROOT:
+        return logging.getLogger(ROOT)
+    return logging.getLogger(name if name.startswith(f"{ROOT}.") else f"{ROOT}.{name}")
+
+
+def get_run_logger(context: Any = None, **kwargs: Any) -> LogAdapter | logging.Logger:
+    """Give the logger of the current task run or flow run.
+
+    Its name is ``callsheet.task_runs`` or ``callsheet.flow_runs``. Its records carry `flow_run_id`, `flow_run_name`
+    and `flow_name`, in a task also `task_run_id`, `task_run_name` and `task_name`, and are kept in the history.
+
+    Args:
+        context: A flow-run or task-run context to use in place of the current one of its kind.
+        **kwargs: More fields for every record.
+
+    Returns:
+        The logger. Outside of runs, while `disable_run_logger` holds: a logger that says nothing.
+
+    Raises:
+        MissingContextError: No run is active here.
+        TypeError: `context` is something else.
+
+    Example:
+        >>> from callsheet import flow
+        >>> @flow
+        ... def greet() -> str:
+        ...     logger = get_run_logger(shop="north")
+        ...     logger.info("hello")
+        ...     return logger.name
+        >>> greet()
+        'callsheet.flow_runs'
+    """
+    flow_context, task_context = _contexts(context)
+    if task_context is not None:
+        return task_run_logger(
+            task_context.task_run,
+            getattr(task_context, "task", None),
+            flow_run=getattr(flow_context, "flow_run", None),
+            flow=getattr(flow_context, "flow", None),
+            **kwargs,
+        )
+    if flow_context is not None:
+        return flow_run_logger(flow_context.flow_run, getattr(flow_context, "flow", None), **kwargs)
+    if logging.getLogger(FLOW_RUNS).disabled and logging.getLogger(TASK_RUNS).disabled:
+        silent = logging.getLogger("null")
+        silent.disabled = True
+        return silent
+    raise MissingContextError("There is no active flow or task run context.")
+
+
+def flow_run_logger(flow_run: Any, flow: Any = None, **kwargs: Any) -> LogAdapter:
+    """Give the logger of a flow run.
+
+    Args:
+        flow_run: The flow run.
+        flow: Its flow; without it `flow_name` is ``<unknown>``.
+        **kwargs: More fields for every record.
+
+    Returns:
+        The logger, named ``callsheet.flow_runs``.
+    """
+    ensure()
+    fields = {
+        "flow_run_id": _run_id(flow_run.id),
+        "flow_run_name": flow_run.name,
+        "flow_name": getattr(flow, "name", UNKNOWN),
+    }
+    return LogAdapter(logging.getLogger(FLOW_RUNS), {**fields, **kwargs})
+
+
+def task_run_logger(
+    task_run: Any, task: Any = None, flow_run: Any = None, flow: Any = None, **kwargs: Any
+) -> LogAdapter:
+    """Give the logger of a task run.
+
+    Args:
+        task_run: The task run.
+        task: Its task; without it `task_name` is ``<unknown>``.
+        flow_run: The flow run that it belongs to; without it only the id is known, if there is one.
+        flow: The flow of that run.
+        **kwargs: More fields for every record.
+
+    Returns:
+        The logger, named ``callsheet.task_runs``.
+    """
+    ensure()
+    flow_run_id = task_run.flow_run_id if flow_run is None else flow_run.id
+    fields = {
+        "task_run_id": _run_id(task_run.id),
+        "flow_run_id": None if flow_run_id is None else _run_id(flow_run_id),
+        "task_run_name": task_run.name,
+        "task_name": getattr(task, "name", UNKNOWN),
+        "flow_run_name": getattr(flow_run, "name", UNKNOWN),
+        "flow_name": getattr(flow, "name", UNKNOWN),
+    }
+    return LogAdapter(logging.getLogger(TASK_RUNS), {**fields, **kwargs})
+
+
+@contextmanager
+def disable_logger(name: str) -> Generator[None, None, None]:
+    """Silence a logger inside a block.
+
+    Args:
+        name: The logger's full name.
+
+    Example:
+        >>> with disable_logger("callsheet.shop"):
+        ...     get_logger("shop").disabled
+        True
+    """
+    logger = logging.getLogger(name)
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+@contextmanager
+def disable_run_logger() -> Generator[None, None, None]:
+    """Silence the loggers of runs inside a block; `get_run_logger` then works outside of runs too.
+
+    For unit tests that call a task's or a flow's plain function.
+
+    Example:
+        >>> with disable_run_logger():
+        ...     get_run_logger().name
+        'null'
+    """
+    with disable_logger(FLOW_RUNS), disable_logger(TASK_RUNS):
+        yield
+
+
+def _run_id(run_id: UUID) -> RunId:
+    made = RunId(run_id)
+    made.sink = current_sink()
+    return made
+
+
+def _contexts(given: Any) -> tuple[Any, Any]:
+    """Give the flow-run and the task-run context that hold, the given one in place of the current one of its kind."""
+    # Contexts stand above logging. Where their module was never imported, no run can be active.
+    module: ModuleType | None = sys.modules.get("callsheet.context")
+    if module is not None:
+        flow_context, task_context = module.FlowRunContext.get(), module.TaskRunContext.get()
+        if given is None:
+            return flow_context, task_context
+        if isinstance(given, module.FlowRunContext):
+            return given, task_context
+        if isinstance(given, module.TaskRunContext):
+            return flow_context, given
+    elif given is None:
+        return None, None
+    raise TypeError(
+        f"Received unexpected type {type(given).__name__!r} for context. "
+        "Expected one of 'None', 'FlowRunContext', or 'TaskRunContext'."
+    )
