@@ -6,6 +6,7 @@ in one transaction; applying the same batch twice changes nothing. Times are mic
 
 from __future__ import annotations
 
+import itertools
 from uuid import UUID
 
 import msgspec
@@ -127,7 +128,7 @@ class OutcomeRecorded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogWritten(msgspec.Struct, frozen=True, kw_only=True):
-    """A run wrote a log record."""
+    """A run wrote a log record. `n` tells apart what one process logged in one microsecond; leave it to its default."""
 
     flow_run_id: UUID | None
     task_run_id: UUID | None
@@ -135,6 +136,7 @@ class LogWritten(msgspec.Struct, frozen=True, kw_only=True):
     level: int
     logger: str
     message: str
+    n: int = msgspec.field(default_factory=itertools.count().__next__)
 
 
 Entry = RunCreated | StateEntered | RunRenamed | InputsResolved | OutcomeRecorded | LogWritten
@@ -182,8 +184,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     state: StateRecord | None
     fence: int = 0
-    tags: tuple[str, ...] = ()
-    inputs: tuple[tuple[str, tuple[UUID, ...]], ...] = ()
+    tags: tuple[str, ...] = ()  # in alphabetical order
+    inputs: tuple[tuple[str, tuple[UUID, ...]], ...] = ()  # by parameter, then by run
     parameters: bytes | None = None
     extra: bytes | None = None
 
@@ -212,7 +214,10 @@ class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which runs to read. A field left at `None` does not filter; tuples match any of their members."""
+    """Which runs to read. A field left at `None` does not filter; tuples match any of their members.
+
+    Times are inclusive on both sides. A run has ended while its newest state is a terminal one.
+    """
 
     kind: Kind | None = None
     ids: tuple[UUID, ...] | None = None

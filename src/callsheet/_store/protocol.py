@@ -63,7 +63,7 @@ class Store(Protocol):
         ...
 
     def open(self) -> None:
-        """Create or migrate what is needed. Opening twice is fine.
+        """Create or migrate what is needed. Opening twice is fine, and opening after `close` opens again.
 
         Raises:
             StoreError: one of its kinds says what is wrong with the place and how to mend it.
@@ -78,8 +78,16 @@ class Store(Protocol):
         """
         ...
 
-    def try_commit(self, entries: Sequence[Entry]) -> list[Refusal] | None:
+    def try_commit(self, entries: Sequence[Entry], *, sync: bool = False) -> list[Refusal] | None:
         """Do the same, or give `None` at once where another process holds the place. Never waits."""
+        ...
+
+    def tend(self) -> None:
+        """Do what keeps the place small and quick, beside commits. Called by one thread, from time to time."""
+        ...
+
+    def forget_after_fork(self) -> None:
+        """Let go of everything in a forked child, touching nothing of the parent's; it may be opened again."""
         ...
 
     def changed_outside(self) -> bool:

@@ -1,0 +1,1 @@
+"""Where history is kept: the protocol, SQLite, and memory."""

@@ -1,0 +1,112 @@
+"""Do the guards of a batch hold? Pure: what the store knows goes in, refusals come out, in the order of entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, assert_never
+from uuid import UUID
+
+from callsheet._model.records import Entry, FenceIs, Guard, KeyFree, Refusal, RunCreated, SeqIs, StateEntered
+
+
+class Known(Protocol):
+    """What guards ask of a store, inside the transaction."""
+
+    def seq_and_fence(self, run_id: UUID) -> tuple[int, int] | None:
+        """Give the newest sequence number (-1 without a state) and the fence of a run that exists."""
+        ...
+
+    def holder(self, definition: str, key: str) -> UUID | None:
+        """Give the run that has a key."""
+        ...
+
+    def state_id(self, run_id: UUID, seq: int) -> UUID | None:
+        """Give the id of a stored state."""
+        ...
+
+
+def guarded(entries: Sequence[Entry]) -> bool:
+    """Tell whether any entry of a batch has guards (most batches have none)."""
+    for entry in entries:
+        kind = entry.__class__
+        if (kind is StateEntered or kind is RunCreated) and entry.guards:  # type: ignore[union-attr]
+            return True
+    return False
+
+
+def refusals(entries: Sequence[Entry], known: Known) -> list[Refusal]:
+    """Give the entries whose guards do not hold, judged one after the other as if each were committed alone."""
+    view = _View(known)
+    refused: list[Refusal] = []
+    for index, entry in enumerate(entries):
+        match entry:
+            case RunCreated():
+                applied = entry.guards and known.seq_and_fence(entry.id) is not None
+                if not applied and (refusal := _first_refusal(index, entry.guards, view)):
+                    refused.append(refusal)
+                    continue
+                view.created(entry)
+            case StateEntered():
+                # A batch that is committed again is not refused for what it did itself.
+                applied = entry.guards and known.state_id(entry.run_id, entry.seq) == entry.state_id
+                if not applied and (refusal := _first_refusal(index, entry.guards, view)):
+                    refused.append(refusal)
+                    continue
+                view.entered(entry)
+            case _:
+                pass
+    return refused
+
+
+class _View:
+    """What is stored, with the entries of this batch that were let through laid over it."""
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._seqs: dict[UUID, int] = {}
+        self._keys: dict[tuple[str, str], UUID] = {}
+        self._made: set[UUID] = set()
+
+    def created(self, entry: RunCreated) -> None:
+        self._made.add(entry.id)
+        for guard in entry.guards:
+            if isinstance(guard, KeyFree):
+                self._keys[guard.definition, guard.key] = guard.run_id
+
+    def entered(self, entry: StateEntered) -> None:
+        self._seqs[entry.run_id] = max(entry.seq, self._seqs.get(entry.run_id, entry.seq))
+
+    def seq(self, run_id: UUID) -> int | None:
+        stored = self._known.seq_and_fence(run_id)
+        if stored is None and run_id not in self._made:
+            return None
+        return max(-1 if stored is None else stored[0], self._seqs.get(run_id, -1))
+
+    def fence(self, run_id: UUID) -> int | None:
+        stored = self._known.seq_and_fence(run_id)
+        if stored is not None:
+            return stored[1]
+        return 0 if run_id in self._made else None
+
+    def holder(self, definition: str, key: str) -> UUID | None:
+        here = self._keys.get((definition, key))
+        return here if here is not None else self._known.holder(definition, key)
+
+
+def _first_refusal(index: int, guards: tuple[Guard, ...], view: _View) -> Refusal | None:
+    for guard in guards:
+        match guard:
+            case SeqIs():
+                current: object = view.seq(guard.run_id)
+                holds = current == guard.seq
+            case FenceIs():
+                current = view.fence(guard.run_id)
+                holds = current == guard.fence
+            case KeyFree():
+                current = view.holder(guard.definition, guard.key)
+                holds = current is None or current == guard.run_id
+            case _:
+                assert_never(guard)
+        if not holds:
+            return Refusal(index, guard, current)
+    return None

@@ -1,0 +1,377 @@
+"""History in memory: the same answers as a file, for `durability="off"` and for tests."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from callsheet._clock import SYSTEM_CLOCK, Clock, micros
+from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
+from callsheet._model.records import (
+    Entry,
+    InputsResolved,
+    KeyFree,
+    LogFilter,
+    LogRecord,
+    LogWritten,
+    OutcomeRecord,
+    OutcomeRecorded,
+    Page,
+    Refusal,
+    RunCreated,
+    RunFilter,
+    RunRecord,
+    RunRenamed,
+    StateEntered,
+    StateRecord,
+)
+from callsheet._store import guards, matching, mishaps
+from callsheet._store.protocol import Reader
+from callsheet._store.queries import log_cursor, split_log_cursor
+from callsheet._store.topics import check_topics, refuse_claim
+
+
+class _Run:
+    """What is known of one run: its creation, and what became of it."""
+
+    __slots__ = ("created", "inputs", "name", "parameters")
+
+    def __init__(self, created: RunCreated) -> None:
+        self.created = created
+        self.name = created.name
+        self.parameters = created.parameters
+        self.inputs: dict[str, set[UUID]] = {}
+        self.resolve(created.inputs, None)
+
+    def resolve(self, inputs: Iterable[tuple[str, Iterable[UUID]]], parameters: bytes | None) -> None:
+        for parameter, sources in inputs:
+            self.inputs.setdefault(parameter, set()).update(sources)
+        if parameters is not None:
+            self.parameters = parameters
+
+
+class MemoryStore:
+    """History in memory, gone with the process. Commits only note entries; reading puts them together.
+
+    Args:
+        clock: where `now()` comes from.
+
+    Example:
+        >>> store = MemoryStore()
+        >>> store.commit([])
+        []
+        >>> store.location
+        'memory'
+    """
+
+    def __init__(self, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._changed = threading.Condition(threading.RLock())
+        self._commits = 0
+        self._pending: list[Entry] = []
+        self._runs: dict[UUID, _Run] = {}
+        self._states: dict[UUID, dict[int, StateEntered]] = {}
+        self._outcomes: dict[UUID, dict[UUID, OutcomeRecorded]] = {}
+        self._keys: dict[tuple[str, str], UUID] = {}
+        self._logs: dict[tuple[int, int, bytes], LogRecord] = {}
+        self._closed = False
+
+    @property
+    def location(self) -> str:
+        """The word ``memory``."""
+        return "memory"
+
+    def open(self) -> None:
+        """Nothing to do; after `close` it can be used again, with what it held."""
+        self._closed = False
+
+    def close(self) -> None:
+        """Refuse further use until it is opened again."""
+        self._closed = True
+
+    def forget_after_fork(self) -> None:
+        """Take a new lock: the parent's may have been held."""
+        self._changed = threading.Condition(threading.RLock())
+
+    # --------------------------------------------------------------------------------------- write
+
+    def commit(self, entries: Sequence[Entry], *, sync: bool = False) -> list[Refusal]:  # noqa: ARG002 - no disk
+        """Apply entries in order, except those whose guards do not hold. `sync` has nothing to sync."""
+        if self._closed:
+            raise mishaps.closed(self.location)
+        with self._changed:
+            refused: list[Refusal] = []
+            if guards.guarded(entries):
+                self._settle()
+                refused = guards.refusals(entries, self)
+                skip = {refusal.index for refusal in refused}
+                self._pending += [entry for index, entry in enumerate(entries) if index not in skip]
+            else:
+                self._pending += entries
+            self._commits += 1
+            self._changed.notify_all()
+            return refused
+
+    def try_commit(self, entries: Sequence[Entry], *, sync: bool = False) -> list[Refusal] | None:
+        """Do the same: memory is never held by another process."""
+        return self.commit(entries, sync=sync)
+
+    def seq_and_fence(self, run_id: UUID) -> tuple[int, int] | None:
+        """Give the newest sequence number and the fence of a run (asked by guards)."""
+        return (max(self._states.get(run_id, ()), default=-1), 0) if run_id in self._runs else None
+
+    def holder(self, definition: str, key: str) -> UUID | None:
+        """Give the run that has a key (asked by guards)."""
+        return self._keys.get((definition, key))
+
+    def state_id(self, run_id: UUID, seq: int) -> UUID | None:
+        """Give the id of a state (asked by guards)."""
+        state = self._states.get(run_id, {}).get(seq)
+        return None if state is None else state.state_id
+
+    def _settle(self) -> None:
+        pending, self._pending = self._pending, []
+        for entry in pending:
+            self._apply(entry)
+
+    def _apply(self, entry: Entry) -> None:
+        match entry:
+            case StateEntered():
+                self._states.setdefault(entry.run_id, {}).setdefault(entry.seq, entry)
+            case RunCreated():
+                self._runs.setdefault(entry.id, _Run(entry))
+                for guard in entry.guards:
+                    if isinstance(guard, KeyFree):
+                        self._keys[guard.definition, guard.key] = guard.run_id
+            case OutcomeRecorded():
+                self._outcomes.setdefault(entry.flow_run_id, {})[entry.run_id] = entry
+            case LogWritten():
+                scope = entry.flow_run_id or entry.task_run_id
+                self._logs.setdefault((entry.at, entry.n, b"" if scope is None else scope.bytes), _log(entry))
+            case RunRenamed():
+                if run := self._runs.get(entry.run_id):
+                    run.name = entry.name
+            case InputsResolved():
+                if run := self._runs.get(entry.run_id):
+                    run.resolve(entry.inputs, entry.parameters)
+
+    # ------------------------------------------------------------------------------------- other
+
+    def tend(self) -> None:
+        """Nothing grows that could be made smaller."""
+
+    def changed_outside(self) -> bool:
+        """Tell that nothing changed: no other process can commit here."""
+        return False
+
+    def claim(self, kind: str, limit: int) -> Sequence[object]:
+        """Nothing can be claimed yet: no kind of waiting work is kept.
+
+        Raises:
+            NotImplementedError: always, naming the kind.
+        """
+        raise refuse_claim(kind, limit)
+
+    def wait(self, topics: Sequence[str], deadline: float, *, stopped: Callable[[], bool]) -> Sequence[str]:
+        """Wait in the calling thread until something may have changed. The one topic so far is ``history``.
+
+        Raises:
+            NotImplementedError: for another topic, naming it.
+        """
+        check_topics(topics)
+        with self._changed:
+            before = self._commits
+            while not stopped() and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(min(0.1, left))
+                if self._commits != before:
+                    return tuple(topics)
+        return ()
+
+    def now(self) -> int:
+        """Give the store's time, in microseconds since the epoch."""
+        return micros(self._clock.now())
+
+    def reader(self) -> Reader:
+        """Give a reader; memory is read at once, whatever event loop runs."""
+        return MemoryReader(self)
+
+    def blocking_reader(self) -> Reader:
+        """Give a reader whose coroutines never suspend."""
+        return MemoryReader(self)
+
+    # --------------------------------------------------------------------------- what readers take
+
+    def records(self) -> list[RunRecord]:
+        """Give every run, in order of id."""
+        with self._changed:
+            self._settle()
+            return [self._record(self._runs[run_id]) for run_id in sorted(self._runs)]
+
+    def states(self, run_id: UUID) -> tuple[StateRecord, ...]:
+        """Give the states of a run, oldest first."""
+        with self._changed:
+            self._settle()
+            states = self._states.get(run_id, {})
+            return tuple(_state(states[seq]) for seq in sorted(states))
+
+    def logs(self) -> list[tuple[tuple[int, int, bytes], LogRecord]]:
+        """Give every log record with its place, in order of writing."""
+        with self._changed:
+            self._settle()
+            return sorted(self._logs.items(), key=lambda item: item[0])
+
+    def outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
+        """Give the outcomes in a flow run, the newest of each identity, in the order of their runs."""
+        with self._changed:
+            self._settle()
+            newest: dict[bytes, OutcomeRecord] = {}
+            for _, entry in sorted(self._outcomes.get(flow_run_id, {}).items()):
+                newest.pop(entry.identity, None)
+                newest[entry.identity] = _outcome(entry)
+            return tuple(newest.values())
+
+    def _record(self, run: _Run) -> RunRecord:
+        created = run.created
+        states = self._states.get(created.id, {})
+        newest = states[max(states)] if states else None
+        return RunRecord(
+            id=created.id,
+            kind=created.kind,
+            definition=created.definition,
+            name=run.name,
+            created=created.created,
+            parent_id=created.parent_id,
+            flow_run_id=created.flow_run_id,
+            parent_task_run_id=created.parent_task_run_id,
+            root_id=created.root_id,
+            due_at=created.due_at,
+            started=min((one.at for one in states.values() if one.type is StateType.RUNNING), default=None),
+            ended=newest.at if newest is not None and newest.type in TERMINAL_STATES else None,
+            attempt=0 if newest is None else newest.attempt,
+            state=None if newest is None else _state(newest),
+            tags=tuple(sorted(set(created.tags))),
+            inputs=tuple((name, tuple(sorted(run.inputs[name]))) for name in sorted(run.inputs)),
+            parameters=run.parameters,
+            extra=created.extra,
+        )
+
+
+class MemoryReader:
+    """Reads a memory store. Its coroutines never suspend."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store: MemoryStore | None = store
+
+    def _open(self) -> MemoryStore:
+        if self._store is None:
+            raise mishaps.closed("memory")
+        return self._store
+
+    def _matching(self, where: RunFilter) -> list[RunRecord]:
+        return [run for run in self._open().records() if matching.run_matches(run, where)]
+
+    async def read_runs(
+        self,
+        where: RunFilter,
+        *,
+        limit: int = 200,
+        cursor: bytes | None = None,
+        newest_first: bool = False,
+        offset: int = 0,
+    ) -> Page:
+        """Give a page of `RunRecord`, in order of id, at most `limit`."""
+        runs = [(run.id.bytes, run) for run in self._matching(where)]
+        return _page(runs, limit, cursor, newest_first, offset, lambda place: place)
+
+    async def count_runs(self, where: RunFilter) -> int:
+        """Count the runs that match."""
+        return len(self._matching(where))
+
+    async def count_states(self, where: RunFilter) -> dict[tuple[Kind, str], int]:
+        """Count matching runs by kind and state name."""
+        counts: dict[tuple[Kind, str], int] = {}
+        for run in self._matching(where):
+            if run.state is not None:
+                counts[run.kind, run.state.name] = counts.get((run.kind, run.state.name), 0) + 1
+        return counts
+
+    async def read_states(self, run_id: UUID) -> tuple[StateRecord, ...]:
+        """Give every state of a run, oldest first."""
+        return self._open().states(run_id)
+
+    async def read_logs(
+        self,
+        where: LogFilter,
+        *,
+        limit: int = 200,
+        cursor: bytes | None = None,
+        newest_first: bool = False,
+        offset: int = 0,
+    ) -> Page:
+        """Give a page of `LogRecord`, in order of writing."""
+        logs = [(place, log) for place, log in self._open().logs() if matching.log_matches(log, where)]
+        after = None if cursor is None else split_log_cursor(cursor)
+        return _page(logs, limit, after, newest_first, offset, lambda place: log_cursor(*place))
+
+    async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
+        """Give everything that the run journal recorded inside a flow run."""
+        return self._open().outcomes(flow_run_id)
+
+    async def aclose(self) -> None:
+        """Refuse further reads."""
+        self._store = None
+
+
+def _page(
+    found: Sequence[tuple[Any, object]],
+    limit: int,
+    after: Any,
+    newest_first: bool,
+    offset: int,
+    cursor: Callable[[Any], bytes],
+) -> Page:
+    ordered = list(reversed(found)) if newest_first else list(found)
+    if after is not None:
+        ordered = [item for item in ordered if (item[0] < after if newest_first else item[0] > after)]
+    ordered = ordered[offset:]
+    taken = ordered[:limit]
+    return Page(tuple(item[1] for item in taken), cursor(taken[-1][0]) if len(ordered) > limit and taken else None)
+
+
+def _state(state: StateEntered) -> StateRecord:
+    return StateRecord(
+        run_id=state.run_id,
+        seq=state.seq,
+        id=state.state_id,
+        type=state.type,
+        name=state.name,
+        at=state.at,
+        message=state.message,
+        details=state.details,
+    )
+
+
+def _log(log: LogWritten) -> LogRecord:
+    return LogRecord(
+        flow_run_id=log.flow_run_id,
+        task_run_id=log.task_run_id,
+        at=log.at,
+        level=log.level,
+        logger=log.logger,
+        message=log.message,
+    )
+
+
+def _outcome(outcome: OutcomeRecorded) -> OutcomeRecord:
+    return OutcomeRecord(
+        flow_run_id=outcome.flow_run_id,
+        identity=outcome.identity,
+        run_id=outcome.run_id,
+        status=outcome.status,
+        recorded=outcome.recorded,
+        inputs_digest=outcome.inputs_digest,
+        result=outcome.result,
+    )

@@ -1,0 +1,226 @@
+"""From filters to SQL and parameters. Pure: nothing here has a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from callsheet._model.records import LogFilter, RunFilter
+from callsheet._store.codes import CODES, COMPLETED, TERMINAL, TYPES, USUAL_NAMES
+
+MOST_VALUES = 30_000
+_LEEWAY = 60_000  # ms that an id's time may differ from its run's `created`
+_TERMINALS = ",".join(map(str, sorted(TERMINAL)))
+
+
+class Query(NamedTuple):
+    """A statement and what goes into it."""
+
+    sql: str
+    params: tuple[Any, ...]
+
+
+class _Where:
+    """Collects conditions, each with its parameters, in order."""
+
+    def __init__(self) -> None:
+        self.conditions: list[str] = []
+        self.params: list[Any] = []
+
+    def add(self, condition: str, *params: Any) -> None:
+        self.conditions.append(condition)
+        self.params += params
+
+    def any_of(self, column: str, values: Sequence[Any] | None) -> None:
+        if values is not None:
+            self.add(f"{column} IN ({_marks(values)})", *values)
+
+    def any_id(self, column: str, ids: Sequence[UUID] | None) -> None:
+        if ids is not None:
+            self.any_of(column, [one.bytes for one in ids])
+
+    def between(self, column: str, after: int | None, before: int | None) -> None:
+        if after is not None:
+            self.add(f"{column} >= ?", after)
+        if before is not None:
+            self.add(f"{column} <= ?", before)
+
+    def text(self) -> str:
+        return " WHERE " + " AND ".join(self.conditions) if self.conditions else ""
+
+
+def page_of_runs(where: RunFilter, limit: int, cursor: bytes | None, newest_first: bool, offset: int) -> Query:
+    """Give the statement for one page of runs, and one run more, which tells whether another page follows."""
+    found = _runs(where)
+    if cursor is not None:
+        found.add("run.id < ?" if newest_first else "run.id > ?", cursor)
+    order = "DESC" if newest_first else "ASC"
+    # LEFT JOIN, because it fixes the order of the tables: runs first, by their key or an index.
+    sql = (
+        "SELECT run.id, run.kind, d.key, d.name, d.code, run.name, run.created, run.parent_id, run.flow_run_id,"
+        " run.parent_task_run_id, run.root_id, run.due_at, run.started, run.attempt, run.fence, run.extra,"
+        " run.seq, run.state_type, run.state_name, run.state_at, s.id, s.message, s.details, p.body"
+        " FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+        " LEFT JOIN state AS s ON s.run_id = run.id AND s.seq = run.seq"
+        f" LEFT JOIN parameters AS p ON p.run_id = run.id{found.text()} ORDER BY run.id {order} LIMIT ? OFFSET ?"
+    )
+    return Query(sql, (*found.params, limit + 1, offset))
+
+
+def count_of_runs(where: RunFilter) -> Query:
+    """Give the statement that counts matching runs."""
+    found = _runs(where)
+    return Query(f"SELECT count(*) FROM run{found.text()}", tuple(found.params))
+
+
+def counts_by_state(where: RunFilter) -> Query:
+    """Give the statement that counts matching runs by kind, state type and state name."""
+    found = _runs(where)
+    found.add("run.state_type IS NOT NULL")
+    return Query(
+        f"SELECT run.kind, run.state_type, run.state_name, count(*) FROM run{found.text()} GROUP BY 1, 2, 3",
+        tuple(found.params),
+    )
+
+
+def tags_of(ids: Sequence[bytes]) -> Query:
+    """Give the statement for the tags of a whole page."""
+    return Query(f"SELECT run_id, tag FROM run_tag WHERE run_id IN ({_marks(ids)}) ORDER BY run_id, tag", tuple(ids))
+
+
+def inputs_of(ids: Sequence[bytes]) -> Query:
+    """Give the statement for the inputs of a whole page."""
+    return Query(
+        f"SELECT run_id, parameter, source_id FROM input WHERE run_id IN ({_marks(ids)})"
+        " ORDER BY run_id, parameter, source_id",
+        tuple(ids),
+    )
+
+
+def states_of(run_id: UUID) -> Query:
+    """Give the statement for every state of a run."""
+    return Query(
+        "SELECT seq, id, type, name, at, message, details FROM state WHERE run_id = ? ORDER BY seq", (run_id.bytes,)
+    )
+
+
+def outcomes_in(flow_run_id: UUID) -> Query:
+    """Give the statement for all outcomes in a flow run; a later row replaces an earlier one of its identity."""
+    return Query(
+        "SELECT identity, run_id, status, recorded, inputs_digest, codec, size, digest, uri, inline"
+        " FROM outcome WHERE flow_run_id = ? ORDER BY run_id",
+        (flow_run_id.bytes,),
+    )
+
+
+def page_of_logs(where: LogFilter, limit: int, cursor: bytes | None, newest_first: bool, offset: int) -> Query:
+    """Give the statement for one page of log records, and one more."""
+    found = _Where()
+    found.any_id("scope_id", where.flow_run_ids)
+    if where.flow_run_ids is not None:
+        found.add("scope_id IS NOT task_run_id")  # the log of a task outside of flows has its task as its scope
+    found.any_id("task_run_id", where.task_run_ids)
+    if where.level_at_least is not None:
+        found.add("level >= ?", where.level_at_least)
+    found.between("at", where.after, where.before)
+    if cursor is not None:
+        found.add(f"(at, n, scope_id) {'<' if newest_first else '>'} (?, ?, ?)", *split_log_cursor(cursor))
+    order = "DESC" if newest_first else "ASC"
+    sql = (
+        f"SELECT scope_id, at, n, task_run_id, level, logger, message FROM log{found.text()}"
+        f" ORDER BY at {order}, n {order}, scope_id {order} LIMIT ? OFFSET ?"
+    )
+    return Query(sql, (*found.params, limit + 1, offset))
+
+
+def log_cursor(at: int, n: int, scope: bytes) -> bytes:
+    """Give the cursor that continues after a log record."""
+    return at.to_bytes(8, signed=True) + n.to_bytes(8, signed=True) + scope
+
+
+def split_log_cursor(cursor: bytes) -> tuple[int, int, bytes]:
+    """Give time, number and scope back from a cursor."""
+    return int.from_bytes(cursor[:8], signed=True), int.from_bytes(cursor[8:16], signed=True), cursor[16:]
+
+
+# ------------------------------------------------------------------------------------ the conditions of runs
+
+
+def _runs(where: RunFilter) -> _Where:
+    found = _Where()
+    if where.kind is not None:
+        found.add(f"run.kind = {int(where.kind)}")  # a literal, or the partial index of flow runs is not used
+    found.any_id("run.id", where.ids)
+    found.any_of("run.name", where.names)
+    if where.name_like is not None:
+        found.add("run.name LIKE ? ESCAPE '\\'", f"%{_escaped(where.name_like)}%")
+    if (names := where.definition_names) is not None:
+        found.add(f"run.definition_id IN (SELECT id FROM definition WHERE name IN ({_marks(names)}))", *names)
+    _states(where, found)
+    _tags(where, found)
+    found.any_id("run.parent_id", where.parent_ids)
+    found.any_id("run.flow_run_id", where.flow_run_ids)
+    found.any_id("run.parent_task_run_id", where.parent_task_run_ids)
+    found.any_id("run.root_id", where.root_ids)
+    if where.is_root is not None:
+        found.add("run.parent_id IS NULL" if where.is_root else "run.parent_id IS NOT NULL")
+    _times(where, found)
+    return found
+
+
+def _states(where: RunFilter, found: _Where) -> None:
+    if (types := where.state_types) is not None:
+        codes = sorted(CODES[one] for one in types)
+        if COMPLETED not in codes:
+            found.add(f"run.notable IN ({','.join(map(str, codes))})")
+            if where.kind is None:
+                found.add("run.kind IN (0, 1)")
+        else:
+            found.add(f"run.state_type IN ({','.join(map(str, codes))})")
+    if (names := where.state_names) is not None:
+        usual = ",".join(str(CODES[one]) for one in TYPES if USUAL_NAMES[one] in names)
+        found.add(f"(run.state_name IN ({_marks(names)}) OR (run.state_name IS NULL AND run.state_type IN ({usual})))", *names)
+
+
+def _tags(where: RunFilter, found: _Where) -> None:
+    for tag in where.tags_all or ():
+        found.add("run.id IN (SELECT run_id FROM run_tag WHERE tag = ?)", tag)
+    if (tags := where.tags_any) is not None:
+        found.add(f"run.id IN (SELECT run_id FROM run_tag WHERE tag IN ({_marks(tags)}))", *tags)
+
+
+def _times(where: RunFilter, found: _Where) -> None:
+    for bound, sign, shift in ((where.created_after, ">=", -_LEEWAY), (where.created_before, "<=", _LEEWAY)):
+        if bound is not None:
+            # Ids carry the time of their creation, so this is a range of the key, unless the file has runs
+            # whose clock was another one (then `skewed` is set and the range is everything).
+            edge = b"\0" * 16 if sign == ">=" else b"\xff" * 16
+            found.add(f"run.id {sign} coalesce((SELECT x'{edge.hex()}' FROM meta WHERE key = 'skewed'), ?)", _id_at(bound, shift))
+    found.between("run.created", where.created_after, where.created_before)
+    found.between("run.started", where.started_after, where.started_before)
+    if where.ended_after is not None or where.ended_before is not None:
+        found.add(f"run.state_type IN ({_TERMINALS})")
+        found.between("run.state_at", where.ended_after, where.ended_before)
+
+
+def _id_at(at: int, shift: int) -> bytes:
+    millis = min(max(at // 1000 + shift, 0), (1 << 48) - 1)
+    tail = b"\0" * 10 if shift < 0 else b"\xff" * 10
+    return millis.to_bytes(6) + tail
+
+
+def is_skewed(run_id: int, created: int) -> bool:
+    """Tell whether a run's id and its time of creation come from different clocks."""
+    return not -_LEEWAY < (run_id >> 80) - created // 1000 < _LEEWAY
+
+
+def _marks(values: Iterable[Any]) -> str:
+    count = len(tuple(values))
+    if count > MOST_VALUES:
+        raise ValueError(f"a filter can name at most {MOST_VALUES:,} values, not {count:,}; ask in several reads")
+    return ",".join("?" * count)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -1,0 +1,298 @@
+"""Readers of a SQLite file. They differ only in how a statement is run: here, on a thread, or by aiosqlite."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from callsheet._model.kinds import Kind
+from callsheet._model.records import LogFilter, LogRecord, OutcomeRecord, Page, RunFilter, RunRecord, StateRecord
+from callsheet._store import decode, forks, migrate, mishaps, queries
+from callsheet._store.codes import USUAL_NAME_OF_CODE
+from callsheet._store.patience import PATIENCE, is_held, patiently, pauses
+from callsheet._store.queries import Query
+
+T = TypeVar("T")
+Rows = list[tuple[Any, ...]]
+Hop = Callable[[Callable[[], Rows]], Awaitable[Rows]]
+"""Runs a function on a thread: `rows = await hop(function)`."""
+
+LONGEST_READ = 2.0
+"""Seconds after which a read is stopped: while it lasts, the write-ahead log cannot be emptied."""
+_STEPS = 20_000  # of SQLite's machine between two looks at the clock, about a millisecond
+
+
+class SqliteReader(ABC):
+    """The questions of `Reader`, in terms of one statement at a time."""
+
+    def __init__(self, path: Path, *, patience: float = PATIENCE, longest_read: float = LONGEST_READ) -> None:
+        self._path = path
+        self._patience = patience
+        self._longest = longest_read
+        self._deadline = 0.0
+        self._closed = False
+
+    @abstractmethod
+    async def _fetch(self, query: Query) -> Rows:
+        """Run a statement and give all of its rows."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Let go of connections and threads. Closing twice is fine."""
+
+    async def read_runs(
+        self,
+        where: RunFilter,
+        *,
+        limit: int = 200,
+        cursor: bytes | None = None,
+        newest_first: bool = False,
+        offset: int = 0,
+    ) -> Page:
+        """Give a page of `RunRecord`, in order of id, at most `limit`."""
+        rows = await self._fetch(queries.page_of_runs(where, limit, cursor, newest_first, offset))
+        more, rows = len(rows) > limit, rows[:limit]
+        if not rows:
+            return Page(())
+        ids: list[bytes] = [row[0] for row in rows]
+        tags = await self._fetch(queries.tags_of(ids))
+        inputs = await self._fetch(queries.inputs_of(ids))
+        items: tuple[RunRecord, ...] = decode.runs(rows, tags, inputs)
+        return Page(items, ids[-1] if more else None)
+
+    async def count_runs(self, where: RunFilter) -> int:
+        """Count the runs that match (a scan: only when asked)."""
+        return int((await self._fetch(queries.count_of_runs(where)))[0][0])
+
+    async def count_states(self, where: RunFilter) -> dict[tuple[Kind, str], int]:
+        """Count matching runs by kind and state name, in one statement."""
+        counts: dict[tuple[Kind, str], int] = {}
+        for kind, code, name, count in await self._fetch(queries.counts_by_state(where)):
+            key = (Kind(kind), USUAL_NAME_OF_CODE[code] if name is None else name)
+            counts[key] = counts.get(key, 0) + count
+        return counts
+
+    async def read_states(self, run_id: UUID) -> tuple[StateRecord, ...]:
+        """Give every state of a run, oldest first."""
+        return decode.states(run_id, await self._fetch(queries.states_of(run_id)))
+
+    async def read_logs(
+        self,
+        where: LogFilter,
+        *,
+        limit: int = 200,
+        cursor: bytes | None = None,
+        newest_first: bool = False,
+        offset: int = 0,
+    ) -> Page:
+        """Give a page of `LogRecord`, in order of writing."""
+        rows = await self._fetch(queries.page_of_logs(where, limit, cursor, newest_first, offset))
+        more, rows = len(rows) > limit, rows[:limit]
+        items: tuple[LogRecord, ...] = decode.logs(rows)
+        return Page(items, queries.log_cursor(rows[-1][1], rows[-1][2], rows[-1][0]) if more else None)
+
+    async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
+        """Give everything that the run journal recorded inside a flow run."""
+        return decode.outcomes(flow_run_id, await self._fetch(queries.outcomes_in(flow_run_id)))
+
+    # ------------------------------------------------------------------------- for those who run statements
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open a connection that cannot write and that stops itself after `longest_read`."""
+        connection = sqlite3.connect(
+            f"{self._path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA query_only = 1")
+            found = patiently(lambda: migrate.versions(connection), patience=self._patience)
+            migrate.check(found, "min_reader", self._path)
+            connection.set_progress_handler(self._too_late, _STEPS)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _too_late(self) -> int:
+        return time.monotonic() > self._deadline
+
+    def _explained(self, error: sqlite3.Error | OSError) -> Exception:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+            return mishaps.reading_took_too_long(self._path, self._longest)
+        return mishaps.translate(error, self._path, self._patience)
+
+
+class BlockingReader(SqliteReader):
+    """Runs statements in the calling thread: its coroutines never suspend. Any thread may use it."""
+
+    def __init__(self, path: Path, *, patience: float = PATIENCE, longest_read: float = LONGEST_READ) -> None:
+        super().__init__(path, patience=patience, longest_read=longest_read)
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        forks.remember(self)
+
+    async def _fetch(self, query: Query) -> Rows:
+        return self.fetch(query)
+
+    def fetch(self, query: Query) -> Rows:
+        """Run a statement in the calling thread."""
+        with self._lock:
+            if self._closed:
+                raise mishaps.closed(self._path)
+            try:
+                if self._connection is None:
+                    self._connection = self._connect()
+                return patiently(lambda: self._run(query), patience=self._patience)
+            except (sqlite3.Error, OSError) as error:
+                raise self._explained(error) from error
+
+    def _run(self, query: Query) -> Rows:
+        assert self._connection is not None
+        self._deadline = time.monotonic() + self._longest
+        return self._connection.execute(query.sql, query.params).fetchall()
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, in the calling thread."""
+        with self._lock:
+            self._closed = True
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def forget_after_fork(self) -> None:
+        """Let go of the parent's connection without closing it."""
+        forks.leak(self._connection)
+        self._connection = None
+        self._lock = threading.Lock()
+
+
+class HoppingReader(BlockingReader):
+    """Runs statements on a thread, for event loops that aiosqlite does not know."""
+
+    def __init__(self, path: Path, hop: Hop, *, patience: float = PATIENCE, longest_read: float = LONGEST_READ) -> None:
+        super().__init__(path, patience=patience, longest_read=longest_read)
+        self._hop = hop
+
+    async def _fetch(self, query: Query) -> Rows:
+        return await self._hop(lambda: self.fetch(query))
+
+
+class AiosqliteReader(SqliteReader):
+    """Runs statements by aiosqlite, on asyncio. The connection and its thread begin with the first read."""
+
+    def __init__(self, path: Path, *, patience: float = PATIENCE, longest_read: float = LONGEST_READ) -> None:
+        super().__init__(path, patience=patience, longest_read=longest_read)
+        import anyio
+
+        self._turn = anyio.Lock()
+        self._connection: Any = None
+        self._raw: sqlite3.Connection | None = None
+
+    async def _fetch(self, query: Query) -> Rows:
+        import anyio
+
+        async with self._turn:
+            if self._closed:
+                raise mishaps.closed(self._path)
+            try:
+                if self._connection is None:
+                    await self._open()
+                for pause in pauses(self._patience):
+                    try:
+                        self._deadline = time.monotonic() + self._longest
+                        return list(await self._connection.execute_fetchall(query.sql, query.params))
+                    except sqlite3.Error as error:
+                        if not is_held(error):
+                            raise
+                    await anyio.sleep(pause)
+                raise mishaps.held(self._path, self._patience)
+            except (sqlite3.Error, OSError) as error:
+                raise self._explained(error) from error
+
+    async def _open(self) -> None:
+        import anyio
+        from aiosqlite import Connection
+
+        def connect() -> sqlite3.Connection:
+            self._raw = self._connect()
+            return self._raw
+
+        connection = Connection(connect, iter_chunk_size=64)
+        # A loop that ends without closing us must not keep the interpreter from ending.
+        connection._thread.daemon = True  # pyright: ignore[reportPrivateUsage]
+        with anyio.CancelScope(shield=True):  # half opened, nobody could close it
+            self._connection = await connection
+
+    async def aclose(self) -> None:
+        """Close the connection and wait for its thread to end."""
+        import anyio
+
+        with anyio.CancelScope(shield=True):
+            async with self._turn:
+                self._closed = True
+                connection, self._connection, self._raw = self._connection, None, None
+                if connection is not None:
+                    await connection.close()
+                    connection._thread.join()
+
+
+class AsyncReader(SqliteReader):
+    """Finds out at the first read which event loop runs, and reads in that loop's way."""
+
+    def __init__(self, path: Path, *, patience: float = PATIENCE, hop: Hop | None = None) -> None:
+        super().__init__(path, patience=patience)
+        self._hop = hop
+        self._inner: SqliteReader | None = None
+
+    async def _fetch(self, query: Query) -> Rows:
+        if self._closed:
+            raise mishaps.closed(self._path)
+        if self._inner is None:
+            self._inner = self._choose()
+        return await self._inner._fetch(query)
+
+    def _choose(self) -> SqliteReader:
+        if self._hop is None and _on_asyncio():
+            return AiosqliteReader(self._path, patience=self._patience)
+        return HoppingReader(self._path, self._hop or own_threads(), patience=self._patience)
+
+    async def aclose(self) -> None:
+        """Close what the first read opened."""
+        self._closed = True
+        if self._inner is not None:
+            await self._inner.aclose()
+
+
+def own_threads(most: int = 4) -> Hop:
+    """Give a hop with a limit of its own: the default one belongs to the host program."""
+    import anyio
+    import anyio.to_thread
+
+    limiter: anyio.CapacityLimiter | None = None
+
+    async def hop(function: Callable[[], Rows]) -> Rows:
+        nonlocal limiter
+        if limiter is None:
+            limiter = anyio.CapacityLimiter(most)
+        return await anyio.to_thread.run_sync(function, limiter=limiter)
+
+    return hop
+
+
+def _on_asyncio() -> bool:
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

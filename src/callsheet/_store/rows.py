@@ -1,0 +1,220 @@
+"""From entries to rows, outside of any lock: one pass, and what one batch says of one run becomes one row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container, Sequence
+from typing import Any
+
+from callsheet._model.records import (
+    Definition,
+    Entry,
+    InputsResolved,
+    LogWritten,
+    OutcomeRecorded,
+    RunCreated,
+    RunRenamed,
+    StateEntered,
+)
+from callsheet._store.codes import CODES, RUNNING, USUAL_NAMES
+from callsheet._store.queries import is_skewed
+
+# Where the changing part of a run's row stands (see Table RUN in statements.py).
+NAME, SEQ, STARTED, ATTEMPT = 7, 10, 14, 15
+NO_SEQ = -1
+_NOTHING: frozenset[int] = frozenset()
+
+
+class Batch:
+    """The rows of one transaction, flat lists of parameters by table."""
+
+    __slots__ = (
+        "created",
+        "definitions",
+        "inputs",
+        "keys",
+        "logs",
+        "moved",
+        "outcomes",
+        "parameters",
+        "renamed",
+        "skewed",
+        "states",
+        "tags",
+    )
+
+    def __init__(self) -> None:
+        self.definitions: dict[int, Definition] = {}
+        self.created: dict[int, list[Any]] = {}
+        self.moved: dict[int, list[Any]] = {}
+        self.renamed: dict[int, str] = {}
+        self.states: list[Any] = []
+        self.outcomes: list[Any] = []
+        self.tags: list[Any] = []
+        self.inputs: list[Any] = []
+        self.parameters: list[Any] = []
+        self.logs: list[Any] = []
+        self.keys: list[Any] = []
+        self.skewed = False
+
+
+def definition_id(definition: Definition) -> int:
+    """Give a definition's id: 63 bits of a digest, so that no process has to ask for it."""
+    text = "\0".join((str(int(definition.kind)), definition.key, definition.name, definition.code))
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "backslashreplace"), digest_size=8).digest()) >> 1
+
+
+class Encoder:
+    """Turns entries into rows. Remembers the ids of definitions it has seen."""
+
+    def __init__(self) -> None:
+        self._definition: Definition | None = None
+        self._definition_id = 0
+        self._ids: dict[Definition, int] = {}
+
+    def encode(self, entries: Sequence[Entry], skip: Container[int] = _NOTHING) -> Batch:
+        """Give the rows of a batch, without the entries at the positions in `skip`."""
+        batch = Batch()
+        states, created, moved = batch.states, batch.created, batch.moved
+        for index, entry in enumerate(entries):
+            if skip and index in skip:
+                continue
+            kind = entry.__class__
+            if kind is StateEntered:
+                run = entry.run_id.int  # type: ignore[union-attr]
+                row = created.get(run)
+                if row is None:
+                    row = moved.get(run)
+                    if row is None:
+                        row = moved[run] = _unknown_run(run)
+                _enter(row, entry, states)  # type: ignore[arg-type]
+            elif kind is RunCreated:
+                self._create(entry, batch)  # type: ignore[arg-type]
+            elif kind is OutcomeRecorded:
+                _record(entry, batch)  # type: ignore[arg-type]
+            else:
+                _rest(entry, batch)
+        return batch
+
+    def _create(self, entry: RunCreated, batch: Batch) -> None:
+        definition = entry.definition
+        if definition is not self._definition:
+            number = self._ids.get(definition)
+            if number is None:
+                number = self._ids[definition] = definition_id(definition)
+            self._definition = definition
+            self._definition_id = number
+        batch.definitions[self._definition_id] = definition
+        run = entry.id.int
+        if run in batch.created:
+            return
+        row = batch.created[run] = _created_row(entry, self._definition_id)
+        if is_skewed(run, entry.created):
+            batch.skewed = True
+        if (earlier := batch.moved.pop(run, None)) is not None:  # its states came first
+            row[SEQ:-1] = earlier[SEQ:-1]
+        if batch.renamed and run in batch.renamed:
+            row[NAME] = batch.renamed[run]
+        if entry.tags or entry.inputs or entry.parameters is not None or entry.guards:
+            _attach(entry, row[0], batch)
+
+
+def _unknown_run(run: int) -> list[Any]:
+    row: list[Any] = [None] * 17
+    row[0] = run.to_bytes(16)
+    row[SEQ] = NO_SEQ
+    row[ATTEMPT] = 0
+    return row
+
+
+def _created_row(entry: RunCreated, definition: int) -> list[Any]:
+    parent, flow, root, tracking = entry.parent_id, entry.flow_run_id, entry.root_id, entry.parent_task_run_id
+    around = None if flow is None else flow.int.to_bytes(16)
+    return [
+        entry.id.int.to_bytes(16),
+        int(entry.kind),
+        definition,
+        around if parent is flow else None if parent is None else parent.int.to_bytes(16),
+        around,
+        around if root is flow else None if root is None else root.int.to_bytes(16),
+        None if tracking is None else tracking.int.to_bytes(16),
+        entry.name,
+        entry.created,
+        entry.due_at,
+        NO_SEQ,
+        None,
+        None,
+        None,
+        None,
+        0,
+        entry.extra,
+    ]
+
+
+def _enter(row: list[Any], entry: StateEntered, states: list[Any]) -> None:
+    kind, name, seq, at = entry.type, entry.name, entry.seq, entry.at
+    code = CODES[kind]
+    shown = None if name == USUAL_NAMES[kind] else name
+    if seq > row[SEQ]:
+        row[10:14] = seq, code, shown, at
+        row[ATTEMPT] = entry.attempt
+    if code == RUNNING and (row[STARTED] is None or at < row[STARTED]):
+        row[STARTED] = at
+    states += (row[0], seq, code, shown, at, entry.state_id.int.to_bytes(16), entry.message, entry.details)
+
+
+def _record(entry: OutcomeRecorded, batch: Batch) -> None:
+    blob = entry.result
+    batch.outcomes += (
+        entry.flow_run_id.int.to_bytes(16),
+        entry.run_id.int.to_bytes(16),
+        entry.identity,
+        CODES[entry.status],
+        entry.recorded,
+        entry.inputs_digest,
+        *((None,) * 5 if blob is None else (blob.codec, blob.size, blob.digest, blob.uri, blob.inline)),
+    )
+
+
+def _attach(entry: RunCreated, run: bytes, batch: Batch) -> None:
+    for tag in entry.tags:
+        batch.tags += (run, tag)
+    _add_inputs(run, entry.inputs, entry.parameters, batch)
+    for guard in entry.guards:
+        if (key := getattr(guard, "key", None)) is not None:
+            batch.keys += (guard.definition, key, guard.run_id.bytes)  # type: ignore[union-attr]
+
+
+def _add_inputs(run: bytes, inputs: Sequence[tuple[str, Sequence[Any]]], parameters: bytes | None, batch: Batch) -> None:
+    for parameter, sources in inputs:
+        if not sources:
+            batch.inputs += (run, parameter, b"")
+        for source in sources:
+            batch.inputs += (run, parameter, source.int.to_bytes(16))
+    if parameters is not None:
+        batch.parameters += (run, parameters)
+
+
+def _rest(entry: Entry, batch: Batch) -> None:
+    match entry:
+        case LogWritten():
+            task, flow = entry.task_run_id, entry.flow_run_id
+            scope = flow or task
+            batch.logs += (
+                b"" if scope is None else scope.bytes,
+                entry.at,
+                entry.n,
+                None if task is None else task.bytes,
+                entry.level,
+                entry.logger,
+                entry.message,
+            )
+        case RunRenamed():
+            row = batch.created.get(entry.run_id.int)
+            if row is not None:
+                row[NAME] = entry.name
+            batch.renamed[entry.run_id.int] = entry.name
+        case InputsResolved():
+            _add_inputs(entry.run_id.bytes, entry.inputs, entry.parameters, batch)
+        case _:
+            raise TypeError(f"not an entry: {entry!r}")

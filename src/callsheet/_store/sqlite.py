@@ -1,0 +1,303 @@
+"""The SQLite driver: one writing connection, batches in one transaction each, checkpoints beside them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+from callsheet._clock import SYSTEM_CLOCK, Clock, micros
+from callsheet._model.records import Entry, Refusal
+from callsheet._store import forks, guards, migrate, mishaps, places, statements
+from callsheet._store.patience import PATIENCE, is_held, patiently
+from callsheet._store.protocol import Reader
+from callsheet._store.readers import AsyncReader, BlockingReader, Hop
+from callsheet._store.rows import Batch, Encoder
+from callsheet._store.topics import check_topics, refuse_claim
+from callsheet._store.writing import Known, apply
+
+T = TypeVar("T")
+
+CHECKPOINT_ABOVE = 4 << 20
+"""Bytes of write-ahead log from which its pages are copied home, beside the writers."""
+TRUNCATE_ABOVE = 32 << 20
+"""Bytes of write-ahead log from which writers wait while it is emptied."""
+_POLL = 0.1
+
+
+class SqliteStore:
+    """History in one SQLite file.
+
+    Args:
+        path: the file; its folder is made when needed.
+        clock: where `now()` comes from.
+        patience: seconds to wait for a database that another process holds before that is an error.
+        hop: runs a blocking read on a thread, `await hop(function)`, for event loops other than asyncio's;
+            the default uses threads and a limit of the reader's own.
+
+    Example:
+        >>> import tempfile
+        >>> store = SqliteStore(Path(tempfile.mkdtemp()) / "history.db")
+        >>> store.open()
+        >>> store.commit([])
+        []
+        >>> store.close()
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        patience: float = PATIENCE,
+        hop: Hop | None = None,
+    ) -> None:
+        self._path = Path(path).expanduser().absolute()
+        self._clock = clock
+        self._patience = patience
+        self._hop = hop
+        self._connection: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
+        self._encoder = Encoder()
+        self._encoded: tuple[Sequence[Entry], Batch] | None = None
+        self._defined: set[int] = set()
+        self._file: tuple[int, int] | None = None
+        self._synchronous = "NORMAL"
+        self._outside = 0
+        forks.remember(self)
+
+    @property
+    def location(self) -> str:
+        """The path of the file."""
+        return str(self._path)
+
+    @property
+    def path(self) -> Path:
+        """The path of the file."""
+        return self._path
+
+    # --------------------------------------------------------------------------------- open, close
+
+    def open(self) -> None:
+        """Create or migrate the file. Opening twice is fine, and opening after `close` opens again.
+
+        Raises:
+            StoreError: one of its kinds says what is wrong with the place and how to mend it.
+        """
+        with self._lock:
+            if self._connection is None:
+                places.prepare(self._path)
+                self._connection = self._translated(self._connect)
+                self._defined.clear()
+                self._encoded = None
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        try:
+            # Before the first table: it cannot be changed later without rewriting the file.
+            patiently(lambda: connection.execute("PRAGMA auto_vacuum = INCREMENTAL"), patience=self._patience)
+            self._to_wal(connection)
+            migrate.migrate(connection, self._path, patience=self._patience)
+            for pragma in _PRAGMAS:
+                connection.execute(pragma)
+            self._synchronous = "NORMAL"
+            self._file = places.identity(self._path)
+            self._outside = _data_version(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _to_wal(self, connection: sqlite3.Connection) -> None:
+        # A read-only file stays in its old mode without an error; the first write tells.
+        patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone(), patience=self._patience)
+
+    def close(self) -> None:
+        """Close the file. The last process to do so empties the write-ahead log. Closing twice is fine."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+            self._encoded = None
+            if connection is not None:
+                try:
+                    connection.close()
+                except sqlite3.Error:  # what was committed is in the log; the next to open finds it
+                    pass
+
+    def forget_after_fork(self) -> None:
+        """Let go of everything in a forked child, without touching files or locks of the parent."""
+        forks.leak(self._connection)
+        self._connection = None
+        self._lock = threading.Lock()
+        self._encoded = None
+
+    # --------------------------------------------------------------------------------------- write
+
+    def commit(self, entries: Sequence[Entry], *, sync: bool = False) -> list[Refusal]:
+        """Apply entries in one transaction, waiting for other processes as long as patience lasts.
+
+        Raises:
+            StoreLocked: another process held the database all the time.
+            StoreError: anything else that is wrong; nothing was applied, or all of it.
+        """
+        return self._translated(lambda: patiently(lambda: self._commit(entries, sync), patience=self._patience))
+
+    def try_commit(self, entries: Sequence[Entry], *, sync: bool = False) -> list[Refusal] | None:
+        """Do the same, or give `None` at once where somebody else holds the database."""
+        try:
+            return self._commit(entries, sync)
+        except sqlite3.Error as error:
+            if is_held(error):
+                return None
+            raise mishaps.translate(error, self._path, self._patience) from error
+
+    def _commit(self, entries: Sequence[Entry], sync: bool) -> list[Refusal]:
+        with self._lock:
+            connection = self._writer()
+            batch = None if guards.guarded(entries) else self._encode_once(entries)
+            self._set_synchronous(connection, "FULL" if sync else "NORMAL")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                refused = self._write(connection, entries, batch, sync)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            self._encoded = None
+            if batch is not None:
+                self._defined.update(batch.definitions)
+            return refused
+
+    def _writer(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise mishaps.closed(self._path)
+        if places.identity(self._path) != self._file:
+            raise mishaps.gone(self._path)
+        return self._connection
+
+    def _encode_once(self, entries: Sequence[Entry]) -> Batch:
+        # Kept for the next attempt: a database held elsewhere must not cost the encoding each time.
+        if self._encoded is None or self._encoded[0] is not entries:
+            self._encoded = (entries, self._encoder.encode(entries))
+        return self._encoded[1]
+
+    def _set_synchronous(self, connection: sqlite3.Connection, mode: str) -> None:
+        if self._synchronous != mode:
+            connection.execute(f"PRAGMA synchronous = {mode}")
+            self._synchronous = mode
+
+    def _write(
+        self, connection: sqlite3.Connection, entries: Sequence[Entry], batch: Batch | None, sync: bool
+    ) -> list[Refusal]:
+        allowed = connection.execute(statements.WRITER_ALLOWED).fetchone()
+        if allowed is None or allowed[0] > migrate.newest():
+            raise mishaps.too_new(self._path)
+        refused: list[Refusal] = []
+        if batch is None:
+            refused = guards.refusals(entries, Known(connection))
+            batch = self._encoder.encode(entries, {refusal.index for refusal in refused})
+        apply(connection, batch, self._defined)
+        if sync and not entries:
+            connection.execute(statements.TOUCH, (self.now(),))  # an empty commit would sync nothing
+        return refused
+
+    # --------------------------------------------------------------------------------- maintenance
+
+    def tend(self) -> None:
+        """Copy a long write-ahead log home, beside writers; above 32 MB empty it. Called by one thread at a time."""
+        try:
+            size = os.stat(f"{self._path}-wal").st_size
+        except OSError:
+            return
+        if size < CHECKPOINT_ABOVE:
+            return
+        how = "TRUNCATE" if size > TRUNCATE_ABOVE else "PASSIVE"
+        try:
+            # A connection of its own: on the writer's, a commit would wait for the copying.
+            connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
+            try:
+                connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
+            finally:
+                connection.close()
+        except sqlite3.Error:  # somebody else is at it, or the disk refuses: then the next commit says so
+            return
+
+    def changed_outside(self) -> bool:
+        """Tell whether another process committed since the last call (3 µs)."""
+        with self._lock:
+            version = self._translated(lambda: _data_version(self._writer()))
+            changed, self._outside = version != self._outside, version
+            return changed
+
+    def claim(self, kind: str, limit: int) -> Sequence[object]:
+        """Nothing can be claimed yet: no kind of waiting work is kept.
+
+        Raises:
+            NotImplementedError: always, naming the kind.
+        """
+        raise refuse_claim(kind, limit)
+
+    def wait(self, topics: Sequence[str], deadline: float, *, stopped: Callable[[], bool]) -> Sequence[str]:
+        """Wait in the calling thread until something may have changed. The one topic so far is ``history``.
+
+        Args:
+            topics: what to wait for.
+            deadline: when to give up, in seconds of `time.monotonic`.
+            stopped: asked every 100 ms; true ends the wait.
+
+        Returns:
+            The topics that may have changed; none after the deadline.
+
+        Raises:
+            NotImplementedError: for another topic, naming it.
+        """
+        check_topics(topics)
+        connection = self._translated(lambda: sqlite3.connect(self._path, timeout=0, isolation_level=None))
+        try:
+            before = self._translated(lambda: _data_version(connection))
+            while not stopped() and (left := deadline - time.monotonic()) > 0:
+                time.sleep(min(_POLL, left))
+                if self._translated(lambda: _data_version(connection)) != before:
+                    return tuple(topics)
+            return ()
+        finally:
+            connection.close()
+
+    def now(self) -> int:
+        """Give the store's time, in microseconds since the epoch."""
+        return micros(self._clock.now())
+
+    # --------------------------------------------------------------------------------------- read
+
+    def reader(self) -> Reader:
+        """Give a reader for the running event loop: aiosqlite on asyncio, threads elsewhere."""
+        return AsyncReader(self._path, patience=self._patience, hop=self._hop)
+
+    def blocking_reader(self) -> Reader:
+        """Give a reader whose coroutines never suspend, for threads without an event loop."""
+        return BlockingReader(self._path, patience=self._patience)
+
+    def _translated(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except (sqlite3.Error, OSError) as error:
+            raise mishaps.translate(error, self._path, self._patience) from error
+
+
+_PRAGMAS = (
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA wal_autocheckpoint = 0",
+    f"PRAGMA journal_size_limit = {TRUNCATE_ABOVE}",
+    "PRAGMA cache_size = -8000",
+    *(("PRAGMA fullfsync = 1", "PRAGMA checkpoint_fullfsync = 1") if sys.platform == "darwin" else ()),
+)
+
+
+def _data_version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])

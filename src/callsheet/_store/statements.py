@@ -1,0 +1,85 @@
+"""SQL that writes, for any number of rows at once. The texts are cached, so SQLite keeps them compiled.
+
+Every call into SQLite may wait for the interpreter's lock (5 ms when another thread computes), so a thousand
+rows are a few statements. Sizes are powers of two above 8: any number of rows needs few calls and few texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+_MOST = 256
+_EXACT = 8
+
+
+class Table(NamedTuple):
+    """How rows of one shape are written: SQL around a list of `(?, …)`, and the number of columns."""
+
+    before: str
+    width: int
+    after: str = ""
+
+
+RUN = Table(
+    "INSERT INTO run (id, kind, definition_id, parent_id, flow_run_id, root_id, parent_task_run_id, name, created,"
+    " due_at, seq, state_type, state_name, state_at, started, attempt, extra) VALUES ",
+    17,
+    " ON CONFLICT DO NOTHING",
+)
+# A run that exists moves on, whatever order batches come in: the newest state counts, and the first start.
+MOVE = Table(
+    "WITH new (id, seq, type, name, at, started, attempt) AS (VALUES ",
+    7,
+    ") UPDATE run SET seq = max(run.seq, new.seq),"
+    " state_type = iif(new.seq > run.seq, new.type, run.state_type),"
+    " state_name = iif(new.seq > run.seq, new.name, run.state_name),"
+    " state_at = iif(new.seq > run.seq, new.at, run.state_at),"
+    " attempt = iif(new.seq > run.seq, new.attempt, run.attempt),"
+    " started = coalesce(min(run.started, new.started), run.started, new.started)"
+    " FROM new WHERE run.id = new.id AND (new.seq > run.seq OR"
+    " (new.started IS NOT NULL AND (run.started IS NULL OR new.started < run.started)))",
+)
+RENAME = Table("WITH new (id, name) AS (VALUES ", 2, ") UPDATE run SET name = new.name FROM new WHERE run.id = new.id")
+STATE = Table("INSERT INTO state VALUES ", 8, " ON CONFLICT DO NOTHING")
+OUTCOME = Table(
+    "INSERT OR REPLACE INTO outcome (flow_run_id, run_id, identity, status, recorded, inputs_digest, codec, size,"
+    " digest, uri, inline) VALUES ",
+    11,
+)
+DEFINITION = Table("INSERT INTO definition (id, kind, key, name, code) VALUES ", 5, " ON CONFLICT DO NOTHING")
+TAG = Table("INSERT INTO run_tag VALUES ", 2, " ON CONFLICT DO NOTHING")
+INPUT = Table("INSERT INTO input VALUES ", 3, " ON CONFLICT DO NOTHING")
+PARAMETERS = Table("INSERT OR REPLACE INTO parameters VALUES ", 2)
+FLAG = Table("INSERT INTO meta VALUES ", 2, " ON CONFLICT DO NOTHING")
+KEY = Table("INSERT OR REPLACE INTO run_key (definition, key, run_id) VALUES ", 3)
+LOG = Table(
+    "INSERT INTO log (scope_id, at, n, task_run_id, level, logger, message) VALUES ", 7, " ON CONFLICT DO NOTHING"
+)
+
+WRITER_ALLOWED = "SELECT value FROM meta WHERE key = 'min_writer'"
+TOUCH = "INSERT OR REPLACE INTO meta VALUES ('synced', ?)"
+
+
+@lru_cache(maxsize=512)
+def _text(table: Table, rows: int) -> str:
+    one = "(" + ",".join("?" * table.width) + ")"
+    return table.before + ",".join([one] * rows) + table.after
+
+
+def pieces(table: Table, params: Sequence[Any]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Give statements and parameters that write all rows of a flat list."""
+    width = table.width
+    rows = len(params) // width
+    if rows <= _EXACT:
+        if rows:
+            yield _text(table, rows), params
+        return
+    start = 0
+    while rows:
+        size = rows if rows <= _EXACT else min(_MOST, 1 << (rows.bit_length() - 1))
+        end = start + size * width
+        yield _text(table, size), params[start:end]
+        start = end
+        rows -= size

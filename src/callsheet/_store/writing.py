@@ -1,0 +1,121 @@
+"""What happens between BEGIN and COMMIT."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Container, Sequence
+from itertools import chain
+from typing import Any
+from uuid import UUID
+
+from callsheet._store import statements
+from callsheet._store.rows import NO_SEQ, SEQ, STARTED, Batch
+from callsheet._store.statements import Table, pieces
+
+
+class Known:
+    """Answers what guards ask, inside the transaction. Each question is asked once."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._runs: dict[UUID, tuple[int, int] | None] = {}
+
+    def seq_and_fence(self, run_id: UUID) -> tuple[int, int] | None:
+        """Give the newest sequence number and the fence of a run that exists."""
+        if run_id not in self._runs:
+            self._runs[run_id] = self._one("SELECT seq, fence FROM run WHERE id = ?", run_id.bytes)
+        return self._runs[run_id]
+
+    def holder(self, definition: str, key: str) -> UUID | None:
+        """Give the run that has a key."""
+        row = self._one("SELECT run_id FROM run_key WHERE definition = ? AND key = ?", definition, key)
+        return None if row is None else UUID(bytes=row[0])
+
+    def state_id(self, run_id: UUID, seq: int) -> UUID | None:
+        """Give the id of a stored state."""
+        row = self._one("SELECT id FROM state WHERE run_id = ? AND seq = ?", run_id.bytes, seq)
+        return None if row is None else UUID(bytes=row[0])
+
+    def _one(self, sql: str, *params: object) -> Any:
+        return self._connection.execute(sql, params).fetchone()
+
+
+def apply(connection: sqlite3.Connection, batch: Batch, defined: Container[int]) -> None:
+    """Write the rows of a batch. Writing them again changes nothing.
+
+    Values that SQLite cannot hold (a lone surrogate from a file name, a number over 64 bits) are replaced by
+    what it can, rather than losing the batch.
+    """
+    execute = connection.execute
+
+    def write(table: Table, params: Sequence[Any]) -> int:
+        changed = 0
+        for sql, some in pieces(table, params):
+            try:
+                changed += execute(sql, some).rowcount
+            except (UnicodeEncodeError, OverflowError):
+                changed += execute(sql, [_storable(value) for value in some]).rowcount
+        return changed
+
+    if batch.created:
+        _create(batch, defined, write)
+    if batch.moved:
+        _move(batch.moved.values(), write)
+    if batch.renamed:
+        renamed = [(run, name) for run, name in batch.renamed.items() if run not in batch.created]
+        _rename(renamed, write)
+    write(statements.STATE, batch.states)
+    if batch.outcomes:
+        write(statements.OUTCOME, batch.outcomes)
+    for table, params in (
+        (statements.TAG, batch.tags),
+        (statements.INPUT, batch.inputs),
+        (statements.PARAMETERS, batch.parameters),
+        (statements.LOG, batch.logs),
+        (statements.KEY, batch.keys),
+    ):
+        if params:
+            write(table, params)
+
+
+Write = Callable[[Table, Sequence[Any]], int]
+
+
+def _create(batch: Batch, defined: Container[int], write: Write) -> None:
+    new = [
+        (number, int(one.kind), one.key, one.name, one.code)
+        for number, one in batch.definitions.items()
+        if number not in defined
+    ]
+    if batch.skewed:
+        write(statements.FLAG, ("skewed", 1))
+    if new:
+        write(statements.DEFINITION, list(chain.from_iterable(new)))
+    rows = batch.created.values()
+    if write(statements.RUN, list(chain.from_iterable(rows))) < len(rows):
+        # Some exist: this batch, or a part of it, was committed before and nobody heard of it.
+        _move(rows, write)
+        _rename([(run, name) for run, name in batch.renamed.items() if run in batch.created], write)
+
+
+def _move(rows: Any, write: Write) -> None:
+    params: list[Any] = []
+    for row in rows:
+        if row[SEQ] != NO_SEQ:
+            params += (row[0], *row[SEQ : STARTED + 2])
+    write(statements.MOVE, params)
+
+
+def _rename(renamed: Sequence[tuple[int, str]], write: Write) -> None:
+    params: list[Any] = []
+    for run, name in renamed:
+        params += (run.to_bytes(16), name)
+    write(statements.RENAME, params)
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, int):
+        return max(-(2**63), min(2**63 - 1, value))
+    return value
