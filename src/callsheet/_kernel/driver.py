@@ -25,6 +25,7 @@ from asyncio import CancelledError, current_task
 from asyncio import _get_running_loop as running_loop  # pyright: ignore[reportPrivateUsage]
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
+from sys import getrefcount
 from types import CoroutineType, FrameType, coroutine
 from typing import Any, Final, TypeVar, cast
 
@@ -47,7 +48,7 @@ _SHALLOW: Final = 250
 
 def _references_of_one_name() -> int:
     lone = object()
-    return sys.getrefcount(lone)
+    return getrefcount(lone)
 
 
 _UNSHARED: Final = _references_of_one_name()
@@ -60,10 +61,11 @@ class _Stepper(greenlet):
     reference would keep an abandoned one alive for ever.
     """
 
-    __slots__ = ("asker", "home", "lasting", "outcome", "owner", "request")
+    __slots__ = ("asker", "home", "lasting", "outcome", "owner", "request", "shallow")
 
     home: Parking
-    lasting: bool  # may go back to the pool
+    shallow: bool  # was made with few frames below it
+    lasting: bool  # may go to the pool; an idle stepper holds its last hub, so that must be the thread's own greenlet
     owner: object | None  # the backend task in whose step it runs; nobody's while it is idle or parked
     outcome: tuple[str, Any] | None  # how the step ended
     request: Awaitable[Any] | None  # what the parked frame waits for, until the hub takes it
@@ -135,9 +137,10 @@ async def drive(awaitable: Awaitable[T]) -> T:
         >>> asyncio.run(drive(answer()))
         42
     """
-    if is_driven() or current_backend_task() is None:
+    task, stepper = current_backend_task(), _nearest()
+    if task is None or (stepper is not None and stepper.owner is task):
         return await awaitable
-    return await _steps(awaitable if hasattr(awaitable, "send") else _awaiting(awaitable))
+    return await _steps(awaitable if hasattr(awaitable, "send") else _awaiting(awaitable), task)
 
 
 async def _awaiting(awaitable: Awaitable[T]) -> T:
@@ -222,33 +225,36 @@ def _nearest() -> _Stepper | None:
 
 
 @coroutine
-def _steps(driven: Any) -> Generator[Any, Any, Any]:
-    send, throw = driven.send, driven.throw
+def _steps(driven: Any, owner: object) -> Generator[Any, Any, Any]:
+    send, throw, idle = driven.send, driven.throw, _here.parking.idle
     if running_loop() is None:
         send, throw = _interruptible(send), _interruptible(throw)
-    call, argument = send, None
-    stepper = None
+    call, argument, stepper = send, None, None
     while True:
-        stepper = _enter(stepper)
+        if stepper is None:
+            stepper = idle.pop() if idle else _make()
+        _place(stepper, owner)
         stepper.switch(call, argument)
         argument = None
         while stepper.outcome is None:
             yield from _answer(stepper, driven)
         how, argument = stepper.outcome
-        _leave(stepper)
-        # Greenlets of other libraries that hang below this stepper come back to it, so their coroutine keeps it.
-        if stepper.dead or sys.getrefcount(stepper) <= _UNSHARED:
-            _give_back(stepper)
+        stepper.outcome = stepper.owner = stepper.gr_context = None
+        # Another library's greenlet that hangs on this stepper comes back to it, so the coroutine keeps it then.
+        if getrefcount(stepper) <= _UNSHARED or stepper.dead:
+            if stepper.lasting and len(idle) < _POOL_SIZE:
+                idle.append(stepper)
+            elif not stepper.dead:
+                stepper.switch(None, None)
             stepper = None
         if how is _YIELDED:
             try:
-                argument = yield argument
-                call = send
+                argument, call = (yield argument), send
             except GeneratorExit:
                 driven.close()
                 raise
             except BaseException as error:
-                call, argument = throw, error
+                argument, call = error, throw
         elif how is _RETURNED:
             return argument
         else:
@@ -261,44 +267,27 @@ def _steps(driven: Any) -> Generator[Any, Any, Any]:
                 del argument, context
 
 
-def _enter(stepper: _Stepper | None) -> _Stepper:
-    hub = getcurrent()
-    if stepper is None:
-        idle = _here.parking.idle
-        stepper = idle.pop() if idle else _make()
-    if stepper.parent is not hub:
-        stepper.parent = hub
-    stepper.gr_context = hub.gr_context
-    stepper.owner = current_backend_task()
-    return stepper
-
-
-def _leave(stepper: _Stepper) -> None:
-    stepper.outcome = stepper.owner = None
-    stepper.gr_context = None
-
-
 def _make() -> _Stepper:
     stepper = _Stepper(_serve)
     stepper.home = _here.parking
     stepper.owner = stepper.outcome = stepper.request = stepper.asker = None
     try:
         sys._getframe(_SHALLOW)
-        stepper.lasting = False
+        stepper.shallow = False
     except ValueError:
-        stepper.lasting = True
+        stepper.shallow = True
+    stepper.lasting = stepper.shallow and stepper.parent.parent is None
     return stepper
 
 
-def _give_back(stepper: _Stepper) -> None:
-    if stepper.dead:
-        return
-    idle = stepper.home.idle
-    # An idle stepper holds the greenlet that it last switched to; only the thread's own may be held for long.
-    if stepper.lasting and stepper.parent.parent is None and len(idle) < _POOL_SIZE:
-        idle.append(stepper)
-    else:
-        stepper.switch(None, None)
+def _place(stepper: _Stepper, owner: object) -> None:
+    """Put a stepper above the running greenlet, where its switches and its end lead to."""
+    hub = getcurrent()
+    if stepper.parent is not hub:
+        stepper.parent = hub
+        stepper.lasting = stepper.shallow and hub.parent is None
+    stepper.owner = owner
+    stepper.gr_context = hub.gr_context
 
 
 @coroutine
@@ -323,6 +312,7 @@ def _answer(stepper: _Stepper, driven: Any) -> Generator[Any, Any, None]:
     if stepper.outcome is None:
         stepper.owner = owner
         _resume(stepper, error, value)
+    del error, value  # this frame is in the error's traceback
 
 
 def _resume(stepper: _Stepper, error: BaseException | None, value: Any) -> None:
@@ -330,6 +320,7 @@ def _resume(stepper: _Stepper, error: BaseException | None, value: Any) -> None:
     hub = getcurrent()
     if stepper.parent is not hub:
         stepper.parent = hub
+        stepper.lasting = stepper.shallow and hub.parent is None
     asker.switch(error, value)
 
 
@@ -345,7 +336,8 @@ def _serve(call: Callable[[Any], Any] | None, argument: Any) -> None:
             outcome = (_RETURNED, stop.value)
         except GreenletExit as dropped:
             # Nobody can resume this stack any more; the interpreter unwinds it and it must end here.
-            cast("_Stepper", getcurrent()).outcome = (_RAISED, dropped)
+            me = cast("_Stepper", getcurrent())
+            me.outcome, me.lasting = (_RAISED, dropped), False
             return
         except BaseException as error:
             trace = error.__traceback__
