@@ -1,0 +1,59 @@
+"""Which cache policy a task has, and whether its results are persisted: decided once, when it is defined."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from callsheet.cache_policies import DEFAULT, NONE, CacheKeyFnPolicy, CachePolicy
+from callsheet.utilities.annotations import NotSet
+
+_LOG: Final = logging.getLogger("callsheet.tasks")
+Policy = CachePolicy | None | type[NotSet]
+
+
+class Kept:
+    """A policy that `with_options` hands on untouched; nobody wants to be warned of it again."""
+
+    __slots__ = ("policy",)
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+
+def decide_persistence(
+    task: Any, given: Policy | Kept, persist: bool | None
+) -> tuple[Policy, CachePolicy | None, bool | None]:
+    """Decide about a task under construction, whose other options are set.
+
+    Args:
+        task: The task.
+        given: The cache policy that was passed.
+        persist: The `persist_result` that was passed.
+
+    Returns:
+        The policy as it was passed, and the values of `cache_policy` and `persist_result`.
+    """
+    quiet = isinstance(given, Kept)
+    raw: Policy = given.policy if isinstance(given, Kept) else given
+    policy = raw
+    if task.cache_key_fn is not None:
+        if not quiet and policy is not NotSet and policy is not None:
+            _LOG.warning(
+                "Both `cache_policy` and `cache_key_fn` are set on task %s. `cache_key_fn` will be used.", task
+            )
+        policy = CacheKeyFnPolicy(cache_key_fn=task.cache_key_fn)
+    real = policy is not None and policy is not NONE and policy is not NotSet
+    stored = (task.result_storage_key, task.result_storage, task.result_serializer)
+    if persist is None and (real or any(option is not None for option in stored)):
+        persist = True
+    if persist is False:
+        if real and not quiet:
+            _LOG.warning("Ignoring `cache_policy` because `persist_result` is False")
+        return raw, None if policy is None else NONE, persist
+    if task.result_storage_key is not None:
+        return raw, None, persist
+    if policy is NotSet:
+        return raw, DEFAULT, persist
+    assert policy is None or isinstance(policy, CachePolicy)
+    return raw, policy, persist

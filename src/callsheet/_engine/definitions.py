@@ -1,0 +1,194 @@
+"""What flows and tasks have in common as objects: the wrapped function, binding to instances, pickling."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+import msgspec
+
+from callsheet._engine.binding import Binder
+from callsheet._engine.options import Kind, check_function, check_parameters, unsupported_options
+from callsheet.utilities.functions import callable_name, local_names, qualified_name, source_digest
+
+if TYPE_CHECKING:
+    from typing import Self
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+VISUALIZATION = "callsheet.utilities.visualization"
+
+
+class Definition(Generic[P, R]):
+    """A function wrapped as a flow or task.
+
+    Attributes:
+        fn: The function.
+        name: The name of the definition.
+        description: What it does.
+        version: Its version.
+        isasync: Whether the function is a coroutine function or an asynchronous generator.
+        isgenerator: Whether it is a generator, asynchronous or not.
+    """
+
+    fn: Callable[P, R]
+    name: str
+    description: str | None
+    version: str | None
+    isasync: bool
+    isgenerator: bool
+    retries: int
+    timeout_seconds: float | None
+    persist_result: bool | None
+    log_prints: bool | None
+    cache_result_in_memory: bool
+
+    _binder: Binder
+    _bound: tuple[Any, ...]  # the instance or class that the function is bound to, if it is
+    _names: dict[str, Any]  # what only the scope of the definition knew
+    _source_digest: str | None
+    _unsupported: str | None  # the first option that runs cannot honour yet
+
+    def _wrap(self, fn: Callable[P, R], kind: Kind) -> None:
+        """Take over the function and everything that tools read from functions."""
+        check_function(fn, kind)
+        functools.update_wrapper(cast("Any", self), fn)
+        if not hasattr(fn, "__name__"):
+            self.__name__ = callable_name(fn)
+            self.__qualname__ = qualified_name(fn)
+        self.fn = fn
+        self._binder = Binder(fn)
+        check_parameters(self._binder.names)
+        self._bound = ()
+        self._names = local_names(fn)
+        self._source_digest = None
+        call = fn if inspect.isroutine(fn) or isinstance(fn, functools.partial) else type(fn).__call__
+        generator = inspect.isasyncgenfunction(call)
+        self.isasync = generator or inspect.iscoroutinefunction(call)
+        self.isgenerator = generator or inspect.isgeneratorfunction(call)
+        if self.isasync and not generator and sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(self)
+
+    def _note_unsupported(self) -> None:
+        self._unsupported = unsupported_options(self)
+
+    @property
+    def _is_coroutine(self) -> object:
+        """The mark by which `asyncio.iscoroutinefunction` knows objects that are called like coroutine functions."""
+        if not self.isasync or self.isgenerator:
+            return None
+        from asyncio import coroutines
+
+        return getattr(coroutines, "_is_coroutine", None)
+
+    @property
+    def ismethod(self) -> bool:
+        """Whether this is bound to an instance or class."""
+        return bool(self._bound)
+
+    def __get__(self, instance: object, owner: object = None) -> Self:
+        """Give a copy that is bound to the instance; through the class, the definition itself."""
+        return self if instance is None else self._bind_to(instance)
+
+    def _bind_to(self, instance: object) -> Self:
+        bound = self.__copy__()
+        bound._bound = (instance,)
+        return bound
+
+    def __copy__(self) -> Self:
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def _digest(self) -> str:
+        """Digest the function's source; once, and not before somebody asks."""
+        if self._source_digest is None:
+            self._source_digest = source_digest(self.fn)
+        return self._source_digest
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    # ----------------------------------------------------------------------------------------- pickling
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle by name what can be imported by name, as functions are; everything else by value."""
+        if self.__module__ != "__main__" and _import(self.__module__, self.__qualname__) is self:
+            return self.__qualname__
+        state = {name: value for name, value in self.__dict__.items() if name not in _REBUILT}
+        found = None if self.__module__ == "__main__" else _import(self.__module__, self.__qualname__)
+        if isinstance(found, Definition) and found.fn is self.fn:
+            # The function's name leads to the definition around it: pickle refuses it, so say where it is.
+            state["fn"] = _FunctionOf(self.__module__, self.__qualname__)
+        return _blank, (type(self),), state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        fn = state["fn"]
+        if isinstance(fn, _FunctionOf):
+            fn = cast("Definition[Any, Any]", _import(fn.module, fn.qualname)).fn
+        self.__dict__.update(state)
+        self.fn = self.__wrapped__ = fn
+        self._binder = Binder(fn)
+        self._restore()
+        if self.isasync and not self.isgenerator and sys.version_info >= (3, 12):
+            inspect.markcoroutinefunction(self)
+
+    def _restore(self) -> None:
+        """Set what is rebuilt when it is needed."""
+
+
+_REBUILT = frozenset({"_binder", "__wrapped__", "_validator", "_schema", "_is_coroutine_mark"})
+
+
+class _FunctionOf(msgspec.Struct, frozen=True):
+    """Stands in a pickle for the function of the definition with this name."""
+
+    module: str
+    qualname: str
+
+
+def _blank(kind: type[Definition[Any, Any]]) -> Definition[Any, Any]:
+    return object.__new__(kind)
+
+
+def _import(module: str | None, qualname: str) -> object:
+    """Look up what a qualified name leads to, or `None`."""
+    if module is None or "<locals>" in qualname:
+        return None
+    try:
+        found: Any = importlib.import_module(module)
+        for part in qualname.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        return None
+    return cast("object", found)
+
+
+def is_tracked() -> bool:
+    """Tell whether `Flow.visualize` is looking on; free of charge while that module is not even imported."""
+    module = sys.modules.get(VISUALIZATION)
+    return module is not None and module.get_task_viz_tracker() is not None
+
+
+def refuse_when_tracked(what: str) -> None:
+    """Refuse a call that `Flow.visualize` cannot draw.
+
+    Raises:
+        VisualizationUnsupportedError: It is looking on.
+    """
+    if is_tracked():
+        from callsheet.utilities.visualization import VisualizationUnsupportedError
+
+        raise VisualizationUnsupportedError(f"`{what}` is not currently supported by `flow.visualize()`")
+
+
+def track(definition: Definition[Any, Any], parameters: dict[str, Any], value: object = None) -> Any:
+    """Leave a node of a call for `Flow.visualize`, and give what the call gives there."""
+    from callsheet.utilities.visualization import track_viz_task
+
+    return track_viz_task(definition.isasync, definition.name, parameters, value)

@@ -1,0 +1,367 @@
+"""Settings: ``CALLSHEET_*`` variables of the environment, read once into one frozen struct.
+
+`get_current_settings` is for hot paths: it gives a snapshot. `refresh_settings` reads the environment again if it
+has changed; definitions and engines call it when they are made, so a variable that a program sets before that counts.
+"""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from callsheet._model.kinds import Durability
+from callsheet.exceptions import ConfigurationError
+
+T = TypeVar("T")
+
+_PREFIX = "CALLSHEET_"
+_SECRET = frozenset({"api_key"})
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be configured from outside.
+
+    The variable of a field is its name in capitals after ``CALLSHEET_``. Durations are in seconds.
+
+    Attributes:
+        home: Folder for what is kept between processes.
+        database: File of the history; ``:memory:`` keeps it in the process. Default: ``callsheet.db`` in `home`.
+        durability: What is on disk before a caller goes on: ``off``, ``relaxed``, ``results`` or ``strict``.
+        blocking_waits: ``error`` forbids waits that would park a sync frame of async code.
+        drain_seconds: How long an engine that ends lets running runs finish before it cancels them.
+        task_runner_max_workers: Default of the task runners' `max_workers`; `None` sets no limit.
+        logging_level: Level of the ``callsheet`` loggers.
+        logging_log_prints: Whether `print` in runs goes to their logger, where flow and task do not say.
+        logging_to_database: Whether the records of run loggers are kept in the history.
+        flow_default_retries: Retries of flows that do not say.
+        flow_default_retry_delay_seconds: Delay before each of them.
+        task_default_retries: Retries of tasks that do not say.
+        task_default_retry_delay_seconds: Delay before each of them; several, parted by commas, for one after the other.
+        results_persist_by_default: Whether results are persisted where flow and task do not say.
+        results_default_serializer: Serializer of results that do not say.
+        enable_cancellation_and_crashed_hooks: Whether hooks for cancelled and crashed flow runs run at all (its
+            variable has two underscores: ``CALLSHEET__ENABLE_CANCELLATION_AND_CRASHED_HOOKS``).
+        api_url: Address of a server; none works in this process.
+        api_key: Key for that server.
+        ui_url: Address of a user interface, for links.
+        server_allow_ephemeral_mode: Whether a client without an address may work in this process.
+        default_work_pool_name: Work pool of deployments that do not say.
+        testing_unit_test_mode: Whether this process runs unit tests.
+        explicit: Names of the fields that were set, as opposed to left at their defaults.
+    """
+
+    home: Path
+    database: str
+    durability: Durability = Durability.RESULTS
+    blocking_waits: Literal["allow", "error"] = "allow"
+    drain_seconds: float = 30.0
+    task_runner_max_workers: int | None = None
+    logging_level: str = "INFO"
+    logging_log_prints: bool = False
+    logging_to_database: bool = True
+    flow_default_retries: int = 0
+    flow_default_retry_delay_seconds: float = 0
+    task_default_retries: int = 0
+    task_default_retry_delay_seconds: float | list[float] = 0
+    results_persist_by_default: bool = False
+    results_default_serializer: str = "pickle"
+    enable_cancellation_and_crashed_hooks: bool = True
+    api_url: str | None = None
+    api_key: str | None = None
+    ui_url: str | None = None
+    server_allow_ephemeral_mode: bool = True
+    default_work_pool_name: str | None = None
+    testing_unit_test_mode: bool = False
+    explicit: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{name}={'***' if name in _SECRET else getattr(self, name)!r}" for name in _NAMES if name in self.explicit
+        )
+        return f"Settings({', '.join(shown)})"
+
+
+class Setting(Generic[T]):
+    """One setting: its variable's name, its default and its current value.
+
+    Example:
+        >>> CALLSHEET_DURABILITY.name, CALLSHEET_FLOW_DEFAULT_RETRIES.value()
+        ('CALLSHEET_DURABILITY', 0)
+    """
+
+    __slots__ = ("field", "name", "type")
+
+    def __init__(self, field: str, name: str, type_: object) -> None:
+        self.field = field
+        self.name = name
+        self.type = type_
+
+    def value(self) -> T:
+        """Give the value that holds here and now."""
+        return cast("T", getattr(get_current_settings(), self.field))
+
+    def default(self) -> T:
+        """Give the value that holds where nothing was set."""
+        return cast("T", getattr(_build({}), self.field))
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+# ------------------------------------------------------------------------------------------ reading values
+
+_TRUE = frozenset({"1", "true", "yes", "on", "t", "y"})
+_FALSE = frozenset({"0", "false", "no", "off", "f", "n"})
+
+
+def _to_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError("expected true or false")
+
+
+def _to_int(value: Any) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise ValueError("expected a whole number") from None
+    if number != (float(value) if isinstance(value, float) else number) or isinstance(value, bool):
+        raise ValueError("expected a whole number")
+    if number < 0:
+        raise ValueError("expected a number that is not negative")
+    return number
+
+
+def _to_float(value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError("expected a number") from None
+    if not number >= 0:  # also refuses NaN
+        raise ValueError("expected a number that is not negative")
+    return number
+
+
+def _to_delays(value: Any) -> float | list[float]:
+    if isinstance(value, str) and ("," in value or value.strip().startswith("[")):
+        value = [part for part in value.strip().strip("[]").split(",") if part.strip()]
+    if isinstance(value, (list, tuple)):
+        return [_to_float(part) for part in cast("list[Any]", value)]
+    return _to_float(value)
+
+
+def _to_choice(*allowed: str) -> Callable[[Any], str]:
+    def convert(value: Any) -> str:
+        text = str(value).strip().lower()
+        if text not in allowed:
+            raise ValueError(f"expected one of {', '.join(allowed)}")
+        return text
+
+    return convert
+
+
+def _to_level(value: Any) -> str:
+    import logging
+
+    level = int(value) if str(value).strip().isdigit() else str(value).strip().upper()
+    known = logging.getLevelName(level)
+    if isinstance(level, str) and not isinstance(known, int):
+        raise ValueError("expected a level such as DEBUG, INFO, WARNING or ERROR")
+    return str(known) if isinstance(level, int) else level
+
+
+def _to_path(value: Any) -> Path:
+    return Path(value).expanduser()
+
+
+def _to_database(value: Any) -> str:
+    text = str(value)
+    return text if text == ":memory:" else str(Path(text).expanduser())
+
+
+def _to_durability(value: Any) -> Durability:
+    text = value.value if isinstance(value, Durability) else value
+    return Durability(_to_choice(*(level.value for level in Durability))(text))
+
+
+_SPECIAL: dict[str, Callable[[Any], Any]] = {
+    "database": _to_database,
+    "logging_level": _to_level,
+    "blocking_waits": _to_choice("allow", "error"),
+    "task_default_retry_delay_seconds": _to_delays,
+}
+_BY_TYPE: dict[object, Callable[[Any], Any]] = {
+    bool: _to_bool,
+    int: _to_int,
+    float: _to_float,
+    str: str,
+    Path: _to_path,
+    Durability: _to_durability,
+}
+
+
+def _converter(field: str, hint: object) -> Callable[[Any], Any]:
+    if field in _SPECIAL:
+        return _SPECIAL[field]
+    if get_origin(hint) in (Union, types.UnionType):
+        inner = _BY_TYPE[get_args(hint)[0]]
+        return lambda value: None if value is None or value == "" else inner(value)
+    return _BY_TYPE[hint]
+
+
+_HINTS = {name: hint for name, hint in get_type_hints(Settings).items() if name != "explicit"}
+_NAMES = tuple(_HINTS)
+_CONVERT = {name: _converter(name, hint) for name, hint in _HINTS.items()}
+_VARIABLES = {name: _PREFIX + name.upper() for name in _NAMES} | {
+    "enable_cancellation_and_crashed_hooks": "CALLSHEET__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
+}
+_FIELDS = {variable: name for name, variable in _VARIABLES.items()}
+
+
+def _build(values: Mapping[str, Any]) -> Settings:
+    """Convert what was set, by field name, and derive what follows from it."""
+    made: dict[str, Any] = {}
+    for name, value in values.items():
+        try:
+            made[name] = _CONVERT[name](value)
+        except ValueError as error:
+            shown = "the given value" if name in _SECRET else repr(value)
+            raise ConfigurationError(f"{_VARIABLES[name]} cannot be {shown}: {error}.") from None
+    explicit = frozenset(made)
+    made.setdefault("home", Path("~/.callsheet").expanduser())
+    made.setdefault("database", str(made["home"] / "callsheet.db"))
+    return Settings(**made, explicit=explicit)
+
+
+# ------------------------------------------------------------------------------------------ current values
+
+_variables = tuple(_VARIABLES.values())
+_seen: list[str | None] | None = None  # what the environment held when the snapshot was taken
+_snapshot: Settings | None = None
+_temporary: ContextVar[Settings | None] = ContextVar("callsheet_settings", default=None)
+
+
+def get_current_settings() -> Settings:
+    """Give the settings that hold here: temporary ones, else the last snapshot of the environment.
+
+    Returns:
+        The settings; the same object as long as nothing changes.
+
+    Raises:
+        ConfigurationError: A variable has a value that its setting cannot have.
+
+    Example:
+        >>> get_current_settings().flow_default_retries
+        0
+    """
+    temporary = _temporary.get()
+    if temporary is not None:
+        return temporary
+    return _snapshot if _snapshot is not None else refresh_settings()
+
+
+def refresh_settings() -> Settings:
+    """Read the environment again if it has changed, and give the settings that hold here.
+
+    Returns:
+        The settings, as `get_current_settings` gives them from now on.
+
+    Raises:
+        ConfigurationError: A variable has a value that its setting cannot have.
+
+    Example:
+        >>> refresh_settings() is get_current_settings()
+        True
+    """
+    global _seen, _snapshot
+    found = [*map(os.environ.get, _variables)]
+    if _snapshot is None or found != _seen:
+        # A variable that is set to nothing counts as not set, as is usual in shells and compose files.
+        _snapshot = _build({name: value for name, value in zip(_NAMES, found, strict=True) if value})
+        _seen = found
+    return _temporary.get() or _snapshot
+
+
+@contextmanager
+def temporary_settings(
+    updates: Mapping[Setting[Any] | str, Any] | None = None,
+    set_defaults: Mapping[Setting[Any] | str, Any] | None = None,
+    restore_defaults: Iterable[Setting[Any] | str] | None = None,
+) -> Iterator[Settings]:
+    """Let other settings hold inside the block, in this context and in what inherits it.
+
+    Args:
+        updates: New values by setting, variable name or field name.
+        set_defaults: The same, for settings that are not set.
+        restore_defaults: Settings that get their defaults back.
+
+    Yields:
+        The settings that hold inside the block.
+
+    Raises:
+        ConfigurationError: A name is unknown, or a value does not fit.
+
+    Example:
+        >>> with temporary_settings({CALLSHEET_TASK_DEFAULT_RETRIES: 3}):
+        ...     CALLSHEET_TASK_DEFAULT_RETRIES.value()
+        3
+    """
+    current = get_current_settings()
+    restored = {_field(setting) for setting in restore_defaults or ()}
+    values = {_field(setting): value for setting, value in (set_defaults or {}).items()}
+    values |= {name: getattr(current, name) for name in current.explicit if name not in restored}
+    values |= {_field(setting): value for setting, value in (updates or {}).items()}
+    token = _temporary.set(_build(values))
+    try:
+        yield get_current_settings()
+    finally:
+        _temporary.reset(token)
+
+
+def _field(setting: Setting[Any] | str) -> str:
+    if isinstance(setting, Setting):
+        return setting.field
+    name = _FIELDS.get(setting, setting)
+    if name not in _CONVERT:
+        raise ConfigurationError(f"There is no setting called {setting!r}.")
+    return name
+
+
+def _setting(field: str) -> Setting[Any]:
+    return Setting(field, _VARIABLES[field], _HINTS[field])
+
+
+CALLSHEET_HOME: Setting[Path] = _setting("home")
+CALLSHEET_DATABASE: Setting[str] = _setting("database")
+CALLSHEET_DURABILITY: Setting[Durability] = _setting("durability")
+CALLSHEET_BLOCKING_WAITS: Setting[str] = _setting("blocking_waits")
+CALLSHEET_DRAIN_SECONDS: Setting[float] = _setting("drain_seconds")
+CALLSHEET_TASK_RUNNER_MAX_WORKERS: Setting[int | None] = _setting("task_runner_max_workers")
+CALLSHEET_LOGGING_LEVEL: Setting[str] = _setting("logging_level")
+CALLSHEET_LOGGING_LOG_PRINTS: Setting[bool] = _setting("logging_log_prints")
+CALLSHEET_LOGGING_TO_DATABASE: Setting[bool] = _setting("logging_to_database")
+CALLSHEET_FLOW_DEFAULT_RETRIES: Setting[int] = _setting("flow_default_retries")
+CALLSHEET_FLOW_DEFAULT_RETRY_DELAY_SECONDS: Setting[float] = _setting("flow_default_retry_delay_seconds")
+CALLSHEET_TASK_DEFAULT_RETRIES: Setting[int] = _setting("task_default_retries")
+CALLSHEET_TASK_DEFAULT_RETRY_DELAY_SECONDS: Setting[float | list[float]] = _setting("task_default_retry_delay_seconds")
+CALLSHEET_RESULTS_PERSIST_BY_DEFAULT: Setting[bool] = _setting("results_persist_by_default")
+CALLSHEET_RESULTS_DEFAULT_SERIALIZER: Setting[str] = _setting("results_default_serializer")
+CALLSHEET__ENABLE_CANCELLATION_AND_CRASHED_HOOKS: Setting[bool] = _setting("enable_cancellation_and_crashed_hooks")
+CALLSHEET_API_URL: Setting[str | None] = _setting("api_url")
+CALLSHEET_API_KEY: Setting[str | None] = _setting("api_key")
+CALLSHEET_UI_URL: Setting[str | None] = _setting("ui_url")
+CALLSHEET_SERVER_ALLOW_EPHEMERAL_MODE: Setting[bool] = _setting("server_allow_ephemeral_mode")
+CALLSHEET_DEFAULT_WORK_POOL_NAME: Setting[str | None] = _setting("default_work_pool_name")
+CALLSHEET_TESTING_UNIT_TEST_MODE: Setting[bool] = _setting("testing_unit_test_mode")

@@ -1,0 +1,693 @@
+"""Tasks: the units of work inside flows, each call of which is recorded, retried and timed for itself."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, overload
+from uuid import UUID
+
+from callsheet._engine.caching import Kept, decide_persistence
+from callsheet._engine.definitions import Definition, is_tracked, refuse_when_tracked, track
+from callsheet._engine.later import not_yet
+from callsheet._engine.names import check_run_name
+from callsheet._engine.options import (
+    MAX_RETRY_DELAYS,
+    Delays,
+    check_function,
+    check_hooks,
+    check_jitter,
+    check_retries,
+    check_retry_condition,
+    check_timeout,
+    keep_falsy,
+    keep_none,
+    keep_unset,
+    resolve_delays,
+)
+from callsheet.cache_policies import CachePolicy
+from callsheet.settings import refresh_settings
+from callsheet.utilities.annotations import NotSet
+from callsheet.utilities.functions import callable_name
+from callsheet.utilities.hashing import hash_objects
+
+if TYPE_CHECKING:
+    from callsheet.client.schemas.objects import TaskRun
+    from callsheet.context import FlowRunContext, TaskRunContext
+    from callsheet.futures import TaskFuture, TaskFutureList
+    from callsheet.states import State
+
+__all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+Hook = TypeVar("Hook", bound=Callable[..., Any])
+TaskHook = Callable[["Task[..., Any]", "TaskRun", "State[Any]"], "Awaitable[None] | None"]
+RetryCondition = Callable[["Task[..., Any]", "TaskRun", "State[Any]"], "Awaitable[bool] | bool"]
+RunName = Callable[[], str] | Callable[[dict[str, Any]], str] | str
+DelaysOption = float | Iterable[float] | Callable[[int], list[float]]
+CacheKeyFn = Callable[["TaskRunContext", dict[str, Any]], str | None]
+Unset = type[NotSet]
+_HOOKS = ("on_completion", "on_failure", "on_rollback", "on_commit")
+
+
+class Task(Definition[P, R]):
+    """A function wrapped as a task. Use the `task` decorator to make one.
+
+    Calling it runs it: with asynchronous functions the call gives a coroutine, with others the result. Arguments are
+    bound but never validated or copied.
+
+    Args:
+        fn: The function.
+        name: Name of the task. Default: the function's.
+        description: What the task does. Default: the function's docstring.
+        tags: Tags of every run, besides those of the surroundings.
+        version: Version.
+        cache_policy: What decides that a recorded result is used instead of a run (not implemented yet).
+        cache_key_fn: The same, as a function of context and parameters (not implemented yet).
+        cache_expiration: How long recorded results can be used so (not implemented yet).
+        task_run_name: Template over the parameters, or a callable, that names runs.
+        retries: How often a failed run is tried again. Default: the setting.
+        retry_delay_seconds: Seconds before each retry; one number, at most fifty, or a callable that gives them for
+            the number of retries. Default: the setting.
+        retry_jitter_factor: By which factor a delay may be longer at random.
+        persist_result: Whether results are persisted (running such a task is not implemented yet).
+        result_storage: Where (not implemented yet).
+        result_serializer: How (not implemented yet).
+        result_storage_key: Under which name (not implemented yet).
+        cache_result_in_memory: Whether the final state holds on to the result.
+        timeout_seconds: Seconds after which a run fails. Default: none.
+        log_prints: Whether `print` goes to the run's logger. `None`: as the flow.
+        refresh_cache: Whether recorded results are ignored (not implemented yet).
+        on_completion: Hooks that run when a run completed; each is called with task, task run and state.
+        on_failure: Hooks that run when a run failed for the last time.
+        on_rollback: Hooks of the transaction (running such a task is not implemented yet).
+        on_commit: Hooks of the transaction (running such a task is not implemented yet).
+        retry_condition_fn: Called with task, task run and failed state; no retry unless it says so.
+        viz_return_value: What calls give while the flow is drawn.
+
+    Raises:
+        TypeError: An argument is of a wrong type.
+        ValueError: A number is out of range, or there are too many delays.
+        ReservedArgumentError: A parameter is called `return_state` or `wait_for`.
+
+    Example:
+        >>> def add(x: int, y: int) -> int:
+        ...     return x + y
+        >>> Task(add, tags=["math"]).tags
+        {'math'}
+    """
+
+    on_completion_hooks: list[TaskHook]
+    on_failure_hooks: list[TaskHook]
+    on_rollback_hooks: list[Callable[[Any], Any]]
+    on_commit_hooks: list[Callable[[Any], Any]]
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        name: str | None = None,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        version: str | None = None,
+        cache_policy: CachePolicy | Unset | None = NotSet,
+        cache_key_fn: CacheKeyFn | None = None,
+        cache_expiration: timedelta | None = None,
+        task_run_name: RunName | None = None,
+        retries: int | None = None,
+        retry_delay_seconds: DelaysOption | None = None,
+        retry_jitter_factor: float | None = None,
+        persist_result: bool | None = None,
+        result_storage: Any = None,
+        result_serializer: Any = None,
+        result_storage_key: str | None = None,
+        cache_result_in_memory: bool = True,
+        timeout_seconds: float | None = None,
+        log_prints: bool | None = False,
+        refresh_cache: bool | None = None,
+        on_completion: Iterable[TaskHook] | None = None,
+        on_failure: Iterable[TaskHook] | None = None,
+        on_rollback: Iterable[Callable[[Any], Any]] | None = None,
+        on_commit: Iterable[Callable[[Any], Any]] | None = None,
+        retry_condition_fn: RetryCondition | None = None,
+        viz_return_value: Any = None,
+    ) -> None:
+        hooks = (on_completion, on_failure, on_rollback, on_commit)
+        for option, given in zip(_HOOKS, hooks, strict=True):
+            setattr(self, f"{option}_hooks", check_hooks(given, option, "task"))
+        check_function(fn, "task")
+        check_run_name(task_run_name, "task_run_name")
+        self._wrap(fn, "task")
+        self.name = name or callable_name(fn)
+        self.description = description or inspect.getdoc(fn)
+        self.tags = _tags(tags)
+        self.version = version
+        self.task_run_name = task_run_name
+        self.timeout_seconds = check_timeout(timeout_seconds)
+        self._set_retries(retries, retry_delay_seconds)
+        self.retry_jitter_factor = check_jitter(retry_jitter_factor)
+        check_retry_condition(retry_condition_fn)
+        self.retry_condition_fn = retry_condition_fn
+        self.result_storage = result_storage
+        self.result_serializer = result_serializer
+        self.result_storage_key = result_storage_key
+        self.cache_result_in_memory = cache_result_in_memory
+        self.cache_key_fn = cache_key_fn
+        self.cache_expiration = cache_expiration
+        self.refresh_cache = refresh_cache
+        self._given_policy, self.cache_policy, self.persist_result = decide_persistence(
+            self, cache_policy, persist_result
+        )
+        self.log_prints = log_prints
+        self.viz_return_value = viz_return_value
+        self._note_unsupported()
+
+    def _set_retries(self, retries: int | None, delays: DelaysOption | None) -> None:
+        settings = refresh_settings()
+        self.retries = check_retries(keep_none(retries, settings.task_default_retries))
+        self.retry_delay_seconds: Delays = resolve_delays(
+            keep_none(delays, settings.task_default_retry_delay_seconds), self.retries
+        )
+
+    @functools.cached_property
+    def task_key(self) -> str:
+        """What tells this task from others: its qualified name and a digest of its source."""
+        fn = cast("Any", self.fn)
+        if not hasattr(fn, "__qualname__"):
+            return type(fn).__qualname__
+        return f"{fn.__qualname__}-{self._digest()[:8] or 'unknown'}"
+
+    # -------------------------------------------------------------------------------------------- running
+
+    @overload
+    def __call__(
+        self: Task[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, State[T]]: ...
+    @overload
+    def __call__(
+        self: Task[..., T],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> State[T]: ...
+    @overload
+    def __call__(
+        self, *args: Any, wait_for: Iterable[Any] | None, return_state: Literal[False] = False, **kwargs: Any
+    ) -> R: ...
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def __call__(
+        self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
+    ) -> Any:
+        """Run the task.
+
+        Args:
+            *args: Arguments of the function; futures and states among them are resolved first.
+            return_state: Give the final state instead of the result, and raise nothing that the run raises.
+            wait_for: Futures to wait for before the run starts.
+            **kwargs: Keyword arguments of the function.
+
+        Returns:
+            The result, or the final state; for asynchronous functions a coroutine that gives it.
+
+        Raises:
+            ParameterBindError: The arguments do not fit the signature; no run exists then.
+            Exception: What the function raised, the same object.
+
+        Example:
+            >>> @task
+            ... def add(x: int, y: int) -> int:
+            ...     return x + y
+            >>> add(1, y=2)
+            3
+        """
+        parameters = self._binder.bind(self._bound + args, kwargs)
+        if is_tracked():
+            return track(self, parameters, self.viz_return_value)
+        from callsheet._engine import invoke
+
+        return invoke.call_task(self, parameters, wait_for=wait_for, return_state=return_state)
+
+    @overload
+    def submit(
+        self: Task[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> State[T]: ...
+    @overload
+    def submit(
+        self: Task[..., T],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> State[T]: ...
+    @overload
+    def submit(self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]: ...
+    @overload
+    def submit(self: Task[P, T], *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]: ...
+    @overload
+    def submit(
+        self: Task[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[False] = False,
+        wait_for: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> TaskFuture[T]: ...
+    @overload
+    def submit(
+        self: Task[..., T],
+        *args: Any,
+        return_state: Literal[False] = False,
+        wait_for: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> TaskFuture[T]: ...
+    def submit(
+        self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
+    ) -> Any:
+        """Start the task on the flow's task runner, and go on.
+
+        Args:
+            *args: Arguments of the function; futures and states among them are resolved first.
+            return_state: Wait, and give the final state.
+            wait_for: Futures to wait for before the run starts.
+            **kwargs: Keyword arguments of the function.
+
+        Returns:
+            A future, or the final state. Never a coroutine, also for asynchronous functions.
+
+        Raises:
+            ParameterBindError: The arguments do not fit the signature; no run exists then.
+            RuntimeError: No flow run is active.
+
+        Example:
+            >>> from callsheet import flow
+            >>> @task
+            ... def double(x: int) -> int:
+            ...     return 2 * x
+            >>> @flow
+            ... def my_flow() -> int:
+            ...     return double.submit(double.submit(1)).result()
+            >>> my_flow()
+            4
+        """
+        parameters = self._binder.bind(self._bound + args, kwargs)
+        refuse_when_tracked("task.submit()")
+        from callsheet._engine import invoke
+
+        return invoke.submit_task(self, parameters, wait_for=wait_for, return_state=return_state)
+
+    @overload
+    def map(
+        self: Task[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Iterable[Any] | None = None,
+        deferred: bool = False,
+        **kwargs: Any,
+    ) -> list[State[T]]: ...
+    @overload
+    def map(
+        self: Task[..., T],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Iterable[Any] | None = None,
+        deferred: bool = False,
+        **kwargs: Any,
+    ) -> list[State[T]]: ...
+    @overload
+    def map(
+        self: Task[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[False] = False,
+        wait_for: Iterable[Any] | None = None,
+        deferred: bool = False,
+        **kwargs: Any,
+    ) -> TaskFutureList[T]: ...
+    @overload
+    def map(
+        self: Task[..., T],
+        *args: Any,
+        return_state: Literal[False] = False,
+        wait_for: Iterable[Any] | None = None,
+        deferred: bool = False,
+        **kwargs: Any,
+    ) -> TaskFutureList[T]: ...
+    def map(
+        self,
+        *args: Any,
+        return_state: bool = False,
+        wait_for: Iterable[Any] | None = None,
+        deferred: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Start the task once for each item of its iterable arguments, and go on.
+
+        Arguments that are not iterable, texts, `unmapped` values and defaults go to every run as they are.
+
+        Args:
+            *args: Arguments of the function; at least one iterable, and all iterables of one length.
+            return_state: Wait, and give the final states.
+            wait_for: Futures to wait for before the runs start.
+            deferred: Leave the runs to a task worker (not implemented yet).
+            **kwargs: Keyword arguments of the function.
+
+        Returns:
+            A list of futures, or of final states.
+
+        Raises:
+            ParameterBindError: The arguments do not fit the signature; no run exists then.
+            MappingMissingIterable: There is nothing to iterate over.
+            MappingLengthMismatch: The iterables are of different lengths.
+            RuntimeError: No flow run is active.
+
+        Example:
+            >>> from callsheet import flow
+            >>> @task
+            ... def add(x: int, y: int) -> int:
+            ...     return x + y
+            >>> @flow
+            ... def my_flow() -> list[int]:
+            ...     return add.map([1, 2, 3], 10).result()
+            >>> my_flow()
+            [11, 12, 13]
+        """
+        parameters = self._binder.bind_partial_defaults_off(self._bound + args, kwargs)
+        refuse_when_tracked("task.map()")
+        if deferred:
+            not_yet("Task.map(deferred=True)")
+        from callsheet._engine import invoke
+
+        return invoke.map_task(self, parameters, wait_for=wait_for, return_state=return_state, deferred=deferred)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: Any = None) -> Self: ...
+        @overload
+        def __get__(self: Task[Concatenate[Any, Q], R], instance: object, owner: Any = None) -> Task[Q, R]: ...
+        def __get__(self, instance: object, owner: Any = None) -> Any: ...
+
+    # ----------------------------------------------------------------------------------------------- runs
+
+    async def create_run(
+        self,
+        client: Any = None,
+        id: UUID | None = None,
+        parameters: dict[str, Any] | None = None,
+        flow_run_context: FlowRunContext | None = None,
+        parent_task_run_context: TaskRunContext | None = None,
+        wait_for: Iterable[Any] | None = None,
+        extra_task_inputs: Mapping[str, Any] | None = None,
+        deferred: bool = False,
+    ) -> TaskRun:
+        """Make and store a run of this task without running it.
+
+        Args:
+            client: What stores it. Default: a new one.
+            id: The run's id. Default: a new one.
+            parameters: Its parameters, in which upstream runs are looked for.
+            flow_run_context: The flow run it belongs to. Default: the current one.
+            parent_task_run_context: The task run it belongs to. Default: the current one.
+            wait_for: Futures that it waits for.
+            extra_task_inputs: Upstream runs by name, besides those found.
+            deferred: Leave it to a task worker.
+
+        Returns:
+            The task run.
+        """
+        given = dict(locals())
+        del given["self"]
+        from callsheet._engine import invoke
+
+        return await invoke.create_task_run(self, **given)
+
+    async def create_local_run(
+        self,
+        client: Any = None,
+        id: UUID | None = None,
+        parameters: dict[str, Any] | None = None,
+        flow_run_context: FlowRunContext | None = None,
+        parent_task_run_context: TaskRunContext | None = None,
+        wait_for: Iterable[Any] | None = None,
+        extra_task_inputs: Mapping[str, Any] | None = None,
+        deferred: bool = False,
+    ) -> TaskRun:
+        """Make a run of this task without storing or running it; arguments as for `create_run`.
+
+        Returns:
+            The task run.
+        """
+        given = dict(locals())
+        del given["self"]
+        from callsheet._engine import invoke
+
+        return await invoke.create_local_task_run(self, **given)
+
+    # ---------------------------------------------------------------------------------------------- hooks
+
+    def on_completion(self, fn: Hook) -> Hook:
+        """Add a hook for completed runs; usable as a decorator."""
+        self.on_completion_hooks.append(fn)
+        return fn
+
+    def on_failure(self, fn: Hook) -> Hook:
+        """Add a hook for failed runs; usable as a decorator."""
+        self.on_failure_hooks.append(fn)
+        return fn
+
+    def on_commit(self, fn: Hook) -> Hook:
+        """Add a hook for the commit of the run's transaction; usable as a decorator."""
+        self.on_commit_hooks.append(fn)
+        self._note_unsupported()
+        return fn
+
+    def on_rollback(self, fn: Hook) -> Hook:
+        """Add a hook for the rollback of the run's transaction; usable as a decorator."""
+        self.on_rollback_hooks.append(fn)
+        self._note_unsupported()
+        return fn
+
+    # -------------------------------------------------------------------------------------------- options
+
+    def with_options(
+        self,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        cache_policy: CachePolicy | Unset | None = NotSet,
+        cache_key_fn: CacheKeyFn | None = None,
+        task_run_name: RunName | Unset | None = NotSet,
+        cache_expiration: timedelta | None = None,
+        retries: int | Unset | None = NotSet,
+        retry_delay_seconds: DelaysOption | Unset | None = NotSet,
+        retry_jitter_factor: float | Unset | None = NotSet,
+        persist_result: bool | Unset | None = NotSet,
+        result_storage: Any = NotSet,
+        result_serializer: Any = NotSet,
+        result_storage_key: str | Unset | None = NotSet,
+        cache_result_in_memory: bool | None = None,
+        timeout_seconds: float | None = None,
+        log_prints: bool | Unset | None = NotSet,
+        refresh_cache: bool | Unset | None = NotSet,
+        on_completion: Iterable[TaskHook] | None = None,
+        on_failure: Iterable[TaskHook] | None = None,
+        on_rollback: Iterable[Callable[[Any], Any]] | None = None,
+        on_commit: Iterable[Callable[[Any], Any]] | None = None,
+        retry_condition_fn: RetryCondition | None = None,
+        viz_return_value: Any = None,
+    ) -> Task[P, R]:
+        """Make a task of the same function with other options.
+
+        For each option see `Task`. An option that is left out keeps its value. `None` and everything empty keep it too
+        for names, descriptions, tags, hooks, `cache_key_fn`, `cache_expiration`, `retry_condition_fn` and
+        `viz_return_value`; only `None` does for `timeout_seconds` and `cache_result_in_memory`.
+
+        Returns:
+            A new task.
+
+        Example:
+            >>> @task(name="My task", retries=1)
+            ... def my_task() -> int:
+            ...     return 1
+            >>> other = my_task.with_options(retries=5)
+            >>> other.name, other.retries
+            ('My task', 5)
+        """
+        given = dict(locals())
+        del given["self"]
+        options = {name: keep(given[name], getattr(self, attribute)) for name, (keep, attribute) in _OPTIONS.items()}
+        # What was decided about caching is decided anew, but warned of only when the policy itself is touched.
+        options["cache_policy"] = Kept(self._given_policy) if cache_policy is NotSet else cache_policy
+        made: Task[P, R] = Task(self.fn, version=self.version, **options)
+        made._names = self._names
+        made._bound = self._bound
+        return made
+
+    # ------------------------------------------------------------------------------------- later releases
+
+    def apply_async(
+        self,
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        wait_for: Iterable[Any] | None = None,
+        dependencies: Mapping[str, Any] | None = None,
+    ) -> NoReturn:
+        """Leave a run to a task worker. Not implemented yet."""
+        self._binder.bind(self._bound + (args or ()), kwargs or {})
+        refuse_when_tracked("task.apply_async()")
+        not_yet("Task.apply_async")
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        """Leave a run to a task worker. Not implemented yet."""
+        self._binder.bind(self._bound + args, kwargs)
+        not_yet("Task.delay")
+
+    def serve(self) -> NoReturn:
+        """Run what was left to task workers. Not implemented yet."""
+        not_yet("Task.serve")
+
+
+_KEEP_FALSY = (
+    "name", "description", "tags", "cache_key_fn", "cache_expiration", "retry_condition_fn", "viz_return_value",
+)  # fmt: skip
+_KEEP_NONE = ("timeout_seconds", "cache_result_in_memory")
+_KEEP_UNSET = (
+    "task_run_name", "retries", "retry_delay_seconds", "retry_jitter_factor", "persist_result", "result_storage",
+    "result_serializer", "result_storage_key", "log_prints", "refresh_cache",
+)  # fmt: skip
+_OPTIONS: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
+    name: (keep, name)
+    for keep, names in ((keep_falsy, _KEEP_FALSY), (keep_none, _KEEP_NONE), (keep_unset, _KEEP_UNSET))
+    for name in names
+} | {name: (keep_falsy, f"{name}_hooks") for name in _HOOKS}
+
+
+def _tags(given: Iterable[str] | None) -> set[str]:
+    if isinstance(given, str):
+        raise TypeError("Expected an iterable of strings for 'tags'; got str instead.")
+    return set(given or ())
+
+
+@overload
+def task(__fn: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    tags: Iterable[str] | None = None,
+    version: str | None = None,
+    cache_policy: CachePolicy | Unset | None = NotSet,
+    cache_key_fn: CacheKeyFn | None = None,
+    cache_expiration: timedelta | None = None,
+    task_run_name: RunName | None = None,
+    retries: int | None = None,
+    retry_delay_seconds: DelaysOption | None = None,
+    retry_jitter_factor: float | None = None,
+    persist_result: bool | None = None,
+    result_storage: Any = None,
+    result_storage_key: str | None = None,
+    result_serializer: Any = None,
+    cache_result_in_memory: bool = True,
+    timeout_seconds: float | None = None,
+    log_prints: bool | None = None,
+    refresh_cache: bool | None = None,
+    on_completion: Iterable[TaskHook] | None = None,
+    on_failure: Iterable[TaskHook] | None = None,
+    on_rollback: Iterable[Callable[[Any], Any]] | None = None,
+    on_commit: Iterable[Callable[[Any], Any]] | None = None,
+    retry_condition_fn: RetryCondition | None = None,
+    viz_return_value: Any = None,
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(
+    __fn: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    tags: Iterable[str] | None = None,
+    version: str | None = None,
+    cache_policy: CachePolicy | Unset | None = NotSet,
+    cache_key_fn: CacheKeyFn | None = None,
+    cache_expiration: timedelta | None = None,
+    task_run_name: RunName | None = None,
+    retries: int | None = None,
+    retry_delay_seconds: DelaysOption | None = None,
+    retry_jitter_factor: float | None = None,
+    persist_result: bool | None = None,
+    result_storage: Any = None,
+    result_storage_key: str | None = None,
+    result_serializer: Any = None,
+    cache_result_in_memory: bool = True,
+    timeout_seconds: float | None = None,
+    log_prints: bool | None = None,
+    refresh_cache: bool | None = None,
+    on_completion: Iterable[TaskHook] | None = None,
+    on_failure: Iterable[TaskHook] | None = None,
+    on_rollback: Iterable[Callable[[Any], Any]] | None = None,
+    on_commit: Iterable[Callable[[Any], Any]] | None = None,
+    retry_condition_fn: RetryCondition | None = None,
+    viz_return_value: Any = None,
+) -> Any:
+    """Make a function a task; with or without options in parentheses. For each option see `Task`.
+
+    Returns:
+        The task, or a decorator that makes it.
+
+    Raises:
+        TypeError: Applied to a class method or static method; those decorators belong on top of this one.
+
+    Example:
+        >>> @task(tags={"a"}, description="This task is empty!")
+        ... def my_task() -> None: ...
+        >>> my_task.name
+        'my_task'
+    """
+    options = dict(locals())
+    fn = options.pop("__fn")
+    return functools.partial(task, **options) if fn is None else Task(fn, **options)
+
+
+def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
+    """Make a `retry_delay_seconds` whose delays double.
+
+    Args:
+        backoff_factor: The first delay, in seconds.
+
+    Returns:
+        A callable that gives the delays for a number of retries, at most fifty.
+
+    Example:
+        >>> exponential_backoff(10)(3)
+        [10, 20, 40]
+    """
+
+    def delays(retries: int) -> list[float]:
+        return [backoff_factor * 2**n for n in range(min(retries, MAX_RETRY_DELAYS))]
+
+    return delays
+
+
+def task_input_hash(context: TaskRunContext, arguments: dict[str, Any]) -> str | None:
+    """Make a cache key of a task's source and inputs, for use as `cache_key_fn`.
+
+    Args:
+        context: The context of the task run.
+        arguments: The task's parameters.
+
+    Returns:
+        The key; `None`, which switches caching off, if an input has no digest.
+    """
+    return hash_objects(context.task.task_key, context.task._digest(), arguments)

@@ -1,0 +1,45 @@
+"""What programs ask about callables: how a call's arguments bind, and the schema of parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from callsheet.exceptions import ParameterBindError
+from callsheet.utilities.schema import ParameterSchema, parameter_schema
+
+__all__ = ["ParameterSchema", "get_call_parameters", "parameter_schema"]
+
+
+def get_call_parameters(
+    fn: Callable[..., Any],
+    call_args: tuple[Any, ...],
+    call_kwargs: Mapping[str, Any],
+    apply_defaults: bool = True,
+) -> dict[str, Any]:
+    """Bind a call's arguments to a function's parameters.
+
+    Args:
+        fn: The function.
+        call_args: Positional arguments.
+        call_kwargs: Keyword arguments.
+        apply_defaults: Whether parameters that were not given get their defaults.
+
+    Returns:
+        Parameters by name, `*args` as a tuple and `**kwargs` as a dict under their own names.
+
+    Raises:
+        ParameterBindError: The arguments do not fit the signature.
+
+    Example:
+        >>> get_call_parameters(lambda x, y=2: None, (1,), {})
+        {'x': 1, 'y': 2}
+    """
+    try:
+        bound = inspect.signature(fn).bind(*call_args, **call_kwargs)
+    except TypeError as error:
+        raise ParameterBindError.from_bind_failure(fn, error, call_args, dict(call_kwargs)) from None
+    if apply_defaults:
+        bound.apply_defaults()
+    return dict(bound.arguments)
