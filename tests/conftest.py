@@ -44,7 +44,7 @@ hypothesis.settings.load_profile("callsheet")
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Let one printed seed (``--randomly-seed``) repeat the order, the random numbers and the examples."""
     if hypothesis_core.global_force_seed is None:
-        hypothesis_core.global_force_seed = session.config.getoption("randomly_seed")
+        hypothesis_core.global_force_seed = session.config.getoption("randomly_seed", None)
 
 
 # -------------------------------------------------------------------------------------------- cleanliness
