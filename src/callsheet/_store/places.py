@@ -53,7 +53,7 @@ def network_kind(folder: Path, *, mounts: Path = MOUNTS) -> str | None:
     return found if found in _NETWORK else None
 
 
-def identity(path: Path) -> tuple[int, int] | None:
+def identity(path: str) -> tuple[int, int] | None:
     """Give what tells a file from its replacement, or `None` where no file is."""
     try:
         found = os.stat(path)

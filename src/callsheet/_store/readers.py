@@ -196,6 +196,7 @@ class AiosqliteReader(SqliteReader):
         self._turn = anyio.Lock()
         self._connection: Any = None
         self._raw: sqlite3.Connection | None = None
+        self._thread: Any = None
 
     async def _fetch(self, query: Query) -> Rows:
         import anyio
@@ -228,7 +229,8 @@ class AiosqliteReader(SqliteReader):
 
         connection = Connection(connect, iter_chunk_size=64)
         # A loop that ends without closing us must not keep the interpreter from ending.
-        connection._thread.daemon = True  # pyright: ignore[reportPrivateUsage]
+        self._thread = getattr(connection, "_thread", connection)  # up to 0.21 it is itself the thread
+        self._thread.daemon = True
         with anyio.CancelScope(shield=True):  # half opened, nobody could close it
             self._connection = await connection
 
@@ -242,7 +244,7 @@ class AiosqliteReader(SqliteReader):
                 connection, self._connection, self._raw = self._connection, None, None
                 if connection is not None:
                     await connection.close()
-                    connection._thread.join()
+                    self._thread.join()
 
 
 class AsyncReader(SqliteReader):

@@ -27,6 +27,7 @@ CHECKPOINT_ABOVE = 4 << 20
 TRUNCATE_ABOVE = 32 << 20
 """Bytes of write-ahead log from which writers wait while it is emptied."""
 _POLL = 0.1
+_LOOK = 0.1  # seconds between two looks whether the file is still there
 
 
 class SqliteStore:
@@ -57,6 +58,7 @@ class SqliteStore:
         hop: Hop | None = None,
     ) -> None:
         self._path = Path(path).expanduser().absolute()
+        self._name = str(self._path)  # stat() takes 1.5 µs with it, 3.5 µs with the path object
         self._clock = clock
         self._patience = patience
         self._hop = hop
@@ -68,6 +70,7 @@ class SqliteStore:
         self._file: tuple[int, int] | None = None
         self._synchronous = "NORMAL"
         self._outside = 0
+        self._look_again = 0.0
         forks.remember(self)
 
     @property
@@ -107,7 +110,8 @@ class SqliteStore:
             for pragma in _PRAGMAS:
                 connection.execute(pragma)
             self._synchronous = "NORMAL"
-            self._file = places.identity(self._path)
+            self._file = places.identity(self._name)
+            self._look_again = 0.0
             self._outside = _data_version(connection)
         except BaseException:
             connection.close()
@@ -177,8 +181,11 @@ class SqliteStore:
     def _writer(self) -> sqlite3.Connection:
         if self._connection is None:
             raise mishaps.closed(self._path)
-        if places.identity(self._path) != self._file:
-            raise mishaps.gone(self._path)
+        now = time.monotonic()
+        if now >= self._look_again:
+            self._look_again = now + _LOOK
+            if places.identity(self._name) != self._file:
+                raise mishaps.gone(self._path)
         return self._connection
 
     def _encode_once(self, entries: Sequence[Entry]) -> Batch:
@@ -195,8 +202,7 @@ class SqliteStore:
     def _write(
         self, connection: sqlite3.Connection, entries: Sequence[Entry], batch: Batch | None, sync: bool
     ) -> list[Refusal]:
-        allowed = connection.execute(statements.WRITER_ALLOWED).fetchone()
-        if allowed is None or allowed[0] > migrate.newest():
+        if connection.execute(statements.WRITER_FORBIDDEN, (migrate.newest(),)).rowcount:
             raise mishaps.too_new(self._path)
         refused: list[Refusal] = []
         if batch is None:

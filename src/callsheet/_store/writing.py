@@ -48,7 +48,7 @@ def apply(connection: sqlite3.Connection, batch: Batch, defined: Container[int])
     """
     execute = connection.execute
 
-    def write(table: Table, params: Sequence[Any]) -> int:
+    def write(table: Table, params: list[Any]) -> int:
         changed = 0
         for sql, some in pieces(table, params):
             try:
@@ -64,10 +64,9 @@ def apply(connection: sqlite3.Connection, batch: Batch, defined: Container[int])
     if batch.renamed:
         renamed = [(run, name) for run, name in batch.renamed.items() if run not in batch.created]
         _rename(renamed, write)
-    write(statements.STATE, batch.states)
-    if batch.outcomes:
-        write(statements.OUTCOME, batch.outcomes)
     for table, params in (
+        (statements.STATE, batch.states),
+        (statements.OUTCOME, batch.outcomes),
         (statements.TAG, batch.tags),
         (statements.INPUT, batch.inputs),
         (statements.PARAMETERS, batch.parameters),
@@ -78,7 +77,7 @@ def apply(connection: sqlite3.Connection, batch: Batch, defined: Container[int])
             write(table, params)
 
 
-Write = Callable[[Table, Sequence[Any]], int]
+Write = Callable[[Table, list[Any]], int]
 
 
 def _create(batch: Batch, defined: Container[int], write: Write) -> None:
@@ -88,7 +87,7 @@ def _create(batch: Batch, defined: Container[int], write: Write) -> None:
         if number not in defined
     ]
     if batch.skewed:
-        write(statements.FLAG, ("skewed", 1))
+        write(statements.FLAG, ["skewed", 1])
     if new:
         write(statements.DEFINITION, list(chain.from_iterable(new)))
     rows = batch.created.values()
