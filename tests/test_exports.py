@@ -84,7 +84,7 @@ def module_names() -> Iterator[tuple[str, str]]:
             yield module, name
 
 
-@pytest.mark.parametrize(("module", "name"), module_names())
+@pytest.mark.parametrize(("module", "name"), list(module_names()))
 def test_a_program_can_import(module, name):
     assert hasattr(importlib.import_module(module), name)
 
