@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import contextvars
 import gc
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -821,13 +819,9 @@ def test_what_is_closed_by_hand():
             seen.append(sync)
             raise
 
-    coroutines = []
-
     async def main():
         async def first_step(sync):
-            coroutine = drive(body(sync))
-            coroutines.append(coroutine)
-            return await coroutine
+            return await drive(body(sync))
 
         tasks = [asyncio.ensure_future(first_step(sync)) for sync in (True, False)]
         await asyncio.sleep(0)
@@ -840,7 +834,7 @@ def test_what_is_closed_by_hand():
     for task in tasks:
         task.get_coro().close()
     assert seen == [True, False]
-    del tasks, task, coroutines
+    del tasks, task
     gc.collect()
 
 
@@ -987,7 +981,11 @@ except KeyboardInterrupt:
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-X", "dev", "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
 
 

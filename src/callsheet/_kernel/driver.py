@@ -168,8 +168,8 @@ def wait(awaitable: Awaitable[T]) -> T:
         raise _refusal(awaitable, _FORBIDDEN)
     stepper.request = awaitable
     stepper.asker = None if asker is stepper else asker
-    hub = stepper.parent
-    del asker, stepper, awaitable
+    hub = cast("greenlet", stepper.parent)
+    del asker, stepper, awaitable  # what is parked refers to none of them
     error, value = hub.switch()
     if error is None:
         return value
@@ -233,7 +233,8 @@ def _steps(driven: Any, owner: object) -> Generator[Any, Any, Any]:
     while True:
         if stepper is None:
             stepper = idle.pop() if idle else _make()
-        _place(stepper, owner)
+        stepper.gr_context = _place(stepper).gr_context
+        stepper.owner = owner
         stepper.switch(call, argument)
         argument = None
         while stepper.outcome is None:
@@ -242,10 +243,7 @@ def _steps(driven: Any, owner: object) -> Generator[Any, Any, Any]:
         stepper.outcome = stepper.owner = stepper.gr_context = None
         # Another library's greenlet that hangs on this stepper comes back to it, so the coroutine keeps it then.
         if getrefcount(stepper) <= _UNSHARED or stepper.dead:
-            if stepper.lasting and len(idle) < _POOL_SIZE:
-                idle.append(stepper)
-            elif not stepper.dead:
-                stepper.switch(None, None)
+            _let_go(stepper, idle)
             stepper = None
         if how is _YIELDED:
             try:
@@ -267,30 +265,35 @@ def _steps(driven: Any, owner: object) -> Generator[Any, Any, Any]:
                 del argument, context
 
 
+def _let_go(stepper: _Stepper, idle: list[_Stepper]) -> None:
+    if stepper.lasting and len(idle) < _POOL_SIZE:
+        idle.append(stepper)
+    elif not stepper.dead:
+        stepper.switch(None, None)
+
+
 def _make() -> _Stepper:
     stepper = _Stepper(_serve)
     stepper.home = _here.parking
     stepper.owner = stepper.outcome = stepper.request = stepper.asker = None
     try:
-        sys._getframe(_SHALLOW)
+        sys._getframe(_SHALLOW)  # pyright: ignore[reportPrivateUsage]
         stepper.shallow = False
     except ValueError:
         stepper.shallow = True
-    stepper.lasting = stepper.shallow and stepper.parent.parent is None
+    stepper.lasting = stepper.shallow and getcurrent().parent is None
     return stepper
 
 
-def _place(stepper: _Stepper, owner: object) -> None:
-    """Put a stepper above the running greenlet, where its switches and its end lead to."""
+def _place(stepper: _Stepper) -> greenlet:
+    """Put a stepper above the running greenlet, which its switches and its end lead to."""
     hub = getcurrent()
     if stepper.parent is not hub:
         stepper.parent = hub
         stepper.lasting = stepper.shallow and hub.parent is None
-    stepper.owner = owner
-    stepper.gr_context = hub.gr_context
+    return hub
 
 
-@coroutine
 def _answer(stepper: _Stepper, driven: Any) -> Generator[Any, Any, None]:
     """Await what a parked frame asked for, and let it go on with the answer."""
     request, owner, parking = cast("Awaitable[Any]", stepper.request), stepper.owner, stepper.home
@@ -317,10 +320,7 @@ def _answer(stepper: _Stepper, driven: Any) -> Generator[Any, Any, None]:
 
 def _resume(stepper: _Stepper, error: BaseException | None, value: Any) -> None:
     asker, stepper.asker = stepper.asker or stepper, None
-    hub = getcurrent()
-    if stepper.parent is not hub:
-        stepper.parent = hub
-        stepper.lasting = stepper.shallow and hub.parent is None
+    _place(stepper)
     asker.switch(error, value)
 
 
@@ -345,7 +345,7 @@ def _serve(call: Callable[[Any], Any] | None, argument: Any) -> None:
             del trace
         cast("_Stepper", getcurrent()).outcome = outcome
         del call, argument, outcome
-        call, argument = getcurrent().parent.switch()
+        call, argument = cast("greenlet", getcurrent().parent).switch()
 
 
 # ----------------------------------------------------------------------------------------------- on trio
