@@ -86,12 +86,14 @@ def prose(doc: str) -> str:
         while lines and not lines[-1]:
             lines.pop()
         lines.append("```")
-    return "\n".join(lines).strip()
+    return re.sub(r"\n{3,}(?=\*\*|\* )", "\n\n", "\n".join(lines)).strip()
 
 
 def methods(thing: type) -> Iterator[tuple[str, Any]]:
-    """Give a class's own public methods and properties that have something to say."""
-    for name, member in vars(thing).items():
+    """Give a class's public methods and properties that have something to say, those of our base classes too."""
+    own = [base for base in thing.__mro__ if base.__module__.startswith("callsheet")]
+    members = {name: member for base in reversed(own) for name, member in vars(base).items()}
+    for name, member in members.items():
         fn = getattr(member, "fget", None) or getattr(member, "__func__", member)
         if not name.startswith("_") and inspect.isfunction(fn) and fn.__doc__:
             yield name, fn
