@@ -213,6 +213,13 @@ def test_different_calls_have_different_identities(calls: list[tuple[bytes, byte
     assert len(one) == 16
 
 
+def test_parts_of_an_identity_do_not_run_into_each_other() -> None:
+    split = [(b"ab", b"c", "d"), (b"a", b"bc", "d"), (b"ab", b"", "cd"), (b"abcd", b"", ""), (b"", b"abc", "d")]
+    assert len({task_identity(*parts, 0) for parts in split}) == len(split)
+    branches = Branches(b"run")
+    assert branches.anchor("ab", b"c") != branches.anchor("a", b"bc")
+
+
 @given(st.lists(st.tuples(st.sampled_from([ROOT, b"x", b"y"]), st.sampled_from(["a", "b"])), max_size=30))
 def test_branches_do_not_disturb_each_other(calls: list[tuple[bytes, str]]) -> None:
     together = Branches(b"run")

@@ -207,6 +207,7 @@ def test_repr_and_str() -> None:
 def test_equality_ignores_what_copies_reset_but_not_the_timestamp() -> None:
     one = Completed(data=1, timestamp=MOMENT)
     assert one == Completed(data=1, timestamp=MOMENT)
+    assert not (one != Completed(data=1, timestamp=MOMENT))
     assert hash(one) == hash(Completed(data=2, timestamp=MOMENT))
     assert one != Completed(data=2, timestamp=MOMENT)
     assert one != Completed(data=1)
@@ -214,6 +215,8 @@ def test_equality_ignores_what_copies_reset_but_not_the_timestamp() -> None:
     assert one != Completed(data=1, timestamp=MOMENT, name="Cached")
     assert one != ran(Completed(data=1, timestamp=MOMENT))
     assert one != "Completed"
+    assert not (one == "Completed")
+    assert not (one == Completed(data=2, timestamp=MOMENT))
     nan = float("nan")
     assert Completed(data=nan, timestamp=MOMENT) == Completed(data=nan, timestamp=MOMENT)
     assert len({one, Completed(data=1, timestamp=MOMENT)}) == 1

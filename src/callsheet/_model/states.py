@@ -302,6 +302,11 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
             and (mine is theirs or bool(mine == theirs))
         )
 
+    def __ne__(self, other: object) -> bool:
+        """Say the opposite of equality. Structs have a comparison of their own, which would be asked otherwise."""
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
     def __hash__(self) -> int:
         """Hash what identifies the moment: run ids, timestamp, type."""
         details = self.state_details
