@@ -259,7 +259,7 @@ def test_a_body_is_interrupted_and_its_thread_retires(workers: WorkerThreads) ->
     retired_thread.join(WAIT)
     assert not retired_thread.is_alive()
     assert isinstance(caught[0], Stop)
-    assert type(pickle.loads(pickle.dumps(caught[0]))) is Stop  # noqa: S301
+    assert type(pickle.loads(pickle.dumps(caught[0]))) is Stop
     assert body.interrupted
     assert not body.interrupt(Stop)
 

@@ -159,16 +159,24 @@ critical = Critical()
 
 
 def _body(fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
-    # The only frame of this module that is the user's: see `is_ours`.
+    # The only frame of this module that is the user's: see `is_bookkeeping`.
     return fn(*args, **kwargs)
 
 
-def is_ours(frame: FrameType | None) -> bool:
-    """Tell whether a signal's frame is bookkeeping of this module, which may not be interrupted either."""
-    return frame is not None and frame.f_globals is globals() and frame.f_code not in _INTERRUPTIBLE_CODE
+def is_bookkeeping(frame: FrameType | None, *modules: dict[str, Any]) -> bool:
+    """Tell whether a signal came in code of this module (or of others, by their globals), or in what that calls.
+
+    The body is not meant, but a handler of the host that runs on top of ours is.
+    """
+    while frame is not None and frame.f_code is not _USERS_CODE:
+        if any(frame.f_globals is ours for ours in (_OURS, *modules)):
+            return True
+        frame = frame.f_back
+    return False
 
 
-_INTERRUPTIBLE_CODE = (_body.__code__, Section.check.__code__, Critical.check.__code__)
+_OURS = globals()
+_USERS_CODE = _body.__code__
 
 
 class Interruptible:
