@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, overload
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
-from callsheet._engine.definitions import Definition, is_tracked, refuse_when_tracked, track
-from callsheet._engine.dual import dual
-from callsheet._engine.later import not_yet
+from callsheet._engine.flow_calls import FlowCalls
 from callsheet._engine.names import check_run_name
 from callsheet._engine.options import (
     check_characters,
@@ -23,23 +21,19 @@ from callsheet._engine.options import (
     keep_none,
     keep_unset,
 )
-from callsheet._engine.parameters import check_signature, serialize_parameters
+from callsheet._engine.parameters import check_signature
 from callsheet.settings import refresh_settings
 from callsheet.utilities.annotations import NotSet
 from callsheet.utilities.functions import callable_name, module_or_file
 from callsheet.utilities.hashing import file_hash
 
 if TYPE_CHECKING:
-    from callsheet._engine.parameters import Validator
     from callsheet.client.schemas.objects import FlowRun
-    from callsheet.futures import TaskFuture
     from callsheet.states import State
     from callsheet.task_runners import TaskRunner
-    from callsheet.utilities.schema import ParameterSchema
 
 __all__ = ["Flow", "flow"]
 
-T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -50,7 +44,7 @@ Unset = type[NotSet]
 _HOOKS = ("on_completion", "on_failure", "on_cancellation", "on_crashed", "on_running")
 
 
-class Flow(Definition[P, R]):
+class Flow(FlowCalls[P, R]):
     """A function wrapped as a flow. Use the `flow` decorator to make one.
 
     Calling it runs it: with asynchronous functions the call gives a coroutine, with others the result.
@@ -155,137 +149,6 @@ class Flow(Definition[P, R]):
         self.retries = check_retries(keep_none(retries, settings.flow_default_retries))
         self.retry_delay_seconds = check_delay(keep_none(delay, settings.flow_default_retry_delay_seconds))
 
-    def _restore(self) -> None:
-        self._validator: Validator | None = None
-        self._schema: ParameterSchema | None = None
-
-    # -------------------------------------------------------------------------------------------- running
-
-    @overload
-    def __call__(
-        self: Flow[..., Coroutine[Any, Any, T]],
-        *args: Any,
-        return_state: Literal[True],
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> Coroutine[Any, Any, State[T]]: ...
-    @overload
-    def __call__(
-        self: Flow[..., T],
-        *args: Any,
-        return_state: Literal[True],
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> State[T]: ...
-    @overload
-    def __call__(
-        self, *args: Any, wait_for: Iterable[Any] | None, return_state: Literal[False] = False, **kwargs: Any
-    ) -> R: ...
-    @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
-    def __call__(
-        self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
-    ) -> Any:
-        """Run the flow.
-
-        Args:
-            *args: Arguments of the function; futures and states among them are resolved first.
-            return_state: Give the final state instead of the result, and raise nothing that the run raises.
-            wait_for: Futures to wait for before the run starts.
-            **kwargs: Keyword arguments of the function.
-
-        Returns:
-            The result, or the final state; for asynchronous functions a coroutine that gives it.
-
-        Raises:
-            ParameterBindError: The arguments do not fit the signature; no run exists then.
-            ParameterTypeError: A value does not fit its annotation; the run failed.
-            Exception: What the function raised, the same object.
-
-        Example:
-            >>> @flow
-            ... def hello(name: str) -> str:
-            ...     return f"hello {name}"
-            >>> hello("marvin")
-            'hello marvin'
-        """
-        parameters = self._binder.bind(self._bound + args, kwargs)
-        if is_tracked():
-            return track(self, parameters)
-        from callsheet._engine import invoke
-
-        return invoke.call_flow(self, parameters, wait_for=wait_for, return_state=return_state)
-
-    @overload
-    def submit(
-        self: Flow[..., Coroutine[Any, Any, T]],
-        *args: Any,
-        return_state: Literal[True],
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> State[T]: ...
-    @overload
-    def submit(
-        self: Flow[..., T],
-        *args: Any,
-        return_state: Literal[True],
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> State[T]: ...
-    @overload
-    def submit(self: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]: ...
-    @overload
-    def submit(self: Flow[P, T], *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]: ...
-    @overload
-    def submit(
-        self: Flow[..., Coroutine[Any, Any, T]],
-        *args: Any,
-        return_state: Literal[False] = False,
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> TaskFuture[T]: ...
-    @overload
-    def submit(
-        self: Flow[..., T],
-        *args: Any,
-        return_state: Literal[False] = False,
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> TaskFuture[T]: ...
-    def submit(
-        self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
-    ) -> Any:
-        """Start the flow as a child of the current run, and go on.
-
-        Args:
-            *args: Arguments of the function; futures and states among them are resolved first.
-            return_state: Wait, and give the final state.
-            wait_for: Futures to wait for before the run starts.
-            **kwargs: Keyword arguments of the function.
-
-        Returns:
-            A future, or the final state.
-
-        Raises:
-            ParameterBindError: The arguments do not fit the signature; no run exists then.
-            RuntimeError: No flow run is active.
-
-        Example:
-            >>> @flow
-            ... def part(n: int) -> int:
-            ...     return n * 2
-            >>> @flow
-            ... def whole() -> int:
-            ...     return part.submit(21).result()
-            >>> whole()
-            42
-        """
-        parameters = self._binder.bind(self._bound + args, kwargs)
-        refuse_when_tracked("flow.submit()")
-        from callsheet._engine import invoke
-
-        return invoke.submit_flow(self, parameters, wait_for=wait_for, return_state=return_state)
-
     if TYPE_CHECKING:
 
         @overload
@@ -293,62 +156,6 @@ class Flow(Definition[P, R]):
         @overload
         def __get__(self: Flow[Concatenate[Any, Q], R], instance: object, owner: Any = None) -> Flow[Q, R]: ...
         def __get__(self, instance: object, owner: Any = None) -> Any: ...
-
-    # ----------------------------------------------------------------------------------------- parameters
-
-    @property
-    def parameters(self) -> ParameterSchema:
-        """The schema of the parameters; made when it is first asked for."""
-        if self._schema is None:
-            from callsheet.utilities.schema import parameter_schema
-
-            self._schema = parameter_schema(self.fn, skip_first=self.ismethod, names=self._names)
-        return self._schema
-
-    def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Check parameters against the function's annotations, and convert them.
-
-        Args:
-            parameters: Values by name.
-
-        Returns:
-            A new dict of what was passed, converted, and of defaults that a factory makes.
-
-        Raises:
-            ParameterTypeError: A value does not fit.
-            SignatureMismatchError: There is no parameter of a name.
-
-        Example:
-            >>> @flow
-            ... def double(x: int) -> int:
-            ...     return 2 * x
-            >>> double.validate_parameters({"x": "5"})
-            {'x': 5}
-        """
-        if self._validator is None:
-            from callsheet._engine.parameters import Validator
-
-            self._validator = Validator(self.name, self._binder, self._names, len(self._bound))
-        return self._validator.validate(parameters)
-
-    def serialize_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Turn parameters into what JSON can carry, numbers and truth values as they are.
-
-        Args:
-            parameters: Values by name.
-
-        Returns:
-            Converted values by name, without the instance of a method. A future, a state, or a value that has no
-            such form becomes ``<TypeName>``.
-
-        Example:
-            >>> @flow
-            ... def sink(x: object) -> None: ...
-            >>> sink.serialize_parameters({"x": {1, 2}}), sink.serialize_parameters({"x": print})
-            ({'x': [1, 2]}, {'x': '<builtin_function_or_method>'})
-        """
-        skipped = self._binder.names[0] if self._bound else None
-        return serialize_parameters(self.name, parameters, skipped)
 
     # ---------------------------------------------------------------------------------------------- hooks
 
@@ -428,34 +235,6 @@ class Flow(Definition[P, R]):
         made._bound = self._bound
         return made
 
-    # ------------------------------------------------------------------------------------- later releases
-
-    async def avisualize(self, *args: Any, **kwargs: Any) -> None:
-        """Draw the flow's graph; see `visualize`."""
-        parameters = self._binder.bind(self._bound + args, kwargs)
-        from callsheet._engine.visualize import visualize_flow
-
-        await visualize_flow(self, parameters)
-
-    visualize = dual(avisualize)
-
-    @classmethod
-    def from_source(cls, source: Any, entrypoint: str) -> NoReturn:
-        """Load a flow from elsewhere. Not implemented yet."""
-        not_yet("Flow.from_source")
-
-    def to_deployment(self, name: str, **options: Any) -> NoReturn:
-        """Make a deployment of the flow. Not implemented yet."""
-        not_yet("Flow.to_deployment")
-
-    def deploy(self, name: str, **options: Any) -> NoReturn:
-        """Deploy the flow to a work pool. Not implemented yet."""
-        not_yet("Flow.deploy")
-
-    def serve(self, name: str | None = None, **options: Any) -> NoReturn:
-        """Deploy the flow and watch for its runs. Not implemented yet."""
-        not_yet("Flow.serve")
-
 
 _KEEP_NONE = ("retries", "retry_delay_seconds", "timeout_seconds", "validate_parameters", "cache_result_in_memory")
 _KEEP_UNSET = ("persist_result", "result_storage", "result_serializer", "log_prints")
@@ -478,11 +257,13 @@ def _version_of(fn: Callable[..., Any]) -> str | None:
 def _task_runner(given: Any) -> TaskRunner:
     from callsheet.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-    runner = (given or ThreadPoolTaskRunner)() if given is None or isinstance(given, type) else given
+    runner: Any = ThreadPoolTaskRunner if given is None else given
+    if isinstance(runner, type):
+        runner = runner()
     if not isinstance(runner, TaskRunner):
         raise TypeError(
             "Expected a task runner or a class of task runners for 'task_runner'; "
-            f"got {type(runner).__name__} instead. Please use e.g. 'task_runner=ThreadPoolTaskRunner(max_workers=4)'."
+            f"got {type(given).__name__} instead. Please use e.g. 'task_runner=ThreadPoolTaskRunner(max_workers=4)'."
         )
     return cast("TaskRunner", runner)
 
@@ -513,7 +294,7 @@ def flow(
     on_running: Iterable[FlowHook] | None = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
-    __fn: Callable[..., Any] | None = None,
+    __fn: Callable[..., Any] | None = None,  # noqa: PYI063 - programs that compare signatures look for this name
     *,
     name: str | None = None,
     version: str | None = None,

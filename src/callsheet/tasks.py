@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, NoReturn, ParamSpec, Self, TypeVar, cast, overload
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
 from callsheet._engine.caching import Kept, decide_persistence
-from callsheet._engine.definitions import Definition, is_tracked, refuse_when_tracked, track
-from callsheet._engine.later import not_yet
 from callsheet._engine.names import check_run_name
 from callsheet._engine.options import (
     MAX_RETRY_DELAYS,
@@ -27,6 +24,7 @@ from callsheet._engine.options import (
     keep_unset,
     resolve_delays,
 )
+from callsheet._engine.task_calls import TaskCalls
 from callsheet.cache_policies import CachePolicy
 from callsheet.settings import refresh_settings
 from callsheet.utilities.annotations import NotSet
@@ -35,13 +33,11 @@ from callsheet.utilities.hashing import hash_objects
 
 if TYPE_CHECKING:
     from callsheet.client.schemas.objects import TaskRun
-    from callsheet.context import FlowRunContext, TaskRunContext
-    from callsheet.futures import TaskFuture, TaskFutureList
+    from callsheet.context import TaskRunContext
     from callsheet.states import State
 
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
 
-T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -55,7 +51,7 @@ Unset = type[NotSet]
 _HOOKS = ("on_completion", "on_failure", "on_rollback", "on_commit")
 
 
-class Task(Definition[P, R]):
+class Task(TaskCalls[P, R]):
     """A function wrapped as a task. Use the `task` decorator to make one.
 
     Calling it runs it: with asynchronous functions the call gives a coroutine, with others the result. Arguments are
@@ -181,216 +177,6 @@ class Task(Definition[P, R]):
             return type(fn).__qualname__
         return f"{fn.__qualname__}-{self._digest()[:8] or 'unknown'}"
 
-    # -------------------------------------------------------------------------------------------- running
-
-    @overload
-    def __call__(
-        self: Task[..., Coroutine[Any, Any, T]],
-        *args: Any,
-        return_state: Literal[True],
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> Coroutine[Any, Any, State[T]]: ...
-    @overload
-    def __call__(
-        self: Task[..., T],
-        *args: Any,
-        return_state: Literal[True],
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> State[T]: ...
-    @overload
-    def __call__(
-        self, *args: Any, wait_for: Iterable[Any] | None, return_state: Literal[False] = False, **kwargs: Any
-    ) -> R: ...
-    @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
-    def __call__(
-        self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
-    ) -> Any:
-        """Run the task.
-
-        Args:
-            *args: Arguments of the function; futures and states among them are resolved first.
-            return_state: Give the final state instead of the result, and raise nothing that the run raises.
-            wait_for: Futures to wait for before the run starts.
-            **kwargs: Keyword arguments of the function.
-
-        Returns:
-            The result, or the final state; for asynchronous functions a coroutine that gives it.
-
-        Raises:
-            ParameterBindError: The arguments do not fit the signature; no run exists then.
-            Exception: What the function raised, the same object.
-
-        Example:
-            >>> @task
-            ... def add(x: int, y: int) -> int:
-            ...     return x + y
-            >>> add(1, y=2)
-            3
-        """
-        parameters = self._binder.bind(self._bound + args, kwargs)
-        if is_tracked():
-            return track(self, parameters, self.viz_return_value)
-        from callsheet._engine import invoke
-
-        return invoke.call_task(self, parameters, wait_for=wait_for, return_state=return_state)
-
-    @overload
-    def submit(
-        self: Task[..., Coroutine[Any, Any, T]],
-        *args: Any,
-        return_state: Literal[True],
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> State[T]: ...
-    @overload
-    def submit(
-        self: Task[..., T],
-        *args: Any,
-        return_state: Literal[True],
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> State[T]: ...
-    @overload
-    def submit(self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]: ...
-    @overload
-    def submit(self: Task[P, T], *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]: ...
-    @overload
-    def submit(
-        self: Task[..., Coroutine[Any, Any, T]],
-        *args: Any,
-        return_state: Literal[False] = False,
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> TaskFuture[T]: ...
-    @overload
-    def submit(
-        self: Task[..., T],
-        *args: Any,
-        return_state: Literal[False] = False,
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> TaskFuture[T]: ...
-    def submit(
-        self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
-    ) -> Any:
-        """Start the task on the flow's task runner, and go on.
-
-        Args:
-            *args: Arguments of the function; futures and states among them are resolved first.
-            return_state: Wait, and give the final state.
-            wait_for: Futures to wait for before the run starts.
-            **kwargs: Keyword arguments of the function.
-
-        Returns:
-            A future, or the final state. Never a coroutine, also for asynchronous functions.
-
-        Raises:
-            ParameterBindError: The arguments do not fit the signature; no run exists then.
-            RuntimeError: No flow run is active.
-
-        Example:
-            >>> from callsheet import flow
-            >>> @task
-            ... def double(x: int) -> int:
-            ...     return 2 * x
-            >>> @flow
-            ... def my_flow() -> int:
-            ...     return double.submit(double.submit(1)).result()
-            >>> my_flow()
-            4
-        """
-        parameters = self._binder.bind(self._bound + args, kwargs)
-        refuse_when_tracked("task.submit()")
-        from callsheet._engine import invoke
-
-        return invoke.submit_task(self, parameters, wait_for=wait_for, return_state=return_state)
-
-    @overload
-    def map(
-        self: Task[..., Coroutine[Any, Any, T]],
-        *args: Any,
-        return_state: Literal[True],
-        wait_for: Iterable[Any] | None = None,
-        deferred: bool = False,
-        **kwargs: Any,
-    ) -> list[State[T]]: ...
-    @overload
-    def map(
-        self: Task[..., T],
-        *args: Any,
-        return_state: Literal[True],
-        wait_for: Iterable[Any] | None = None,
-        deferred: bool = False,
-        **kwargs: Any,
-    ) -> list[State[T]]: ...
-    @overload
-    def map(
-        self: Task[..., Coroutine[Any, Any, T]],
-        *args: Any,
-        return_state: Literal[False] = False,
-        wait_for: Iterable[Any] | None = None,
-        deferred: bool = False,
-        **kwargs: Any,
-    ) -> TaskFutureList[T]: ...
-    @overload
-    def map(
-        self: Task[..., T],
-        *args: Any,
-        return_state: Literal[False] = False,
-        wait_for: Iterable[Any] | None = None,
-        deferred: bool = False,
-        **kwargs: Any,
-    ) -> TaskFutureList[T]: ...
-    def map(
-        self,
-        *args: Any,
-        return_state: bool = False,
-        wait_for: Iterable[Any] | None = None,
-        deferred: bool = False,
-        **kwargs: Any,
-    ) -> Any:
-        """Start the task once for each item of its iterable arguments, and go on.
-
-        Arguments that are not iterable, texts, `unmapped` values and defaults go to every run as they are.
-
-        Args:
-            *args: Arguments of the function; at least one iterable, and all iterables of one length.
-            return_state: Wait, and give the final states.
-            wait_for: Futures to wait for before the runs start.
-            deferred: Leave the runs to a task worker (not implemented yet).
-            **kwargs: Keyword arguments of the function.
-
-        Returns:
-            A list of futures, or of final states.
-
-        Raises:
-            ParameterBindError: The arguments do not fit the signature; no run exists then.
-            MappingMissingIterable: There is nothing to iterate over.
-            MappingLengthMismatch: The iterables are of different lengths.
-            RuntimeError: No flow run is active.
-
-        Example:
-            >>> from callsheet import flow
-            >>> @task
-            ... def add(x: int, y: int) -> int:
-            ...     return x + y
-            >>> @flow
-            ... def my_flow() -> list[int]:
-            ...     return add.map([1, 2, 3], 10).result()
-            >>> my_flow()
-            [11, 12, 13]
-        """
-        parameters = self._binder.bind_partial_defaults_off(self._bound + args, kwargs)
-        refuse_when_tracked("task.map()")
-        if deferred:
-            not_yet("Task.map(deferred=True)")
-        from callsheet._engine import invoke
-
-        return invoke.map_task(self, parameters, wait_for=wait_for, return_state=return_state, deferred=deferred)
-
     if TYPE_CHECKING:
 
         @overload
@@ -398,62 +184,6 @@ class Task(Definition[P, R]):
         @overload
         def __get__(self: Task[Concatenate[Any, Q], R], instance: object, owner: Any = None) -> Task[Q, R]: ...
         def __get__(self, instance: object, owner: Any = None) -> Any: ...
-
-    # ----------------------------------------------------------------------------------------------- runs
-
-    async def create_run(
-        self,
-        client: Any = None,
-        id: UUID | None = None,
-        parameters: dict[str, Any] | None = None,
-        flow_run_context: FlowRunContext | None = None,
-        parent_task_run_context: TaskRunContext | None = None,
-        wait_for: Iterable[Any] | None = None,
-        extra_task_inputs: Mapping[str, Any] | None = None,
-        deferred: bool = False,
-    ) -> TaskRun:
-        """Make and store a run of this task without running it.
-
-        Args:
-            client: What stores it. Default: a new one.
-            id: The run's id. Default: a new one.
-            parameters: Its parameters, in which upstream runs are looked for.
-            flow_run_context: The flow run it belongs to. Default: the current one.
-            parent_task_run_context: The task run it belongs to. Default: the current one.
-            wait_for: Futures that it waits for.
-            extra_task_inputs: Upstream runs by name, besides those found.
-            deferred: Leave it to a task worker.
-
-        Returns:
-            The task run.
-        """
-        given = dict(locals())
-        del given["self"]
-        from callsheet._engine import invoke
-
-        return await invoke.create_task_run(self, **given)
-
-    async def create_local_run(
-        self,
-        client: Any = None,
-        id: UUID | None = None,
-        parameters: dict[str, Any] | None = None,
-        flow_run_context: FlowRunContext | None = None,
-        parent_task_run_context: TaskRunContext | None = None,
-        wait_for: Iterable[Any] | None = None,
-        extra_task_inputs: Mapping[str, Any] | None = None,
-        deferred: bool = False,
-    ) -> TaskRun:
-        """Make a run of this task without storing or running it; arguments as for `create_run`.
-
-        Returns:
-            The task run.
-        """
-        given = dict(locals())
-        del given["self"]
-        from callsheet._engine import invoke
-
-        return await invoke.create_local_task_run(self, **given)
 
     # ---------------------------------------------------------------------------------------------- hooks
 
@@ -536,29 +266,6 @@ class Task(Definition[P, R]):
         made._bound = self._bound
         return made
 
-    # ------------------------------------------------------------------------------------- later releases
-
-    def apply_async(
-        self,
-        args: tuple[Any, ...] | None = None,
-        kwargs: dict[str, Any] | None = None,
-        wait_for: Iterable[Any] | None = None,
-        dependencies: Mapping[str, Any] | None = None,
-    ) -> NoReturn:
-        """Leave a run to a task worker. Not implemented yet."""
-        self._binder.bind(self._bound + (args or ()), kwargs or {})
-        refuse_when_tracked("task.apply_async()")
-        not_yet("Task.apply_async")
-
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
-        """Leave a run to a task worker. Not implemented yet."""
-        self._binder.bind(self._bound + args, kwargs)
-        not_yet("Task.delay")
-
-    def serve(self) -> NoReturn:
-        """Run what was left to task workers. Not implemented yet."""
-        not_yet("Task.serve")
-
 
 _KEEP_FALSY = (
     "name", "description", "tags", "cache_key_fn", "cache_expiration", "retry_condition_fn", "viz_return_value",
@@ -613,7 +320,7 @@ def task(
     viz_return_value: Any = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(
-    __fn: Callable[..., Any] | None = None,
+    __fn: Callable[..., Any] | None = None,  # noqa: PYI063 - programs that compare signatures look for this name
     *,
     name: str | None = None,
     description: str | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from callsheet.cache_policies import DEFAULT, NONE, CacheKeyFnPolicy, CachePolicy
 from callsheet.utilities.annotations import NotSet
@@ -55,5 +55,4 @@ def decide_persistence(
         return raw, None, persist
     if policy is NotSet:
         return raw, DEFAULT, persist
-    assert policy is None or isinstance(policy, CachePolicy)
-    return raw, policy, persist
+    return raw, cast("CachePolicy | None", policy), persist

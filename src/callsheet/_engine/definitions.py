@@ -67,7 +67,7 @@ class Definition(Generic[P, R]):
         self._bound = ()
         self._names = local_names(fn)
         self._source_digest = None
-        call = fn if inspect.isroutine(fn) or isinstance(fn, functools.partial) else type(fn).__call__
+        call = type(fn).__call__ if _is_object(fn) else fn
         generator = inspect.isasyncgenfunction(call)
         self.isasync = generator or inspect.iscoroutinefunction(call)
         self.isgenerator = generator or inspect.isgeneratorfunction(call)
@@ -142,6 +142,11 @@ class Definition(Generic[P, R]):
         """Set what is rebuilt when it is needed."""
 
 
+def _is_object(fn: object) -> bool:
+    """Tell an instance of a class with `__call__` from functions, methods and partial functions."""
+    return not inspect.isroutine(fn) and not isinstance(fn, functools.partial)
+
+
 _REBUILT = frozenset({"_binder", "__wrapped__", "_validator", "_schema", "_is_coroutine_mark"})
 
 
@@ -187,8 +192,9 @@ def refuse_when_tracked(what: str) -> None:
         raise VisualizationUnsupportedError(f"`{what}` is not currently supported by `flow.visualize()`")
 
 
-def track(definition: Definition[Any, Any], parameters: dict[str, Any], value: object = None) -> Any:
+def track(definition: Definition[Any, Any], parameters: dict[str, Any]) -> Any:
     """Leave a node of a call for `Flow.visualize`, and give what the call gives there."""
     from callsheet.utilities.visualization import track_viz_task
 
+    value = getattr(definition, "viz_return_value", None)
     return track_viz_task(definition.isasync, definition.name, parameters, value)

@@ -109,13 +109,13 @@ class Validator:
             NotImplementedError: A value refers to a stored document.
             ValueError: An annotation is no type.
         """
-        plan = self._plan
+        plan: Mapping[str, Any] = self._plan
         simple = len(parameters) == len(plan)
         for name, value in parameters.items():
             expected = plan.get(name, _MISSING)
             if expected is _MISSING:
                 raise SignatureMismatchError.from_bad_params(self._binder.names, parameters)
-            kind = type(value)
+            kind = cast("type[Any]", type(value))
             if kind is expected:
                 continue
             if expected is not _ANYTHING:
@@ -141,7 +141,7 @@ class Validator:
         for name, value in given.items():
             if value is _MISSING:
                 errors.append(f"{name}: Field required")
-            elif self._plan[name] is _ANYTHING or type(value) is self._plan[name]:
+            elif self._plan[name] in (_ANYTHING, cast("object", type(value))):
                 valid[name] = value
             else:
                 self._convert(name, value, hints, valid, errors)
@@ -182,8 +182,8 @@ class Validator:
         try:
             valid[name] = self._adapters[name].validate_python(value)
         except ValidationError as error:
-            for found in error.errors(include_url=False, include_context=False, include_input=False):
-                errors.append(f"{'.'.join(map(str, (name, *found['loc'])))}: {found['msg']}")
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+            errors.extend(f"{'.'.join(map(str, (name, *each['loc'])))}: {each['msg']}" for each in found)
 
     def _whole_hint(self, name: str, hints: dict[str, Any]) -> Any:
         hint = hints.get(name, Any)
@@ -200,7 +200,7 @@ class Validator:
         version_1 = sys.modules.get("pydantic.v1")
         if version_1 is None:
             return False
-        types_used = {type(value) for value in given.values()}
+        types_used: set[type[Any]] = {type(value) for value in given.values()}
         for hint in hints.values():
             types_used |= _classes_in(hint)
         if not any(issubclass(cls, version_1.BaseModel) for cls in types_used):
@@ -212,7 +212,7 @@ class Validator:
     def _validate_version_1(
         self, given: Mapping[str, Any], hints: Mapping[str, Any], shown: Mapping[str, Any]
     ) -> dict[str, Any]:
-        from pydantic.v1 import BaseConfig, ValidationError, create_model
+        from pydantic.v1 import BaseConfig, BaseModel, ValidationError
         from pydantic.v1.fields import ModelField
 
         config = type("Config", (BaseConfig,), {"arbitrary_types_allowed": True})
@@ -225,7 +225,7 @@ class Validator:
             if found:
                 errors.append(found)
         if errors:
-            failed = ValidationError(errors, create_model("Parameters"))
+            failed = ValidationError(errors, BaseModel)
             self._fail([f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in failed.errors()], shown)
         return valid
 
@@ -258,14 +258,14 @@ def _plan(parameter: inspect.Parameter, space: Mapping[str, Any]) -> object:
     return annotation if annotation in _SCALARS else _NEEDS_PYDANTIC
 
 
-def _classes_in(hint: Any) -> set[type]:
-    found = {hint} if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) else set[type]()
+def _classes_in(hint: Any) -> set[type[Any]]:
+    found: set[type[Any]] = {hint} if inspect.isclass(hint) and not isinstance(hint, types.GenericAlias) else set()
     for argument in get_args(hint):
         found |= _classes_in(argument)
     return found
 
 
-def _is_version_2(cls: type) -> bool:
+def _is_version_2(cls: type[Any]) -> bool:
     if cls.__module__.startswith(("pydantic.types", "pydantic.networks", "pydantic_core")):
         return True
     pydantic = sys.modules.get("pydantic")

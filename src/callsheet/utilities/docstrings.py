@@ -12,7 +12,7 @@ _SPHINX_ENTRY = re.compile(r"^:param\s+(?:[^:]*\s)?\*{0,2}(\w+)\s*:\s*(.*)$")
 
 
 def parameter_descriptions(docstring: str | None) -> dict[str, str]:
-    """Read what a docstring says about parameters, in the style of Google, NumPy or Sphinx.
+    r"""Read what a docstring says about parameters, in the style of Google, NumPy or Sphinx.
 
     Args:
         docstring: The docstring.
@@ -21,8 +21,8 @@ def parameter_descriptions(docstring: str | None) -> dict[str, str]:
         Descriptions by parameter; their lines are joined by line breaks.
 
     Example:
-        >>> parameter_descriptions("Add.\\n\\nArgs:\\n    x (int): A number.\\n    y: Another,\\n        larger.")
-        {'x': 'A number.', 'y': 'Another,\\nlarger.'}
+        >>> parameter_descriptions("Add.\n\nArgs:\n    x (int): A number.\n    y: Another,\n        larger.")
+        {'x': 'A number.', 'y': 'Another,\nlarger.'}
     """
     lines = inspect.cleandoc(docstring or "").splitlines()
     found: dict[str, list[str]] = {}

@@ -82,7 +82,7 @@ def local_names(fn: Callable[..., Any]) -> dict[str, Any]:
         if name not in known and name not in builtins
     }
     found: dict[str, Any] = {}
-    frame = sys._getframe(1)
+    frame = inspect.currentframe()
     while missing and frame is not None:
         if frame.f_code.co_filename == code.co_filename:
             found.update((name, frame.f_locals[name]) for name in missing & frame.f_locals.keys())

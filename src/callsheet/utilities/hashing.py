@@ -101,9 +101,7 @@ def hash_objects(
         return stable_hash(_canonical((args, kwargs)), hash_algo=hash_algo)
     except Exception as plain_error:
         try:
-            import cloudpickle
-
-            return stable_hash(cast("bytes", cloudpickle.dumps((args, kwargs))), hash_algo=hash_algo)
+            return stable_hash(_pickled((args, kwargs)), hash_algo=hash_algo)
         except Exception as pickle_error:
             if not raise_on_failure:
                 return None
@@ -113,9 +111,15 @@ def hash_objects(
             ) from None
 
 
+def _pickled(value: object) -> bytes:
+    import cloudpickle
+
+    return cloudpickle.dumps(value)  # pyright: ignore[reportUnknownMemberType]
+
+
 def _canonical(value: Any) -> bytes:
     """Write a value so that equal ones of the same type give the same bytes and others do not."""
-    kind = type(value)
+    kind = cast("type[Any]", type(value))
     name = kind.__qualname__
     if value is None or value is ... or kind in (bool, int, str):
         return _framed(name, repr(value).encode())

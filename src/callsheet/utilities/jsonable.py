@@ -86,7 +86,7 @@ def _convert_model(value: Any) -> Any:
         import pydantic_core
 
         # Its errors are ValueErrors. Generators are refused before, since converting would use them up.
-        if not hasattr(type(value), "__next__"):
+        if not hasattr(value, "__next__"):
             return pydantic_core.to_jsonable_python(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
