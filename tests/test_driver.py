@@ -607,6 +607,35 @@ async def test_waits_and_foreign_switches_mix():
     assert all(stepper.owner is None for stepper in driver.parking().idle)
 
 
+async def test_a_wait_through_a_driver_that_is_itself_waiting_is_refused():
+    """A greenlet that hangs on a parked stepper could be resumed by what its driver awaits."""
+    box = []
+
+    def hanging():
+        greenlet.getcurrent().parent.switch()
+        with pytest.raises(BlockingWaitError):
+            wait(later())
+        seen.append(is_driven())
+        back.switch()
+
+    async def meddles():
+        nonlocal back
+        back = greenlet.getcurrent()
+        box[0].switch()
+        return "answer"
+
+    async def body():
+        box.append(greenlet.greenlet(hanging))
+        box[0].switch()
+        return wait(meddles())
+
+    back: Any = None
+    seen: list[bool] = []
+    assert await drive(body()) == "answer"
+    assert seen == [False]
+    box.clear()
+
+
 async def test_a_drive_inside_a_foreign_greenlet():
     def session():
         return await_only(drive(on_wait(1))), await_only(drive(on_wait(2)))
@@ -770,6 +799,29 @@ def test_abandoned_frames_are_cancelled():
     assert len(seen) == 4
     assert not driver.parking().parked
     assert driver.abandon_parked("again") == 0
+    del tasks
+    gc.collect()
+
+
+def test_an_abandoned_body_that_refuses_to_end_stops_nobody():
+    async def stubborn():
+        try:
+            wait(asyncio.Event().wait())
+        finally:
+            with contextlib.suppress(GeneratorExit):
+                await asyncio.Event().wait()
+            await asyncio.Event().wait()
+
+    async def gentle():
+        try:
+            wait(asyncio.Event().wait())
+        finally:
+            ended.append(True)
+
+    ended: list[bool] = []
+    tasks = leave_behind(gentle(), stubborn())
+    assert driver.abandon_parked("over") == 2
+    assert ended == [True]
     del tasks
     gc.collect()
 

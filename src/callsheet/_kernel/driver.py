@@ -20,79 +20,32 @@ Whatever an `awaitable` given to `wait` runs is awaited by the hub: it is not dr
 from __future__ import annotations
 
 import sys
-import threading
-from asyncio import CancelledError, current_task
+from asyncio import CancelledError, Task, current_task
 from asyncio import _get_running_loop as running_loop  # pyright: ignore[reportPrivateUsage]
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from sys import getrefcount
-from types import CoroutineType, FrameType, coroutine
+from types import CoroutineType, coroutine
 from typing import Any, Final, TypeVar, cast
 
-from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet import getcurrent, greenlet
 
+from callsheet._kernel.steppers import (
+    RAISED,
+    RETURNED,
+    UNSHARED,
+    YIELDED,
+    Parking,
+    Stepper,
+    dismiss,
+    enter,
+    here,
+    let_go,
+    resume,
+)
 from callsheet.exceptions import BlockingWaitError
 
 T = TypeVar("T")
-
-_RETURNED: Final = "returned"
-_YIELDED: Final = "yielded"
-_RAISED: Final = "raised"
-
-# One at a time is in use unless sync frames are parked; after a crowd of those the rest is let go.
-_POOL_SIZE: Final = 128
-# A stepper counts the frames that were below it when it was made as its own for ever: one made deep in a
-# recursion would leave its later users too few before RecursionError.
-_SHALLOW: Final = 250
-
-
-def _references_of_one_name() -> int:
-    lone = object()
-    return getrefcount(lone)
-
-
-_UNSHARED: Final = _references_of_one_name()
-
-
-class _Stepper(greenlet):
-    """A stack on which a driven coroutine takes a step, and on which its sync frames are parked.
-
-    Its own frames hold no reference to it: a parked stack is invisible to the garbage collector, so such a
-    reference would keep an abandoned one alive for ever.
-    """
-
-    __slots__ = ("asker", "home", "lasting", "outcome", "owner", "request", "shallow")
-
-    home: Parking
-    shallow: bool  # was made with few frames below it
-    lasting: bool  # may go to the pool; an idle stepper holds its last hub, so that must be the thread's own greenlet
-    owner: object | None  # the backend task in whose step it runs; nobody's while it is idle or parked
-    outcome: tuple[str, Any] | None  # how the step ended
-    request: Awaitable[Any] | None  # what the parked frame waits for, until the hub takes it
-    asker: greenlet | None  # the greenlet that is parked, if it is another library's above this one
-
-
-class Parking:
-    """The steppers of one thread. Holds no contexts, tasks, futures or exceptions."""
-
-    __slots__ = ("__weakref__", "idle", "parked")
-
-    def __init__(self) -> None:
-        self.idle: list[_Stepper] = []
-        self.parked: dict[_Stepper, Any] = {}  # with the coroutine whose sync frame it is; oldest first
-
-    def frames(self) -> list[FrameType]:
-        """Give the frame in which each parked stack waits, oldest first. From any thread."""
-        parked = ((stepper.asker or stepper).gr_frame for stepper in list(self.parked))
-        return [frame for frame in parked if frame is not None]
-
-
-class _Here(threading.local):
-    def __init__(self) -> None:
-        self.parking = Parking()
-
-
-_here = _Here()
 
 
 def current_backend_task() -> object | None:
@@ -103,9 +56,8 @@ def current_backend_task() -> object | None:
         if task is not None:
             return task
     trio = sys.modules.get("trio.lowlevel")
-    if trio is not None and trio.in_trio_task():
-        return trio.current_task()
-    return None
+    in_trio_task = getattr(trio, "in_trio_task", None)  # another thread may be halfway through importing it
+    return trio.current_task() if trio is not None and in_trio_task is not None and in_trio_task() else None
 
 
 def is_driven() -> bool:
@@ -211,11 +163,11 @@ def forbid_switching(check: Callable[[], bool] | None) -> None:
     _is_forbidden = check or _never
 
 
-def _nearest() -> _Stepper | None:
+def _nearest() -> Stepper | None:
     """Find the nearest driver's stepper below the running frame; other libraries' greenlets may lie between."""
     found = getcurrent()
     while found is not None:
-        if type(found) is _Stepper:
+        if type(found) is Stepper:
             return found
         found = found.parent
     return None
@@ -226,14 +178,12 @@ def _nearest() -> _Stepper | None:
 
 @coroutine
 def _steps(driven: Any, owner: object) -> Generator[Any, Any, Any]:
-    send, throw, idle = driven.send, driven.throw, _here.parking.idle
-    if running_loop() is None:
+    send, throw, idle = driven.send, driven.throw, here.parking.idle
+    if not isinstance(owner, Task):
         send, throw = _interruptible(send), _interruptible(throw)
     call, argument, stepper = send, None, None
     while True:
-        if stepper is None:
-            stepper = idle.pop() if idle else _make()
-        stepper.gr_context = _place(stepper).gr_context
+        stepper = enter(stepper, idle)
         stepper.owner = owner
         stepper.switch(call, argument)
         argument = None
@@ -241,11 +191,13 @@ def _steps(driven: Any, owner: object) -> Generator[Any, Any, Any]:
             yield from _answer(stepper, driven)
         how, argument = stepper.outcome
         stepper.outcome = stepper.owner = stepper.gr_context = None
+        if stepper.above:
+            dismiss(stepper.above)
         # Another library's greenlet that hangs on this stepper comes back to it, so the coroutine keeps it then.
-        if getrefcount(stepper) <= _UNSHARED or stepper.dead:
-            _let_go(stepper, idle)
+        if getrefcount(stepper) <= UNSHARED or stepper.dead:
+            let_go(stepper)
             stepper = None
-        if how is _YIELDED:
+        if how is YIELDED:
             try:
                 argument, call = (yield argument), send
             except GeneratorExit:
@@ -253,7 +205,7 @@ def _steps(driven: Any, owner: object) -> Generator[Any, Any, Any]:
                 raise
             except BaseException as error:
                 argument, call = error, throw
-        elif how is _RETURNED:
+        elif how is RETURNED:
             return argument
         else:
             context = argument.__context__
@@ -265,36 +217,7 @@ def _steps(driven: Any, owner: object) -> Generator[Any, Any, Any]:
                 del argument, context
 
 
-def _let_go(stepper: _Stepper, idle: list[_Stepper]) -> None:
-    if stepper.lasting and len(idle) < _POOL_SIZE:
-        idle.append(stepper)
-    elif not stepper.dead:
-        stepper.switch(None, None)
-
-
-def _make() -> _Stepper:
-    stepper = _Stepper(_serve)
-    stepper.home = _here.parking
-    stepper.owner = stepper.outcome = stepper.request = stepper.asker = None
-    try:
-        sys._getframe(_SHALLOW)  # pyright: ignore[reportPrivateUsage]
-        stepper.shallow = False
-    except ValueError:
-        stepper.shallow = True
-    stepper.lasting = stepper.shallow and getcurrent().parent is None
-    return stepper
-
-
-def _place(stepper: _Stepper) -> greenlet:
-    """Put a stepper above the running greenlet, which its switches and its end lead to."""
-    hub = getcurrent()
-    if stepper.parent is not hub:
-        stepper.parent = hub
-        stepper.lasting = stepper.shallow and hub.parent is None
-    return hub
-
-
-def _answer(stepper: _Stepper, driven: Any) -> Generator[Any, Any, None]:
+def _answer(stepper: Stepper, driven: Any) -> Generator[Any, Any, None]:
     """Await what a parked frame asked for, and let it go on with the answer."""
     request, owner, parking = cast("Awaitable[Any]", stepper.request), stepper.owner, stepper.home
     stepper.request = stepper.owner = None
@@ -305,7 +228,7 @@ def _answer(stepper: _Stepper, driven: Any) -> Generator[Any, Any, None]:
         value = yield from request.__await__()
     except GeneratorExit as closing:
         parking.parked.pop(stepper, None)
-        if stepper.outcome is not None or parking is not _here.parking:
+        if stepper.outcome is not None or parking is not here.parking:
             raise  # abandoned before; or collected in a foreign thread, which cannot switch to it
         error, owner = closing, None  # whoever closes a task awaits nothing any more: further waits are refused
     except BaseException as raised:
@@ -314,38 +237,8 @@ def _answer(stepper: _Stepper, driven: Any) -> Generator[Any, Any, None]:
     parking.parked.pop(stepper, None)
     if stepper.outcome is None:
         stepper.owner = owner
-        _resume(stepper, error, value)
+        resume(stepper, error, value)
     del error, value  # this frame is in the error's traceback
-
-
-def _resume(stepper: _Stepper, error: BaseException | None, value: Any) -> None:
-    asker, stepper.asker = stepper.asker or stepper, None
-    _place(stepper)
-    asker.switch(error, value)
-
-
-# -------------------------------------------------------------------------------------------- on the stepper
-
-
-def _serve(call: Callable[[Any], Any] | None, argument: Any) -> None:
-    """Take one step of one coroutine after another. The stack's first frame."""
-    while call is not None:
-        try:
-            outcome = (_YIELDED, call(argument))
-        except StopIteration as stop:
-            outcome = (_RETURNED, stop.value)
-        except GreenletExit as dropped:
-            # Nobody can resume this stack any more; the interpreter unwinds it and it must end here.
-            me = cast("_Stepper", getcurrent())
-            me.outcome, me.lasting = (_RAISED, dropped), False
-            return
-        except BaseException as error:
-            trace = error.__traceback__
-            outcome = (_RAISED, error.with_traceback(trace and trace.tb_next))  # without this frame
-            del trace
-        cast("_Stepper", getcurrent()).outcome = outcome
-        del call, argument, outcome
-        call, argument = cast("greenlet", getcurrent().parent).switch()
 
 
 # ----------------------------------------------------------------------------------------------- on trio
@@ -375,7 +268,7 @@ _marked: list[bool] = []
 
 def parking() -> Parking:
     """Give this thread's parked frames, for a watchdog that looks from another thread."""
-    return _here.parking
+    return here.parking
 
 
 def abandon_parked(reason: str) -> int:
@@ -390,13 +283,16 @@ def abandon_parked(reason: str) -> int:
     Returns:
         How many frames there were. They have ended; further waits of theirs were refused.
     """
-    parked = _here.parking.parked
+    parked = here.parking.parked
     count = 0
     while parked:
         stepper, driven = parked.popitem()
         count += 1
-        _resume(stepper, CancelledError(reason), None)
-        if stepper.outcome is not None and stepper.outcome[0] is _YIELDED:
-            stepper.outcome = (_RAISED, CancelledError(reason))
-            driven.close()
+        resume(stepper, CancelledError(reason), None)
+        if stepper.outcome is not None and stepper.outcome[0] is YIELDED:
+            stepper.outcome = (RAISED, CancelledError(reason))
+            try:
+                driven.close()
+            except BaseException as error:
+                stepper.outcome = (RAISED, error)  # the task has it, should it ever go on
     return count
