@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsheet._engine.collections import find, replace, trace
+from callsheet.utilities.collections import find, replace, trace
 from callsheet.annotations import allow_failure, quote, unmapped
 
 
