@@ -61,9 +61,9 @@ def callsheet_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _shutdown_engines() -> None:
     """End the process-wide engine, if a test has started it."""
     ambient = sys.modules.get("callsheet._engine.ambient")
-    shutdown = getattr(ambient, "shutdown_for_tests", None)
-    if shutdown is not None:
-        shutdown()
+    shut_down = getattr(ambient, "shut_down", None)
+    if shut_down is not None:
+        shut_down()
 
 
 @pytest.fixture(autouse=True)
