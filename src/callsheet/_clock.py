@@ -14,6 +14,10 @@ class Clock(Protocol):
         """Give the time of day in UTC, with its time zone."""
         ...
 
+    def micros(self) -> int:
+        """Give the time of day as microseconds since the epoch."""
+        ...
+
     def monotonic(self) -> float:
         """Give seconds of a clock that never jumps back."""
         ...
@@ -27,6 +31,10 @@ class SystemClock:
     def now(self) -> datetime:
         """Give the time of day in UTC, with its time zone."""
         return datetime.now(UTC)
+
+    def micros(self) -> int:
+        """Give the time of day as microseconds since the epoch."""
+        return time.time_ns() // 1_000
 
     def monotonic(self) -> float:
         """Give seconds of a clock that never jumps back."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
+from callsheet._ids import state_id as derived_state_id
 from callsheet._model.kinds import Kind
 from callsheet._model.records import (
     Definition,
@@ -52,7 +53,7 @@ def _run(row: Row, tags: tuple[str, ...], inputs: Inputs, known: dict[tuple[int,
         definition = known[said] = Definition(Kind(kind), *said[1:])
     id_ = UUID(bytes=run)
     state = None
-    if state_type is not None and state_id is not None:
+    if state_type is not None and state_at is not None:
         state = _state(id_, (seq, state_id, state_type, state_name, state_at, message, details))
     return RunRecord(
         id=id_,
@@ -87,7 +88,7 @@ def _state(run_id: UUID, row: Row) -> StateRecord:
     return StateRecord(
         run_id=run_id,
         seq=seq,
-        id=UUID(bytes=id_),
+        id=derived_state_id(run_id, seq) if id_ is None else UUID(bytes=id_),
         type=TYPES[code],
         name=USUAL_NAME_OF_CODE[code] if name is None else name,
         at=at,

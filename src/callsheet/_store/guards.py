@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol, assert_never
 from uuid import UUID
 
+from callsheet._ids import state_id as derived_state_id
 from callsheet._model.records import Entry, FenceIs, Guard, KeyFree, Refusal, RunCreated, SeqIs, StateEntered
 
 
@@ -48,7 +49,8 @@ def refusals(entries: Sequence[Entry], known: Known) -> list[Refusal]:
                 view.created(entry)
             case StateEntered():
                 # A batch that is committed again is not refused for what it did itself.
-                applied = entry.guards and known.state_id(entry.run_id, entry.seq) == entry.state_id
+                own = entry.state_id or derived_state_id(entry.run_id, entry.seq)
+                applied = entry.guards and known.state_id(entry.run_id, entry.seq) == own
                 if not applied and (refusal := _first_refusal(index, entry.guards, view)):
                     refused.append(refusal)
                     continue

@@ -24,7 +24,7 @@ _SHORT_WRITE = frozenset({778, 1034, 1290})  # IOERR_WRITE, IOERR_FSYNC, IOERR_D
 _LITTLE = 1 << 20
 
 
-def held(path: Path, patience: float) -> StoreLocked:
+def held(path: Path | str, patience: float) -> StoreLocked:
     """Somebody else kept the database for the whole deadline."""
     return StoreLocked(
         f"Another process has held the history in '{path}' for {patience:.0f} s. End or continue that process "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from callsheet._store import mishaps
@@ -12,9 +13,10 @@ _NETWORK = frozenset(
     "fuse.sshfs fuse.s3fs fuse.gcsfuse fuse.rclone fuse.davfs davfs webdav ocfs2 orangefs pvfs2".split()
 )
 MOUNTS = Path("/proc/mounts")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
-def prepare(path: Path, *, mounts: Path = MOUNTS) -> None:
+def prepare(path: Path) -> None:
     """Make the folder of a database, and refuse places where one cannot live.
 
     Raises:
@@ -30,14 +32,14 @@ def prepare(path: Path, *, mounts: Path = MOUNTS) -> None:
         if isinstance(error, PermissionError):
             raise mishaps.read_only(path) from error
         raise mishaps.unavailable(path, error.strerror) from error
-    if kind := network_kind(path.parent, mounts=mounts):
+    if kind := network_kind(path.parent):
         raise mishaps.on_network(path, kind)
 
 
-def network_kind(folder: Path, *, mounts: Path = MOUNTS) -> str | None:
+def network_kind(folder: Path) -> str | None:
     """Name the network file system that a folder is on, or give `None` (also where nobody can tell)."""
     try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
     real = os.path.realpath(folder)
@@ -46,7 +48,7 @@ def network_kind(folder: Path, *, mounts: Path = MOUNTS) -> str | None:
         parts = line.split()
         if len(parts) < 3:
             continue
-        point = parts[1].encode().decode("unicode_escape", "replace")  # spaces are written \040
+        point = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), parts[1])  # spaces are written \040
         # Later lines lie over earlier ones of the same mount point.
         if len(point) >= best and (real == point or real.startswith(point.rstrip("/") + "/")):
             best, found = len(point), parts[2]

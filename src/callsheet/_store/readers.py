@@ -232,7 +232,11 @@ class AiosqliteReader(SqliteReader):
         self._thread = getattr(connection, "_thread", connection)  # up to 0.21 it is itself the thread
         self._thread.daemon = True
         with anyio.CancelScope(shield=True):  # half opened, nobody could close it
-            self._connection = await connection
+            try:
+                self._connection = await connection
+            except BaseException:
+                self._thread.join()  # it answers the loop once more, which may be gone by then
+                raise
 
     async def aclose(self) -> None:
         """Close the connection and wait for its thread to end."""

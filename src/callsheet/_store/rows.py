@@ -160,7 +160,7 @@ def _enter(row: list[Any], entry: StateEntered, states: list[Any]) -> None:
         row[ATTEMPT] = entry.attempt
     if code == RUNNING and (row[STARTED] is None or at < row[STARTED]):
         row[STARTED] = at
-    states += (row[0], seq, code, shown, at, entry.state_id.int.to_bytes(16), entry.message, entry.details)
+    states += (row[0], seq, code, shown, at, None if entry.state_id is None else entry.state_id.int.to_bytes(16), entry.message, entry.details)
 
 
 def _record(entry: OutcomeRecorded, batch: Batch) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
+
 from callsheet._clock import SYSTEM_CLOCK, Clock, micros
 from callsheet._model.records import Entry, Refusal
 from callsheet._store import forks, guards, migrate, mishaps, places, statements

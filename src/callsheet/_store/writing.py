@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 from uuid import UUID
 
+from callsheet._ids import state_id as derived_state_id
 from callsheet._store import statements
 from callsheet._store.rows import NO_SEQ, SEQ, STARTED, Batch
 from callsheet._store.statements import Table, pieces
@@ -34,7 +35,9 @@ class Known:
     def state_id(self, run_id: UUID, seq: int) -> UUID | None:
         """Give the id of a stored state."""
         row = self._one("SELECT id FROM state WHERE run_id = ? AND seq = ?", run_id.bytes, seq)
-        return None if row is None else UUID(bytes=row[0])
+        if row is None:
+            return None
+        return derived_state_id(run_id, seq) if row[0] is None else UUID(bytes=row[0])
 
     def _one(self, sql: str, *params: object) -> Any:
         return self._connection.execute(sql, params).fetchone()

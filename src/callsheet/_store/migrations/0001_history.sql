@@ -52,7 +52,7 @@ CREATE TABLE state (
     type INTEGER NOT NULL,
     name TEXT,
     at INTEGER NOT NULL,
-    id BLOB NOT NULL,
+    id BLOB, -- left out where it is derived from run and number
     message TEXT,
     details BLOB,
     PRIMARY KEY (run_id, seq)

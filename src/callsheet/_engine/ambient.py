@@ -1,0 +1,137 @@
+"""Which engine a call uses, and the one that is there when nobody made any."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from callsheet._kernel.host import current_host, runtime_thread
+from callsheet.context import EngineContext
+from callsheet.settings import get_current_settings, refresh_settings
+
+if TYPE_CHECKING:
+    from callsheet._engine.core import Core
+    from callsheet._kernel.host import Host
+    from callsheet.settings import Settings
+
+_lock = threading.Lock()
+_cores: dict[tuple[str, str], Core] = {}  # by database and durability
+_latest: tuple[Settings, Core] | None = None
+_explicit: list[Any] = []  # open engines of this process, in the order of opening
+
+
+def core_for_call(host: Host | None) -> Core:
+    """Give the machinery for a root run that is called here.
+
+    An explicit engine of the context, of this loop, or the only one of the process, in this order; else the
+    ambient one, which every loop and thread of the process shares.
+    """
+    if _explicit:
+        context = EngineContext.get()
+        if context is not None and context.engine.usable:
+            return context.engine.core
+        if host is not None:
+            for engine in reversed(host.engines):
+                if engine.usable:
+                    return engine.core
+        if len(_explicit) == 1 and _explicit[0].usable:
+            return _explicit[0].core
+    return ambient_core()
+
+
+def ambient_core() -> Core:
+    """Give the ambient machinery for the current settings, made when it is first needed.
+
+    Raises:
+        StoreError: The database that the settings name cannot be used; the message says why.
+    """
+    global _latest
+    settings = get_current_settings()
+    latest = _latest
+    if latest is not None and latest[0] is settings and latest[1].usable:
+        return latest[1]
+    settings = refresh_settings()
+    key = (settings.database, settings.durability.value)
+    with _lock:
+        core = _cores.get(key)
+        if core is None or not core.usable:
+            core = _cores[key] = open_core(settings)
+        _latest = (get_current_settings(), core)
+    return core
+
+
+def open_core(settings: Settings, store: Any = None) -> Core:
+    """Open the store that settings name, and the machinery on top of it."""
+    from callsheet._engine.core import Core
+
+    if store is None:
+        if settings.database == ":memory:":
+            from callsheet._store.memory import MemoryStore
+
+            store = MemoryStore()
+        else:
+            from callsheet._store.sqlite import SqliteStore
+
+            store = SqliteStore(settings.database)
+    return Core(store, settings)
+
+
+def opened(engine: Any) -> None:
+    """Note that an explicit engine is open."""
+    _explicit.append(engine)
+    host = current_host()
+    if host is not None:
+        host.engines.append(engine)
+
+
+def closed(engine: Any) -> None:
+    """Note that an explicit engine is not open any more."""
+    if engine in _explicit:
+        _explicit.remove(engine)
+    host = engine.core.home
+    if host is not None and engine in host.engines:
+        host.engines.remove(engine)
+
+
+def shut_down(timeout: float = 10.0) -> None:
+    """Write down and close every ambient engine of this process; the next run opens one again.
+
+    Raises:
+        StoreError: Something could not be saved; the first such error.
+    """
+    global _latest
+    runtime_thread.stop()
+    with _lock:
+        cores, _latest = list(_cores.values()), None
+        _cores.clear()
+    errors: list[Exception] = []
+    for core in cores:
+        try:
+            core.close(timeout)
+        except Exception as error:  # noqa: BLE001 - the others must be saved all the same
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def _at_exit() -> None:
+    # Registered before any thread of ours exists; threads that are needed to flush are running already.
+    try:
+        shut_down()
+    except Exception as error:
+        print(f"callsheet: {error}", file=sys.stderr)
+
+
+def _forget_after_fork() -> None:
+    global _lock, _latest
+    _lock = threading.Lock()
+    _latest = None
+    _cores.clear()
+    _explicit.clear()
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_forget_after_fork)

@@ -1,0 +1,84 @@
+"""Calling the user's function: in the caller's own frame, under a deadline, or on a thread of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from callsheet._kernel import alarms
+from callsheet._kernel.critical import Interruptible, critical
+from callsheet._kernel.scopes import DEADLINE, Interrupted, RunScope
+from callsheet._kernel.signals import Once
+
+if TYPE_CHECKING:
+    from callsheet._engine.run import Run
+    from callsheet._kernel.ports import Port
+
+
+async def call_sync(run: Run, port: Port, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a sync body under the run's deadline.
+
+    Without a deadline it runs in the calling thread, whatever that is. With one, an alarm interrupts it in the
+    main thread; elsewhere it runs on a thread of ours, so that the run ends at its deadline whatever the body does.
+
+    Raises:
+        Interrupted: The deadline passed, or the run was cancelled.
+    """
+    timeout: float | None = run.definition.timeout_seconds
+    scope = run.scope
+    if timeout is None:
+        value = critical.lift(fn, *args, **kwargs)
+    elif alarms.usable():
+        value = _under_alarm(scope, timeout, fn, args, kwargs)
+    else:
+        value = await _on_worker(run, port, timeout, fn, args, kwargs)
+    if scope.reason is not None:
+        raise Interrupted
+    return value
+
+
+def _under_alarm(
+    scope: RunScope, timeout: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    def strike() -> BaseException:
+        scope.cancel(DEADLINE)
+        return Interrupted()
+
+    with alarms.deadline_alarm(timeout, strike, may_raise=critical.may_raise):
+        return critical.lift(fn, *args, **kwargs)
+
+
+async def _on_worker(
+    run: Run, port: Port, timeout: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    scope, done, body = run.scope, Once(), Interruptible()
+    box: list[Any] = []
+    call = partial(copy_context().run, partial(fn, *args, **kwargs))
+
+    def job() -> None:
+        try:
+            box[:] = [body.call(call), None]
+        except BaseException as error:  # noqa: BLE001 - raised again where the run lives
+            box[:] = [None, error]
+        done.set()
+        if body.interrupted:
+            run.logger().warning("A body that had to leave ended only now; what it returned is discarded.")
+            box.clear()
+
+    run.core.workers.run(job)
+    try:
+        if not await port.wait(done, timeout, scope):
+            scope.cancel(DEADLINE)
+            raise Interrupted
+    except BaseException:
+        body.interrupt(Interrupted)
+        raise
+    value, error = box
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error, box
+    return value

@@ -1,0 +1,153 @@
+"""The machinery that runs share: store, journal, orchestrator and threads, under one life."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from callsheet._clock import SYSTEM_CLOCK, Clock
+from callsheet._kernel.host import Host
+from callsheet._kernel.journal import Journal
+from callsheet._kernel.messages import CancelTree, Cell
+from callsheet._kernel.orchestrator import Orchestrator
+from callsheet._kernel.ports import Port
+from callsheet._kernel.scopes import TERMINATE
+from callsheet._kernel.signals import Once
+from callsheet._kernel.threads import WorkerThreads
+from callsheet._model.kinds import Durability, Kind
+from callsheet.exceptions import EngineClosed, StoreError
+
+if TYPE_CHECKING:
+    from callsheet._model.records import Entry, LogWritten, Refusal
+    from callsheet._store.protocol import Store
+    from callsheet.settings import Settings
+
+
+class Core:
+    """Everything that runs of one engine share. Usable from any loop and thread of its process."""
+
+    def __init__(self, store: Store, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        durability = settings.durability
+        store.open()
+        self.store = store
+        self.durability = durability
+        self.clock = clock
+        self.journal = Journal(store, durability)
+        self.journal.on_refused(self._refused)
+        self.journal.start()
+        self.orchestrator = Orchestrator(self.journal, clock)
+        self.ask = self.orchestrator.mailbox.ask
+        self.home: Host | None = None  # the loop of an explicit engine
+        self.log_sink: Callable[[LogWritten], None] | None = (
+            self._keep_log if settings.logging_to_database and durability is not Durability.OFF else None
+        )
+        self.accepting = True
+        self.log_prints: bool = settings.logging_log_prints
+        self.cancel_grace = settings.cancel_grace_seconds
+        self.blobs = None if store.location == "memory" else Path(store.location + "-results")
+        self.closed = False
+        self._pid = os.getpid()
+        self._workers: WorkerThreads | None = None
+        self._lock = threading.Lock()
+        self._refusals: dict[int, Refusal] = {}
+        # Which endings are on disk before their caller goes on: durability.md section 2.
+        self.acknowledges_outcomes = durability in (Durability.RESULTS, Durability.STRICT)
+        self.acknowledges_all = durability is Durability.STRICT
+
+    # ------------------------------------------------------------------------------------- running
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether runs can be started: not closed, and not inherited by a fork."""
+        return not self.closed and self._pid == os.getpid()
+
+    @property
+    def workers(self) -> WorkerThreads:
+        """Give the threads on which sync bodies run, starting with none."""
+        if self._workers is None:
+            with self._lock:
+                if self._workers is None:
+                    self._workers = WorkerThreads()
+        return self._workers
+
+    def admit(self, parent: Cell | None) -> None:
+        """Refuse a run that may not start.
+
+        Raises:
+            EngineClosed: The engine is draining or closed; runs that were started before may still start children.
+            StoreError: History cannot be written any more and nothing further fits into memory.
+        """
+        if self.closed or (parent is None and not self.accepting):
+            raise EngineClosed("This engine is shutting down and takes no new runs. Start the run in an open engine.")
+        if self.journal.full:
+            raise self.journal.degraded or StoreError("The history cannot be written fast enough: too much is waiting.")
+
+    def must_acknowledge(self, kind: Kind, *, is_root: bool, recorded: bool) -> bool:
+        """Tell whether a run's end is to be on disk before its caller goes on."""
+        if self.acknowledges_all:
+            return True
+        return self.acknowledges_outcomes and (recorded or (is_root and kind is Kind.FLOW))
+
+    async def acknowledge(self, position: int, port: Port) -> None:
+        """Wait until everything up to a position of the journal is committed.
+
+        One run at a time commits where it is (a hop to the journal's thread and back costs more than the
+        commit); many at once wait together for the thread's next batch.
+        """
+        journal = self.journal
+        if journal.committed >= position:
+            return
+        if self.orchestrator.busy <= 1 and journal.flush_here(position):
+            return
+        done = Once()
+        journal.notify(position, done.set)
+        await port.wait(done)
+
+    def _keep_log(self, record: LogWritten) -> None:
+        self.journal.put(record)
+
+    # ---------------------------------------------------------------- transitions by somebody else
+
+    def commit_guarded(self, entry: Entry) -> Refusal | None:
+        """Commit an entry whose guards only the store can judge, and give why it was refused (blocking).
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        self.journal.put(entry)
+        self.journal.flush()
+        return self._refusals.pop(id(entry), None)
+
+    def _refused(self, entry: Entry, refusal: Refusal) -> None:
+        self._refusals[id(entry)] = refusal
+
+    # --------------------------------------------------------------------------------------- ending
+
+    def cancel_everything(self) -> list[Cell]:
+        """Ask every live root run to leave, children first, and give those runs."""
+        roots = list(self.orchestrator.roots)
+        for root in roots:
+            self.orchestrator.mailbox.tell(CancelTree(root, TERMINATE))
+        return roots
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Write everything down and let go of threads and files (seconds at most). Closing twice is fine.
+
+        Raises:
+            StoreError: Something could not be saved; the message tells exactly what.
+        """
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+        self.accepting = False
+        lost = self.journal.close(timeout)
+        self.orchestrator.mailbox.close()
+        if self._workers is not None:
+            self._workers.close(timeout)
+        self.store.close()
+        if lost:
+            raise lost.as_error()

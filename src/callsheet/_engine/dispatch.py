@@ -1,0 +1,74 @@
+"""Starting runs that nobody awaits in place: async ones on their loop, sync ones on a thread of ours."""
+
+from __future__ import annotations
+
+from contextvars import Context, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from callsheet._kernel.critical import critical
+from callsheet._kernel.driver import drive
+from callsheet._kernel.host import runtime_thread
+from callsheet._kernel.ports import THREAD_PORT, LoopPort, step
+
+if TYPE_CHECKING:
+    from callsheet._engine.run import Run
+    from callsheet._engine.waiting import Places
+    from callsheet._kernel.host import Host
+
+
+def start(run: Run, places: Places | None) -> None:
+    """Start a registered run, at once or as soon as its runner has a place for it."""
+    context = copy_context()
+    if places is None:
+        _launch(run, context)
+        return
+
+    def begin() -> None:
+        run.places = places
+        _launch(run, context)
+
+    places.take(begin)
+
+
+def _launch(run: Run, context: Context) -> None:
+    if not run.definition.isasync:
+        run.core.workers.run(partial(context.run, _in_thread, run))
+        return
+    host = run.home
+    if host is None or host.closed:
+        host = runtime_thread.host()
+        run.home = host
+    spawn = partial(host.spawn, partial(_on_loop, run, host), context)
+    if host.is_here():
+        spawn()
+    else:
+        host.post(spawn)
+
+
+async def _on_loop(run: Run, host: Host) -> None:
+    try:
+        await drive(run.live(LoopPort(host)))
+    except Exception:  # noqa: BLE001 - nothing of the kind leaves a run; a task of ours must not die loudly
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        pass  # recorded as the run's crash; whoever reads its future hears of it
+    finally:
+        _leave_place(run)
+
+
+def _in_thread(run: Run) -> None:
+    try:
+        with critical:
+            step(run.live(THREAD_PORT))
+    except BaseException:  # noqa: BLE001, S110 - recorded as the run's end; its thread goes on to the next run
+        pass
+    finally:
+        _leave_place(run)
+
+
+def _leave_place(run: Run) -> None:
+    places: Any = run.places
+    if places is not None:
+        run.places = None
+        places.give_back()

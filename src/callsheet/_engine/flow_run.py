@@ -1,0 +1,306 @@
+"""Flow runs."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from callsheet._clock import from_micros
+from callsheet._engine import bodies
+from callsheet._engine.futures import TaskFuture
+from callsheet._engine.names import format_run_name
+from callsheet._engine.recording import Calls
+from callsheet._engine.run import Final, Run
+from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
+from callsheet._ids import new_id, new_name
+from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
+from callsheet._kernel.scopes import DEADLINE, Interrupted
+from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
+from callsheet._model.outcomes import state_of_value
+from callsheet._model.records import Definition
+from callsheet._model.runs import FlowRun, FlowRunPolicy
+from callsheet._model.states import StateDetails
+from callsheet._model.values import describe
+from callsheet.context import FlowRunContext
+from callsheet.exceptions import ParameterTypeError
+from callsheet.logging.loggers import flow_run_logger
+from callsheet.logging.prints import patch_print
+from callsheet.settings import get_current_settings
+from callsheet.utilities.collections import find, replace
+
+if TYPE_CHECKING:
+    from callsheet._kernel.ports import Port
+
+_S = StateType
+_PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes})
+_to_json = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def describe_flow(flow: Any) -> tuple[Definition, bytes, Definition]:
+    """Give what the history knows of a flow, what each of its runs carries, and its runs' trackers."""
+    described = flow.__dict__.get("_described")
+    if described is None:
+        key = flow._entrypoint
+        extra: dict[str, Any] = {"parameters": list(flow._binder.names)}
+        if flow.version is not None:
+            extra["version"] = flow.version
+        if flow.retries:
+            extra["policy"] = [flow.retries, flow.retry_delay_seconds]
+        definition = Definition(Kind.FLOW, key, flow.name, flow._digest()[:16])
+        tracker = Definition(Kind.TASK, key, flow.name, flow._digest()[:16])
+        described = flow.__dict__["_described"] = (definition, _pack(extra), tracker)
+    return described
+
+
+class FlowRunActor(Run):
+    """A flow run as an actor."""
+
+    is_flow: ClassVar[bool] = True
+    kind: ClassVar[Kind] = Kind.FLOW
+    noun: ClassVar[str] = "Flow"
+
+    __slots__ = ("_deadline", "calls", "extra", "log_prints", "lost_futures", "runner", "tracking")
+
+    def __init__(
+        self, core: Any, flow: Any, parameters: dict[str, Any], wait_for: Any, parent: Run | None, home: Any,
+        tags: frozenset[str], run_id: Any = None, identity: bytes | None = None,
+    ) -> None:  # fmt: skip
+        described, self.extra, tracker = describe_flow(flow)
+        super().__init__(core, flow, parameters, wait_for, parent, home, described, tags, run_id)
+        self.name = new_name()
+        self.known = Origins()
+        self.calls = Calls(self.cell.id.bytes)
+        self.runner: Any = None
+        self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
+        self._deadline: float | None = None
+        log_prints = flow.log_prints
+        if log_prints is None:
+            log_prints = core.log_prints if parent is None else parent.log_prints
+        self.log_prints: bool = log_prints
+        self.tracking: Cell | None = None
+        if parent is not None:
+            self.tracking = Cell(new_id(), Kind.TASK, tracker, parent.cell, self)
+
+    @property
+    def flow_actor(self) -> Any:
+        return self
+
+    # ------------------------------------------------------------------------------------- the life
+
+    def registration(self) -> dict[str, Any]:
+        parent = self.cell.parent
+        outer = None if self.cell.flow is None else self.cell.flow.actor
+        self.upstream, self.inputs = find_inputs(self.parameters, self.wait_for, None if outer is None else outer.known)
+        if parent is not None and parent.kind is Kind.TASK:
+            self.inputs = (*self.inputs, ("__parents__", (parent.id,)))
+        if self.tracking is not None:
+            self.core.ask(
+                Register(
+                    cell=self.tracking,
+                    name=self.definition.name,
+                    type=_S.PENDING,
+                    state_name="Pending",
+                    tags=tuple(self.tags),
+                    inputs=self.inputs,
+                    extra=self.extra,
+                )  # fmt: skip
+            )
+        return {
+            "tags": tuple(self.tags),
+            "parameters": self._serialized(),
+            "extra": self.extra,
+            "parent_task_run_id": None if self.tracking is None else self.tracking.id,
+        }
+
+    def _serialized(self) -> bytes:
+        parameters = self.parameters
+        if all(type(value) in _PLAIN for value in parameters.values()):
+            try:
+                return _to_json(parameters)
+            except (TypeError, ValueError, OverflowError):
+                pass
+        return _to_json(self.definition.serialize_parameters(parameters))
+
+    async def prepare(self, port: Port) -> None:
+        given = self.parameters
+        if self.upstream or self.wait_for is not None:
+            self.parameters = await resolve_upstream(self, port)
+        flow = self.definition
+        if flow.should_validate_parameters:
+            self.parameters = flow.validate_parameters(self.parameters)
+        if self.parameters is not given and any(given.get(n) is not v for n, v in self.parameters.items()):
+            self.core.ask(Amend(cell=self.cell, parameters=self._serialized()))
+        if flow.flow_run_name is not None:
+            self.rename(format_run_name(flow.flow_run_name, self.name, self.parameters, what="flow_run_name"))
+
+    async def body(self, port: Any) -> Any:
+        flow = self.definition
+        if self.tracking is not None and self.cell.attempt == 1:
+            self._track(_S.RUNNING, "Running", None)
+        args, kwargs = flow._binder.call_arguments(self.parameters)
+        if flow.timeout_seconds is not None:
+            self._deadline = time.monotonic() + flow.timeout_seconds
+        self.calls.begin()
+        with self._runner():
+            if not self.log_prints:
+                return await self._call(port, args, kwargs)
+            with patch_print():
+                return await self._call(port, args, kwargs)
+
+    def _runner(self) -> Any:
+        self.runner = self.definition.task_runner.duplicate()
+        return self.runner
+
+    async def _call(self, port: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        flow = self.definition
+        if not flow.isasync:
+            value = await bodies.call_sync(self, port, flow.fn, args, kwargs)
+            return await self._complete(port, value)
+
+        async def whole() -> Any:
+            return await self._complete(port, await flow.fn(*args, **kwargs))
+
+        return await port.call_async(whole, (), {}, self.scope, flow.timeout_seconds)
+
+    async def _complete(self, port: Port, value: Any) -> Any:
+        """Wait for what the body left running, and put states in the place of futures that it returned."""
+        if isinstance(value, GeneratorType):
+            value = list(value)
+        await self.settle_children(port, cancel=False)
+        if type(value) in _PLAIN:
+            return value
+        for future in find(value, (TaskFuture,)):
+            await port.wait(future.when_done(), self._rest(), self.scope)
+        return replace(value, (TaskFuture,), _final_state)
+
+    def _rest(self) -> float | None:
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    async def settle_children(self, port: Port, *, cancel: bool) -> None:
+        if self.lost_futures:
+            self.logger().warning(
+                "A future was garbage collected before it resolved (%s). Please call `.wait()` or `.result()` on "
+                "futures to ensure they resolve.",
+                ", ".join(sorted(set(self.lost_futures))),
+            )
+            self.lost_futures.clear()
+        if cancel:
+            self.cancel_children()
+        while (childless := self.core.orchestrator.when_childless(self.cell)) is not None:
+            if cancel:
+                if not await port.shielded_wait(childless, self.core.cancel_grace):
+                    self.logger().warning("Child runs did not end within %s seconds.", self.core.cancel_grace)
+                return
+            if not await port.wait(childless, self._rest(), self.scope):
+                self.scope.cancel(DEADLINE)
+                raise Interrupted
+
+    def conclude(self, value: Any) -> Final:
+        state = state_of_value(value)
+        return Final(state.type, state.name, state.message, state.data, state if state is value else None)
+
+    def final_of(self, error: BaseException) -> Final:
+        if isinstance(error, ParameterTypeError) and self.cell.attempt == 0:
+            message = f"Validation of flow parameters failed with error: {describe(error)}"
+            return Final(_S.FAILED, "Failed", message, error)
+        return super().final_of(error)
+
+    def failure_message(self, error: BaseException) -> str:
+        return f"Flow run encountered an exception: {describe(error)}"
+
+    async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
+        if self.tracking is not None:
+            self._track(final.type, final.name, final.message)
+        return {}
+
+    def _track(self, type: StateType, name: str, message: str | None) -> None:
+        """Bring the tracking task run of a subflow along."""
+        assert self.tracking is not None
+        self.core.ask(Propose(cell=self.tracking, type=type, name=name, message=message, retriable=False))
+        if type not in TERMINAL_STATES and type is not _S.RUNNING:
+            self.core.ask(Leave(self.tracking))
+
+    def release(self) -> None:
+        super().release()
+        self.known = Origins()
+        self.runner = None
+
+    # ------------------------------------------------------------------------------ what users see
+
+    def hooks_for(self, type: StateType) -> list[Callable[..., Any]]:
+        flow = self.definition
+        match type:
+            case _S.COMPLETED:
+                return flow.on_completion_hooks
+            case _S.FAILED:
+                return flow.on_failure_hooks
+            case _S.RUNNING:
+                return flow.on_running_hooks
+            case _S.CRASHED:
+                return flow.on_crashed_hooks if get_current_settings().enable_cancellation_and_crashed_hooks else []
+            case _S.CANCELLING | _S.CANCELLED:
+                return (
+                    flow.on_cancellation_hooks if get_current_settings().enable_cancellation_and_crashed_hooks else []
+                )
+            case _:
+                return []
+
+    def logger(self) -> Any:
+        return flow_run_logger(self.record, self.definition)
+
+    def log_end(self, final: Final) -> None:
+        if final.type is _S.COMPLETED:
+            return
+        error = final.data if isinstance(final.data, BaseException) else None
+        self.logger().error("Finished in state %s(%r)", final.name, final.message, exc_info=error)
+
+    def details(self) -> StateDetails:
+        return StateDetails(flow_run_id=self.cell.id, task_run_id=None if self.tracking is None else self.tracking.id)
+
+    def make_record(self) -> FlowRun:
+        flow = self.definition
+        created = from_micros(self.created or self.core.clock.micros())
+        return FlowRun(
+            id=self.cell.id,
+            name=self.name,
+            flow_version=flow.version,
+            parameters=self.parameters,
+            empirical_policy=FlowRunPolicy(retries=flow.retries, retry_delay=flow.retry_delay_seconds),
+            tags=sorted(self.tags),
+            parent_task_run_id=None if self.tracking is None else self.tracking.id,
+            expected_start_time=created,
+            created=created,
+            updated=created,
+        )
+
+    def make_context(self) -> FlowRunContext:
+        return FlowRunContext(run=self)
+
+    def context_field(self, name: str) -> Any:
+        match name:
+            case "flow":
+                return self.definition
+            case "flow_run":
+                return self.record
+            case "parameters":
+                return self.parameters
+            case "task_runner":
+                return self.runner
+            case "start_time":
+                return self.start_time
+            case "log_prints":
+                return self.log_prints
+            case "persist_result":
+                return bool(self.definition.persist_result)
+            case _:
+                raise AttributeError(f"A flow run context has no {name!r}")
+
+
+def _final_state(future: Any) -> Any:
+    return future.state

@@ -1,0 +1,283 @@
+"""From a call to a run: the one place where definitions meet the engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from callsheet._engine import dispatch, generators
+from callsheet._engine.ambient import core_for_call
+from callsheet._engine.flow_run import FlowRunActor
+from callsheet._engine.futures import RunFuture, TaskFutureList
+from callsheet._engine.mapping import pair
+from callsheet._engine.run import Run
+from callsheet._engine.task_run import TaskRunActor, describe_task
+from callsheet._kernel.alarms import guarded_signals
+from callsheet._kernel.critical import critical
+from callsheet._kernel.driver import drive, is_driven
+from callsheet._kernel.host import current_host, runtime_thread
+from callsheet._kernel.ports import LoopPort, run_on, step, sync_port
+from callsheet._model.kinds import Durability, StateType
+from callsheet._model.values import value_of
+from callsheet._rules.identity import element
+from callsheet.context import current_run, current_tags
+
+if TYPE_CHECKING:
+    from callsheet._engine.core import Core
+    from callsheet._engine.futures import TaskFuture
+    from callsheet._kernel.host import Host
+
+T = TypeVar("T")
+_LOG: Final = logging.getLogger("callsheet.engine")
+_OUTSIDE_SUBMIT: Final = (
+    "Unable to determine task runner to use for submission. If you are submitting a task outside of a flow, please "
+    "use `.delay` to submit the task run for deferred execution."
+)
+_OUTSIDE_MAP: Final = (
+    "Unable to determine task runner to use for mapped task runs. If you are mapping a task outside of a flow, please "
+    "provide `deferred=True` to submit the mapped task runs for deferred execution."
+)
+
+
+# ------------------------------------------------------------------------------------------- making
+
+
+def parent_run() -> Run | None:
+    """Give the run whose body makes this call, if it is alive and of this process."""
+    parent = current_run.get()
+    if parent is None or parent.cell.ended or not parent.core.usable:
+        return None
+    return parent
+
+
+def new_run(
+    cls: type[Run],
+    definition: Any,
+    parameters: dict[str, Any],
+    wait_for: Iterable[Any] | None,
+    host: Host | None,
+    parent: Run | None,
+    identity: bytes | None = None,
+) -> Run:
+    """Make a run for a call that is made here, and register it. `host` is the loop that it lives on, if it does.
+
+    Raises:
+        NotImplementedError: The definition asks for something that this version does not do.
+        EngineClosed: The engine takes no new runs.
+        StoreError: The history cannot be written.
+        Interrupted: The run that makes the call must leave.
+    """
+    if definition._unsupported is not None:
+        raise NotImplementedError(f"'{definition._unsupported}' of {definition!r} is not implemented yet")
+    tags = current_tags()
+    if parent is None:
+        core: Core = core_for_call(host)
+        home = host
+    else:
+        parent.scope.check()
+        core, home = parent.core, host or parent.home
+        flow = parent.flow_actor
+        if flow is not None:
+            tags = tags | flow.tags
+            if identity is None and cls is TaskRunActor and core.durability is not Durability.OFF:
+                identity = parent.calls.identify(describe_task(definition)[0].key, parameters)
+    if cls is TaskRunActor and definition.tags:
+        tags = tags.union(definition.tags)
+    run = cls(core, definition, parameters, wait_for, parent, home, tags, None, identity)
+    run.register()
+    return run
+
+
+def outcome(run: Run, return_state: bool) -> Any:
+    """Give what a direct call gives: the state, or the value, or the exception raised."""
+    if return_state:
+        return run.state
+    final = run.final
+    assert final is not None
+    if final.type is StateType.COMPLETED and final.made is None:
+        return final.data
+    return value_of(run.state)
+
+
+# ------------------------------------------------------------------------------------------ calling
+
+
+async def _await_run(
+    cls: type[Run], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool
+) -> Any:
+    host = current_host()
+    if host is None:
+        raise RuntimeError(f"{definition!r} was awaited outside of asyncio and trio. Run it with `asyncio.run(...)`.")
+    run = new_run(cls, definition, parameters, wait_for, host, parent_run())
+    life = run.live(LoopPort(host))
+    await (life if is_driven() else drive(life))
+    return outcome(run, return_state)
+
+
+def _call_run(cls: type[Run], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
+    parent = parent_run()
+    if parent is None:
+        return _call_root(cls, definition, parameters, wait_for, return_state)
+    with critical:
+        run = new_run(cls, definition, parameters, wait_for, None, parent)
+        step(run.live(sync_port()))
+        return outcome(run, return_state)
+
+
+def _call_root(cls: type[Run], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
+    host = current_host()
+    blocks = host is not None and not is_driven()
+    guard = guarded_signals()
+    try:
+        with guard, critical:
+            run = new_run(cls, definition, parameters, wait_for, host, None)
+            if blocks:
+                _warn_of_blocking(definition)
+                run.home = None  # the loop is blocked by this very call: async children run on the runtime thread
+            elif host is None:
+                run.home = run.core.home
+            step(run.live(sync_port()))
+            return outcome(run, return_state)
+    finally:
+        if guard.terminated:
+            run_core = core_for_call(host)
+            run_core.journal.flush()
+            guard.propagate()
+
+
+_warned: set[int] = set()
+
+
+def _warn_of_blocking(definition: Any) -> None:
+    if id(definition.fn) not in _warned:
+        _warned.add(id(definition.fn))
+        _LOG.info("%r is sync and was called on the thread of a running event loop, which waits meanwhile.", definition)
+
+
+def call_flow(flow: Any, parameters: dict[str, Any], *, wait_for: Any, return_state: bool) -> Any:
+    """Run a flow: a value, a coroutine or a generator, by the flow's own colour."""
+    return _call(FlowRunActor, flow, parameters, wait_for, return_state)
+
+
+def call_task(task: Any, parameters: dict[str, Any], *, wait_for: Any, return_state: bool) -> Any:
+    """Run a task: a value, a coroutine or a generator, by the task's own colour."""
+    return _call(TaskRunActor, task, parameters, wait_for, return_state)
+
+
+def _call(cls: type[Run], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
+    if definition.isgenerator:
+        return generators.call(cls, definition, parameters, wait_for, return_state)
+    if definition.isasync:
+        return _await_run(cls, definition, parameters, wait_for, return_state)
+    return _call_run(cls, definition, parameters, wait_for, return_state)
+
+
+def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that waits for an event loop to its end, from sync code anywhere.
+
+    Raises:
+        BlockingWaitError: It would block the loop that it needs.
+    """
+    host = current_host()
+    if host is not None and is_driven():
+        from callsheet._kernel.driver import wait
+
+        return wait(coroutine)
+    return run_on(runtime_thread.host(), coroutine)
+
+
+# --------------------------------------------------------------------------------------- submitting
+
+
+def submit_flow(flow: Any, parameters: dict[str, Any], *, wait_for: Any, return_state: bool) -> Any:
+    """Start a subflow as a child of the current run."""
+    parent = parent_run()
+    if parent is None:
+        raise RuntimeError("A flow is submitted from inside a flow run. Outside of one, call it or start a task of it.")
+    run = _submitted(FlowRunActor, flow, parameters, wait_for, parent)
+    tracking = run.tracking  # pyright: ignore[reportAttributeAccessIssue]
+    future: RunFuture[Any] = RunFuture(run, tracking.id)
+    dispatch.start(run, None)
+    return _waited(future) if return_state else future
+
+
+def _submitted(
+    cls: type[Run],
+    definition: Any,
+    parameters: dict[str, Any],
+    wait_for: Any,
+    parent: Run,
+    identity: bytes | None = None,
+) -> Run:
+    if definition.isgenerator:
+        raise NotImplementedError(f"Submitting the generator {definition!r}; iterate over a call of it instead")
+    return new_run(cls, definition, parameters, wait_for, None, parent, identity)
+
+
+def _waited(future: TaskFuture[Any]) -> Any:
+    future.wait()
+    return future.state
+
+
+def submit_task(task: Any, parameters: dict[str, Any], *, wait_for: Any, return_state: bool) -> Any:
+    """Hand a task to the flow's runner."""
+    parent = parent_run()
+    flow = None if parent is None else parent.flow_actor
+    if flow is None:
+        raise RuntimeError(_OUTSIDE_SUBMIT)
+    future = flow.runner.submit(task, parameters, wait_for=wait_for)
+    return _waited(future) if return_state else future
+
+
+def map_task(task: Any, parameters: dict[str, Any], *, wait_for: Any, return_state: bool, deferred: bool) -> Any:
+    """Hand a run of a task for each element to the flow's runner."""
+    if deferred:
+        raise NotImplementedError("map(deferred=True) is not implemented yet")
+    parent = parent_run()
+    flow = None if parent is None else parent.flow_actor
+    if flow is None:
+        raise RuntimeError(_OUTSIDE_MAP)
+    futures = flow.runner.map(task, parameters, wait_for=wait_for)
+    if return_state:
+        return [_waited(future) for future in futures]
+    return futures
+
+
+def start_task(
+    task: Any, parameters: dict[str, Any], wait_for: Any, places: Any, dependencies: dict[str, set[Any]] | None
+) -> RunFuture[Any]:
+    """Start one task run as a child of the current run (what the runners of this process do for `submit`)."""
+    parent = parent_run()
+    if parent is None:
+        raise RuntimeError(_OUTSIDE_SUBMIT)
+    run = _submitted(TaskRunActor, task, parameters, wait_for, parent)
+    if dependencies:
+        run.depend_on(dependencies)
+    future: RunFuture[Any] = RunFuture(run)
+    dispatch.start(run, places)
+    return future
+
+
+def start_tasks(task: Any, parameters: dict[str, Any], wait_for: Any, places: Any) -> TaskFutureList[Any]:
+    """Start a task run for each element (what they do for `map`)."""
+    parent = parent_run()
+    if parent is None:
+        raise RuntimeError(_OUTSIDE_MAP)
+    elements = pair(task, parameters)
+    call: bytes | None = None
+    if parent.core.durability is not Durability.OFF and parent.flow_actor is not None:
+        call = parent.calls.identify(describe_task(task)[0].key, parameters)
+    futures: TaskFutureList[Any] = TaskFutureList()
+    for index, bound in enumerate(elements):
+        identity = None if call is None else element(call, index)
+        run = _submitted(TaskRunActor, task, bound, wait_for, parent, identity)
+        futures.append(RunFuture(run))
+        dispatch.start(run, places)
+    return futures
+
+
+# ------------------------------------------------------------------------------------ runs by hand
+
+create_task_run = partial(generators.not_yet_by_hand, "create_run")

@@ -1,0 +1,125 @@
+"""The run journal: under which identity a task's outcome is remembered, and in which form."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import threading
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from callsheet._kernel.driver import current_backend_task
+from callsheet._kernel.signals import Once
+from callsheet._model.records import ResultBlob
+from callsheet._rules.digest import inputs_digest
+from callsheet._rules.identity import ROOT, Branches, element
+
+if TYPE_CHECKING:
+    from callsheet._engine.core import Core
+    from callsheet._kernel.ports import Port
+
+_LOG: Final = logging.getLogger("callsheet.results")
+INLINE_LIMIT = 64 * 1024  # bytes; a larger result would hold everybody's write lock for milliseconds
+_SCALARS: frozenset[type] = frozenset({bool, int, float, str, bytes})
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class Calls:
+    """Names the calls that one run's body makes, branch by branch (see `_rules.identity`)."""
+
+    __slots__ = ("_branches", "_foreign", "_own")
+
+    def __init__(self, parent: bytes) -> None:
+        self._branches = Branches(parent)
+        self._own: object = None
+        self._foreign: WeakKeyDictionary[Any, bytes] | None = None
+
+    def begin(self) -> None:
+        """Note that the body begins, here; another attempt counts its calls from the start."""
+        self._branches = Branches(self._branches.parent)
+        self._own = current_backend_task() or threading.get_ident()
+        self._foreign = None
+
+    def identify(self, key: str, parameters: dict[str, Any]) -> bytes:
+        """Give the identity of the call that is being made."""
+        here = current_backend_task()
+        if here is None or here is self._own or self._own is None:
+            return self._branches.identify(ROOT, key)
+        if self._foreign is None:
+            self._foreign = WeakKeyDictionary()
+        branch = self._foreign.get(here)
+        if branch is None:
+            branch = self._foreign[here] = self._branches.anchor(key, inputs_digest(parameters))
+        return self._branches.identify(branch, key)
+
+
+def element_identity(call: bytes, index: int) -> bytes:
+    """Give the identity of one run of a `submit` or `map` call."""
+    return element(call, index)
+
+
+def encode(value: Any) -> tuple[bool, str, bytes]:
+    """Serialize a result or exception.
+
+    Returns:
+        Whether it could be serialized; the codec; the bytes. `None` has the codec ``none`` and no bytes.
+    """
+    if value is None:
+        return True, "none", b""
+    try:
+        if type(value) in _SCALARS:
+            return True, "msgpack", _pack(value)
+    except OverflowError:  # an integer over 64 bits
+        pass
+    try:
+        return True, "pickle", pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception:  # the user's object may raise anything
+        pass
+    try:
+        import cloudpickle
+
+        return True, "cloudpickle", cloudpickle.dumps(value)
+    except Exception:
+        return False, "none", b""
+
+
+async def to_blob(core: Core, run_id: UUID, codec: str, body: bytes, port: Port) -> ResultBlob | None:
+    """Give the blob of a serialized result; a large one is written to a file of its own first."""
+    if codec == "none":
+        return None
+    if len(body) <= INLINE_LIMIT:
+        return ResultBlob(codec, len(body), inline=body)
+    folder = core.blobs
+    if folder is None:  # a history in memory
+        return ResultBlob(codec, len(body), inline=body)
+    written = Once()
+    box: list[str] = []
+
+    def write() -> None:
+        try:
+            box.append(keep_blob(folder, run_id, body))
+        except OSError as error:
+            _LOG.warning("A result of %s bytes could not be written to '%s': %s", len(body), folder, error)
+        finally:
+            written.set()
+
+    core.workers.run(write)
+    await port.shielded_wait(written)
+    if not box:
+        return None
+    return ResultBlob(codec, len(body), uri=box[0], digest=blake2b(body, digest_size=16).digest())
+
+
+def keep_blob(folder: Path, run_id: UUID, body: bytes) -> str:
+    """Write an immutable file and give its name. Its row carries length and digest, so a torn one is noticed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / str(run_id)
+    unfinished = path.with_suffix(".part")
+    unfinished.write_bytes(body)
+    unfinished.replace(path)
+    return path.name

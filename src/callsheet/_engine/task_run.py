@@ -1,0 +1,250 @@
+"""Task runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from callsheet._clock import from_micros
+from callsheet._engine import bodies
+from callsheet._engine.names import default_task_run_name, format_run_name
+from callsheet._engine.recording import Calls, encode, to_blob
+from callsheet._engine.run import Final, Run
+from callsheet._engine.upstream import find_inputs, resolve_upstream
+from callsheet._kernel.messages import Amend
+from callsheet._model.kinds import Kind, StateType
+from callsheet._model.outcomes import state_of_value
+from callsheet._model.records import Definition
+from callsheet._model.runs import Constant, Parameter, TaskRun, TaskRunPolicy, TaskRunResult
+from callsheet._model.states import StateDetails
+from callsheet._model.values import describe
+from callsheet.context import TaskRunContext
+from callsheet.logging.loggers import task_run_logger
+from callsheet.logging.prints import patch_print
+
+if TYPE_CHECKING:
+    from callsheet._kernel.ports import Port
+
+_S = StateType
+_PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes, dict})
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def describe_task(task: Any) -> tuple[Definition, bytes]:
+    """Give what the history knows of a task, and what each of its runs carries; made once a task."""
+    described = task.__dict__.get("_described")
+    if described is None:
+        module = getattr(task, "__module__", None) or "__main__"
+        qualname = getattr(task, "__qualname__", task.name)
+        key = task.task_key
+        extra: dict[str, Any] = {"task_key": key, "parameters": list(task._binder.names)}
+        if task.version is not None:
+            extra["version"] = task.version
+        if task.retries:
+            extra["policy"] = [task.retries, task.retry_delay_seconds, task.retry_jitter_factor]
+        definition = Definition(Kind.TASK, f"{module}.{qualname}", task.name, key.rpartition("-")[2])
+        described = task.__dict__["_described"] = (definition, _pack(extra))
+    return described
+
+
+class TaskRunActor(Run):
+    """A task run as an actor."""
+
+    is_flow: ClassVar[bool] = False
+    kind: ClassVar[Kind] = Kind.TASK
+    noun: ClassVar[str] = "Task"
+
+    __slots__ = ("_calls", "extra", "identity", "log_prints")
+
+    def __init__(
+        self, core: Any, task: Any, parameters: dict[str, Any], wait_for: Any, parent: Run | None, home: Any,
+        tags: frozenset[str], run_id: Any = None, identity: bytes | None = None,
+    ) -> None:  # fmt: skip
+        described, self.extra = describe_task(task)
+        super().__init__(core, task, parameters, wait_for, parent, home, described, tags, run_id)
+        self.identity = identity
+        self._calls: Calls | None = None
+        log_prints = task.log_prints
+        if log_prints is None:
+            log_prints = core.log_prints if parent is None else parent.log_prints
+        self.log_prints: bool = log_prints
+        flow = self.cell.flow
+        self.known = None if flow is None else flow.actor.known
+        self.name = task.name if flow is None else default_task_run_name(task.name, self.dynamic_key)
+
+    @property
+    def dynamic_key(self) -> str:
+        """Tell the runs of one task apart; random, derived from the run's id."""
+        bits = self.cell.id.int & 0xFFFF_FFFF_FFFF
+        return f"{bits:012x}" if self.cell.flow is not None else f"{self.definition.task_key}-{self.cell.id.hex}"
+
+    @property
+    def calls(self) -> Calls:
+        """Name the calls of this run's body."""
+        if self._calls is None:
+            self._calls = Calls(self.identity or self.cell.id.bytes)
+        return self._calls
+
+    def registration(self) -> dict[str, Any]:
+        self.upstream, self.inputs = find_inputs(self.parameters, self.wait_for, self.known)
+        parent = self.cell.parent
+        if parent is not None and parent.kind is Kind.TASK:
+            self.inputs = (*self.inputs, ("__parents__", (parent.id,)))
+        return {"tags": tuple(self.tags), "inputs": self.inputs, "extra": self.extra}
+
+    def depend_on(self, dependencies: dict[str, set[Any]]) -> None:
+        """Record further inputs."""
+        inputs = tuple(
+            (name, tuple(item.id for item in items if isinstance(item, TaskRunResult)))
+            for name, items in dependencies.items()
+        )
+        self.inputs += inputs
+        self.core.ask(Amend(cell=self.cell, inputs=inputs))
+
+    async def prepare(self, port: Port) -> None:
+        if self.upstream or self.wait_for is not None:
+            before = self.upstream
+            self.parameters = await resolve_upstream(self, port)
+            self.upstream = None
+            if before:
+                inputs = find_inputs({name: self.parameters[name] for name in before}, None, self.known)[1]
+                if inputs:
+                    self.inputs = (*self.inputs, *inputs)
+                    self.core.ask(Amend(cell=self.cell, inputs=inputs))
+        template = self.definition.task_run_name
+        if template is not None:
+            self.rename(format_run_name(template, self.name, self.parameters, what="task_run_name"))
+
+    async def body(self, port: Port) -> Any:
+        task = self.definition
+        args, kwargs = task._binder.call_arguments(self.parameters)
+        if self._calls is not None:
+            self._calls.begin()
+        if self.log_prints:
+            with patch_print():
+                return await self._call(port, args, kwargs)
+        return await self._call(port, args, kwargs)
+
+    async def _call(self, port: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        task = self.definition
+        if task.isasync:
+            return await port.call_async(task.fn, args, kwargs, self.scope, task.timeout_seconds)
+        return await bodies.call_sync(self, port, task.fn, args, kwargs)
+
+    def conclude(self, value: Any) -> Final:
+        if type(value) in _PLAIN:
+            if self.known is not None:
+                self.known.remember(value, self.cell.id)
+            return Final(_S.COMPLETED, "Completed", None, value)
+        if isinstance(value, GeneratorType):
+            value = list(value)
+        if self.known is not None:
+            self.known.remember(value, self.cell.id)
+        state = state_of_value(value)
+        made = state if state is value else None
+        return Final(state.type, state.name, state.message, state.data, made)
+
+    def hooks_for(self, type: StateType) -> list[Callable[..., Any]]:
+        if type is _S.COMPLETED:
+            return self.definition.on_completion_hooks
+        return self.definition.on_failure_hooks if type is _S.FAILED or type is _S.CRASHED else []
+
+    def failure_message(self, error: BaseException) -> str:
+        return f"Task run encountered an exception {describe(error)}"
+
+    async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
+        if self.identity is None or final.type not in (_S.COMPLETED, _S.FAILED):
+            return {}
+        recorded, codec, body = encode(final.data)
+        if codec == "none":
+            return {"identity": self.identity, "recorded": recorded}
+        blob = await to_blob(self.core, self.cell.id, codec, body, port)
+        return {"identity": self.identity, "recorded": recorded and blob is not None, "result": blob}
+
+    async def _is_retriable(self, port: Port, final: Final) -> bool:
+        condition = self.definition.retry_condition_fn
+        if condition is None:
+            return True
+        # The condition is shown the failure as the state that it will be if there is no retry.
+        state = self.state_of(final)
+        try:
+            return bool(await port.call(condition, self.definition, self.record, state))
+        except Exception:
+            self.logger().error("The retry condition failed; the task run is not tried again.", exc_info=True)
+            return False
+
+    def logger(self) -> Any:
+        flow = self.flow_actor
+        return task_run_logger(
+            self.record,
+            self.definition,
+            flow_run=None if flow is None else flow.record,
+            flow=None if flow is None else flow.definition,
+        )
+
+    def log_end(self, final: Final) -> None:
+        if final.type is _S.FAILED and isinstance(final.data, BaseException):
+            self.logger().error("Task run failed with exception: %r", final.data, exc_info=final.data)
+        elif final.type in (_S.CRASHED, _S.FAILED):
+            self.logger().error("Finished in state %s(%r)", final.name, final.message)
+
+    # ------------------------------------------------------------------------------ what users see
+
+    def details(self) -> StateDetails:
+        flow = self.cell.flow
+        return StateDetails(task_run_id=self.cell.id, flow_run_id=None if flow is None else flow.id)
+
+    def make_record(self) -> TaskRun:
+        cell, task = self.cell, self.definition
+        flow = cell.flow
+        created = from_micros(self.created or self.core.clock.micros())
+        return TaskRun(
+            id=cell.id,
+            name=self.name,
+            flow_run_id=None if flow is None else flow.id,
+            task_key=task.task_key,
+            dynamic_key=self.dynamic_key,
+            task_version=task.version,
+            empirical_policy=TaskRunPolicy(
+                retries=task.retries,
+                retry_delay=task.retry_delay_seconds,
+                retry_jitter_factor=task.retry_jitter_factor,
+            ),
+            tags=sorted(self.tags),
+            task_inputs=self.task_inputs(),
+            flow_run_run_count=0 if flow is None else flow.attempt,
+            expected_start_time=created,
+            created=created,
+            updated=created,
+        )
+
+    def task_inputs(self) -> dict[str, list[TaskRunResult | Parameter | Constant]]:
+        """Give the runs behind each parameter; every parameter is there."""
+        found: dict[str, list[Any]] = {name: [] for name in self.definition._binder.names}
+        for name, sources in self.inputs:
+            known = found.setdefault(name, [])
+            known += [made for source in sources if (made := TaskRunResult(id=source)) not in known]
+        return found
+
+    def make_context(self) -> TaskRunContext:
+        return TaskRunContext(run=self)
+
+    def context_field(self, name: str) -> Any:
+        match name:
+            case "task":
+                return self.definition
+            case "task_run":
+                return self.record
+            case "parameters":
+                return self.parameters
+            case "start_time":
+                return self.start_time
+            case "log_prints":
+                return self.log_prints
+            case "persist_result":
+                return bool(self.definition.persist_result)
+            case _:
+                raise AttributeError(f"A task run context has no {name!r}")

@@ -1,0 +1,158 @@
+"""Inputs that come from other runs: finding them, waiting for them, putting their results in their place."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+from callsheet._engine.futures import RunFuture, TaskFuture
+from callsheet._kernel.signals import Once
+from callsheet._model.kinds import StateType
+from callsheet._model.states import State
+from callsheet._model.values import value_of
+from callsheet.annotations import BaseAnnotation, allow_failure, quote, unmapped
+from callsheet.utilities.collections import find, replace, trace
+
+if TYPE_CHECKING:
+    from callsheet._engine.run import Run
+    from callsheet._kernel.ports import Port
+
+UPSTREAM: tuple[type, ...] = (TaskFuture, State)
+_WRAPPERS = (allow_failure, unmapped, quote)
+_UNTRACED: frozenset[type] = frozenset({bool, type(None), type(Ellipsis), type(NotImplemented)})
+_LEAVES: frozenset[type] = frozenset({int, float, str, bytes, bool, type(None)})
+_REMEMBERED = 256  # results whose origin a flow run still knows; they are kept alive for as long
+_SEARCHED = 1000  # members; a larger collection that goes into many runs must not be searched for each of them
+
+Inputs = tuple[tuple[str, tuple[UUID, ...]], ...]
+
+
+class NotReady(Exception):
+    """Raised when an input's run did not complete."""
+
+
+class Origins(OrderedDict[int, tuple[Any, UUID]]):
+    """Which run an object came from, by identity. Bounded: the objects are kept alive, or ids would be reused."""
+
+    def remember(self, value: Any, run_id: UUID) -> None:
+        """Remember the origin of a result, and of its members where it is a short tuple or list."""
+        self._add(value, run_id)
+        if type(value) in (tuple, list) and len(value) <= 32:
+            for member in value:
+                self._add(member, run_id)
+        while len(self) > _REMEMBERED:
+            self.popitem(last=False)
+
+    def _add(self, value: Any, run_id: UUID) -> None:
+        cls = cast("type", type(value))
+        if cls in _UNTRACED or (cls is int and -5 <= value <= 256) or issubclass(cls, UPSTREAM):
+            return
+        self[id(value)] = (value, run_id)
+
+
+def find_inputs(
+    parameters: Mapping[str, Any], wait_for: Iterable[Any] | None, origins: Origins | None
+) -> tuple[dict[str, list[Any]], Inputs]:
+    """Find what a run's parameters come from.
+
+    Returns:
+        Futures and states by parameter, and for the history the runs behind each parameter.
+    """
+    upstream: dict[str, list[Any]] = {}
+    inputs: list[tuple[str, tuple[UUID, ...]]] = []
+    for name, value in parameters.items():
+        sources: list[UUID] = []
+        if type(value) not in _LEAVES:
+            found = find(value, UPSTREAM)
+            if found or isinstance(value, BaseAnnotation):
+                upstream[name] = found
+                sources = [source for item in found if (source := run_id_of(item)) is not None]
+        if origins:
+            sources += _traced(value, origins)
+        if sources:
+            inputs.append((name, tuple(dict.fromkeys(sources))))
+    if wait_for is not None:
+        found = find(wait_for if isinstance(wait_for, (list, tuple, set)) else [wait_for], UPSTREAM)
+        sources = [source for item in found if (source := run_id_of(item)) is not None]
+        inputs.append(("wait_for", tuple(sources)))
+    return upstream, tuple(inputs)
+
+
+def _traced(value: Any, origins: Origins) -> list[UUID]:
+    if type(value) in _LEAVES or (hasattr(value, "__len__") and len(value) > _SEARCHED):
+        known = origins.get(id(value))
+        return [] if known is None else [known[1]]
+    return [run_id for _, run_id in trace(value, origins)]
+
+
+def run_id_of(item: Any) -> UUID | None:
+    """Give the run behind a future or a state."""
+    if isinstance(item, State):
+        details = cast("State[Any]", item).state_details
+        return details.task_run_id or details.flow_run_id
+    return item.task_run_id
+
+
+async def resolve_upstream(run: Run, port: Port) -> dict[str, Any]:
+    """Wait for every input and give the parameters with results in the place of futures and states.
+
+    Raises:
+        NotReady: An input's run did not complete, and its failure is not allowed.
+        ValueError: The run waits for itself.
+        Interrupted: The run must leave.
+    """
+    parameters = run.parameters
+    if run.wait_for is not None:
+        for item in find(run.wait_for if isinstance(run.wait_for, (list, tuple, set)) else [run.wait_for], UPSTREAM):
+            await _arrive(item, run, port)
+        replace(run.wait_for, UPSTREAM, _strict, inside={allow_failure: _lenient})
+    if not run.upstream:
+        return parameters
+    resolved = dict(parameters)
+    for name, found in run.upstream.items():
+        # Looked up again: a list may have got further futures since the call.
+        for item in find(parameters[name], UPSTREAM) or found:
+            await _arrive(item, run, port)
+        resolved[name] = replace(
+            parameters[name], UPSTREAM, _strict, inside={allow_failure: _lenient, quote: _itself}, strip=_WRAPPERS
+        )
+        if isinstance(resolved[name], _WRAPPERS):
+            resolved[name] = cast("BaseAnnotation[Any]", resolved[name]).unwrap()
+    return resolved
+
+
+async def _arrive(item: Any, run: Run, port: Port) -> None:
+    if isinstance(item, RunFuture):
+        if item.run is run:
+            raise ValueError("A run cannot wait for itself: this would be a deadlock. Take it out of its `wait_for`.")
+        ended: Once = item.run.when_ended()
+    elif isinstance(item, TaskFuture):
+        ended = cast("TaskFuture[Any]", item).when_done()
+    else:
+        return
+    if not ended.is_set:
+        await port.wait(ended, scope=run.scope)
+    if isinstance(item, TaskFuture) and not isinstance(item, RunFuture):
+        cast("TaskFuture[Any]", item).wait(0)
+
+
+def _state_of(item: Any) -> State[Any]:
+    return cast("State[Any]", item) if isinstance(item, State) else item.state
+
+
+def _strict(item: Any) -> Any:
+    state = _state_of(item)
+    if state.type is not StateType.COMPLETED:
+        raise NotReady(f"Upstream run '{run_id_of(item)}' did not reach a 'COMPLETED' state.")
+    return value_of(state)
+
+
+def _lenient(item: Any) -> Any:
+    state = _state_of(item)
+    return value_of(state, raise_on_failure=False) if state.is_final() else _strict(item)
+
+
+def _itself(item: Any) -> Any:
+    return item

@@ -1,0 +1,129 @@
+"""Waiting for runs: which port, which scope, and a place in the runner that is lent out meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from callsheet._kernel.host import current_host
+from callsheet._kernel.ports import LoopPort, wait_blocking
+from callsheet._kernel.signals import Once
+from callsheet.context import current_run
+from callsheet.exceptions import BlockingWaitError
+
+if TYPE_CHECKING:
+    from callsheet._engine.run import Run
+    from callsheet._kernel.scopes import RunScope
+
+
+class Places:
+    """The places of a bounded task runner: so many runs at once, the rest in order of arrival.
+
+    A run that waits for another lends its place out, so that runs which submit and wait cannot fill every
+    place and wait for ever for children that have none.
+    """
+
+    __slots__ = ("_free", "_lock", "_queue")
+
+    def __init__(self, size: int) -> None:
+        self._lock = threading.Lock()
+        self._free = size
+        self._queue: deque[Callable[[], object]] = deque()
+
+    def take(self, start: Callable[[], object], *, first: bool = False) -> None:
+        """Have `start` called as soon as there is a place: now, or by whoever gives one back."""
+        with self._lock:
+            if self._free > 0:
+                self._free -= 1
+            else:
+                (self._queue.appendleft if first else self._queue.append)(start)
+                return
+        start()
+
+    def give_back(self) -> None:
+        """Give a place back; the next in line has it at once."""
+        with self._lock:
+            if not self._queue:
+                self._free += 1
+                return
+            start = self._queue.popleft()
+        start()
+
+
+def _places_of(run: Run | None) -> Places | None:
+    """Give the places of which the body that is executing here occupies one."""
+    while run is not None:
+        if run.places is not None:
+            return run.places
+        parent = run.cell.parent
+        run = None if parent is None else parent.actor
+    return None
+
+
+def _scope_of(run: Run | None) -> RunScope | None:
+    return None if run is None or run.cell.ended else run.scope
+
+
+def wait_once(once: Once, timeout: float | None = None) -> bool:
+    """Block until a condition holds, at most `timeout` seconds; tell whether it does."""
+    return _wait(once, timeout, None)
+
+
+def wait_for_run(run: Run, timeout: float | None = None) -> bool:
+    """Block until a run has ended, at most `timeout` seconds; tell whether it has.
+
+    Raises:
+        BlockingWaitError: The wait could never end.
+    """
+    ended = run.when_ended()
+    if ended.is_set:
+        return True
+    if current_run.get() is run:
+        raise BlockingWaitError("A run cannot wait for its own end.")
+    return _wait(ended, timeout, run)
+
+
+def _wait(once: Once, timeout: float | None, run: Run | None) -> bool:
+    caller = current_run.get()
+    home = run.home if run is not None and run.definition.isasync else None
+    if once.is_set:
+        return True
+    places = _places_of(caller)
+    if places is None:
+        return wait_blocking(once, timeout, _scope_of(caller), home)
+    places.give_back()
+    try:
+        return wait_blocking(once, timeout, _scope_of(caller), home)
+    finally:
+        again = Once()
+        places.take(again.set, first=True)
+        wait_blocking(again, None, None, None)
+
+
+async def await_once(once: Once, run: Run | None = None, timeout: float | None = None) -> bool:
+    """Wait in async code for the same.
+
+    Raises:
+        BlockingWaitError: A run awaits its own end.
+    """
+    host = current_host()
+    if host is None:
+        raise RuntimeError("Futures are awaited in async code; call `.result()` in sync code.")
+    caller = current_run.get()
+    if run is not None and caller is run:
+        raise BlockingWaitError("A run cannot wait for its own end.")
+    port = LoopPort(host)
+    places = None if once.is_set else _places_of(caller)
+    if places is None:
+        await host.checkpoint() if once.is_set else None
+        return await port.wait(once, timeout, _scope_of(caller))
+    places.give_back()
+    try:
+        return await port.wait(once, timeout, _scope_of(caller))
+    finally:
+        again = Once()
+        places.take(again.set, first=True)
+        if not again.is_set:
+            await port.shielded_wait(again)

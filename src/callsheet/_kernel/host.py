@@ -1,0 +1,249 @@
+"""Event loops as places where actors can be started. The one module that names backends (with the driver).
+
+A host starts bare tasks of its loop, outside of every scope of the user: `submit` is a plain call that may come
+from inside a user's task group, where a group of ours could not be entered without corrupting both. What a host
+starts its engine owns: each actor catches everything, and the orchestrator knows it until it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    import trio
+
+
+class Host(Protocol):
+    """A running event loop, seen from any thread."""
+
+    engines: list[Any]  # explicit engines that are open here, innermost last
+
+    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
+        """Start an actor. Call it in the loop's own thread; `post` a call of it from elsewhere."""
+        ...
+
+    def post(self, call: Callable[[], object]) -> None:
+        """Have the loop make a call soon; from any thread. A loop that has ended ignores it."""
+        ...
+
+    def is_here(self) -> bool:
+        """Tell whether the caller runs in this loop's thread, inside the loop."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether the loop has ended for good."""
+        ...
+
+    async def checkpoint(self) -> None:
+        """Let others run once, and be cancelled here if that is due."""
+        ...
+
+
+class _Posts:
+    """Calls from other threads, with one wake-up of the loop for all that arrive together."""
+
+    __slots__ = ("_calls", "_scheduled")
+
+    def __init__(self) -> None:
+        self._calls: deque[Callable[[], object]] = deque()
+        self._scheduled = False
+
+    def add(self, call: Callable[[], object], wake: Callable[[Callable[[], None]], object]) -> None:
+        self._calls.append(call)
+        if not self._scheduled:
+            self._scheduled = True
+            wake(self.run)
+
+    def run(self) -> None:
+        # Cleared first: a call that is added while this loop ends wakes the loop again, which is harmless.
+        self._scheduled = False
+        calls = self._calls
+        while calls:
+            calls.popleft()()
+
+
+class AsyncioHost:
+    """An asyncio loop (uvloop's too)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.engines: list[Any] = []
+        self._loop = loop
+        self._thread = threading.get_ident()
+        self._posts = _Posts()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
+        # Not loop.create_task: an eager factory would run the actor's first step inside this call.
+        task = asyncio.Task(start(), loop=self._loop, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def post(self, call: Callable[[], object]) -> None:
+        try:
+            self._posts.add(call, self._loop.call_soon_threadsafe)
+        except RuntimeError:  # the loop is closed: nobody is left to be woken
+            pass
+
+    def is_here(self) -> bool:
+        return asyncio._get_running_loop() is self._loop  # pyright: ignore[reportPrivateUsage] - never raises
+
+    @property
+    def closed(self) -> bool:
+        return self._loop.is_closed()
+
+    async def checkpoint(self) -> None:
+        await asyncio.sleep(0)
+
+
+class TrioHost:
+    """A trio run."""
+
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+        import trio
+
+        self.engines: list[Any] = []
+        self._trio = trio
+        self._token = token
+        self._posts = _Posts()
+        self._ended = False
+
+    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
+        self._trio.lowlevel.spawn_system_task(start, context=context)
+
+    def post(self, call: Callable[[], object]) -> None:
+        try:
+            self._posts.add(call, self._token.run_sync_soon)
+        except self._trio.RunFinishedError:
+            self._ended = True
+
+    def is_here(self) -> bool:
+        lowlevel = self._trio.lowlevel
+        return lowlevel.in_trio_run() and lowlevel.current_trio_token() is self._token
+
+    @property
+    def closed(self) -> bool:
+        if not self._ended:
+            try:
+                self._token.run_sync_soon(_nothing, idempotent=True)
+            except self._trio.RunFinishedError:
+                self._ended = True
+        return self._ended
+
+    async def checkpoint(self) -> None:
+        await self._trio.lowlevel.checkpoint()
+
+
+def _nothing() -> None:
+    pass
+
+
+_asyncio_hosts: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncioHost] = WeakKeyDictionary()
+_trio_hosts: WeakKeyDictionary[Any, TrioHost] = WeakKeyDictionary()
+_last = threading.local()
+
+
+def current_host() -> Host | None:
+    """Give the host of the loop that runs in this thread, or `None`."""
+    loop = asyncio._get_running_loop()  # pyright: ignore[reportPrivateUsage] - never raises, 30 ns
+    if loop is not None:
+        cached: AsyncioHost | None = getattr(_last, "host", None)
+        if cached is not None and cached._loop is loop:  # pyright: ignore[reportPrivateUsage]
+            return cached
+        host = _asyncio_hosts.get(loop)
+        if host is None:
+            host = _asyncio_hosts[loop] = AsyncioHost(loop)
+        _last.host = host
+        return host
+    trio = sys.modules.get("trio")
+    if trio is None or not hasattr(trio, "lowlevel") or not trio.lowlevel.in_trio_run():
+        return None
+    token = trio.lowlevel.current_trio_token()
+    trio_host = _trio_hosts.get(token)
+    if trio_host is None:
+        trio_host = _trio_hosts[token] = TrioHost(token)
+    return trio_host
+
+
+class RuntimeThread:
+    """The process's own loop for sync programs: async tasks that a sync flow submits run here.
+
+    A daemon thread, started when it is first needed; one atexit hook stops it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._host: AsyncioHost | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def host(self) -> Host:
+        """Give the thread's host, starting the thread where needed."""
+        with self._lock:
+            if self._host is None:
+                started = threading.Event()
+                self._thread = threading.Thread(
+                    target=self._run, args=(started,), name="callsheet-runtime", daemon=True
+                )
+                self._thread.start()
+                started.wait()
+            assert self._host is not None
+            return self._host
+
+    def _run(self, started: threading.Event) -> None:
+        loop = self._loop = asyncio.new_event_loop()
+
+        def ready() -> None:
+            self._host = AsyncioHost(loop)
+            _asyncio_hosts[loop] = self._host
+            started.set()
+
+        loop.call_soon(ready)
+        try:
+            loop.run_forever()
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                loop.run_until_complete(asyncio.wait(tasks, timeout=1))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """Stop and join the thread (seconds at most)."""
+        with self._lock:
+            thread, loop, self._host, self._loop, self._thread = self._thread, self._loop, None, None, None
+        if thread is not None and loop is not None and thread.is_alive():
+            try:
+                loop.call_soon_threadsafe(loop.stop)
+            except RuntimeError:
+                return
+            thread.join(timeout)
+
+    def forget(self) -> None:
+        """Drop what a forked child inherited: the thread does not exist there."""
+        self.__init__()
+
+
+runtime_thread = RuntimeThread()
+atexit.register(runtime_thread.stop)
+
+
+def _after_fork() -> None:
+    runtime_thread.forget()
+    _last.__dict__.clear()
+    _asyncio_hosts.clear()
+    _trio_hosts.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

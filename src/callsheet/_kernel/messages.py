@@ -1,0 +1,118 @@
+"""What run actors say to the orchestrator: one closed union, handled by one `match`.
+
+A cell is the orchestrator's own record of a live run; actors hold it as an opaque address.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from callsheet._model.kinds import Kind, StateType
+from callsheet._model.records import Definition, ResultBlob
+from callsheet._rules.verdicts import Verdict
+
+
+class Cell:
+    """A live run as the orchestrator sees it. Only the orchestrator writes to it."""
+
+    __slots__ = (
+        "actor", "attempt", "children", "childless", "definition", "delivered", "due", "ended", "flow", "id", "kind",
+        "name", "parent", "root", "seq", "type",
+    )  # fmt: skip
+
+    def __init__(self, id: UUID, kind: Kind, definition: Definition, parent: Cell | None, actor: Any) -> None:
+        self.id = id
+        self.kind = kind
+        self.definition = definition
+        self.parent = parent
+        self.root: Cell = self if parent is None else parent.root
+        self.flow: Cell | None = parent if parent is None or parent.kind is Kind.FLOW else parent.flow
+        self.actor = actor  # has `.scope`, the RunScope to cancel
+        self.type: StateType | None = None
+        self.name: str | None = None
+        self.seq = 0
+        self.attempt = 0
+        self.due: int | None = None  # microseconds; of the scheduled state that it is in
+        self.children: dict[Cell, None] | None = None
+        self.childless: Any = None
+        self.delivered: str | None = None
+        self.ended = False
+
+
+class Register(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
+    """A run comes into being, in its first state."""
+
+    cell: Any
+    name: str
+    type: StateType
+    state_name: str
+    due_at: int | None = None
+    tags: tuple[str, ...] = ()
+    inputs: tuple[tuple[str, tuple[UUID, ...]], ...] = ()
+    parameters: bytes | None = None
+    extra: bytes | None = None
+    parent_task_run_id: UUID | None = None
+    details: bytes | None = None
+
+
+class Propose(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
+    """A run wants to enter a state. `outcome` is what the run journal remembers if it may."""
+
+    cell: Any
+    type: StateType
+    name: str
+    message: str | None = None
+    details: bytes | None = None
+    state_id: UUID | None = None
+    at: int | None = None  # microseconds; now where left out
+    retries: int = 0
+    retriable: bool = True
+    retry_delay: float = 0.0
+    identity: bytes | None = None
+    inputs_digest: bytes | None = None
+    result: ResultBlob | None = None
+    recorded: bool = True
+
+
+class Amend(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
+    """A run's final name, inputs or parameters are known."""
+
+    cell: Any
+    name: str | None = None
+    inputs: tuple[tuple[str, tuple[UUID, ...]], ...] = ()
+    parameters: bytes | None = None
+
+
+class Leave(msgspec.Struct, frozen=True, tag_field="message_type"):
+    """A run's actor ends while its state is not terminal (not ready, paused, scheduled by its own body)."""
+
+    cell: Any
+
+
+class CancelTree(msgspec.Struct, frozen=True, tag_field="message_type"):
+    """Everything below a run, and the run itself where `whole`, is to leave."""
+
+    cell: Any
+    reason: str
+    whole: bool = True
+
+
+class Orphan(msgspec.Struct, frozen=True, tag_field="message_type"):
+    """A generator run was abandoned: nobody will ever end it."""
+
+    cell: Any
+
+
+Message = Register | Propose | Amend | Leave | CancelTree | Orphan
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The verdict, and what was written because of it."""
+
+    verdict: Verdict | None
+    seq: int
+    at: int  # microseconds since the epoch
+    position: int  # in the journal's commit order

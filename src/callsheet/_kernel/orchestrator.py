@@ -1,0 +1,267 @@
+"""The orchestrator: the one owner of current states, which judges every transition by the one pure table.
+
+It runs no user code and waits for nothing. What it accepts goes into the journal in the order of acceptance,
+under the mailbox's lock, so that what is on disk is always a prefix of what was accepted.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, assert_never
+from uuid import UUID
+
+import msgspec
+
+from callsheet._clock import Clock, from_micros
+from callsheet._kernel.mailbox import Mailbox
+from callsheet._kernel.messages import (
+    Amend,
+    Answer,
+    CancelTree,
+    Cell,
+    Leave,
+    Message,
+    Orphan,
+    Propose,
+    Register,
+)
+from callsheet._kernel.signals import Once
+from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
+from callsheet._model.records import (
+    Entry,
+    InputsResolved,
+    OutcomeRecorded,
+    RunCreated,
+    RunRenamed,
+    StateEntered,
+)
+from callsheet._rules.facts import Facts
+from callsheet._rules.table import judge
+from callsheet._rules.verdicts import Reject, Verdict
+
+_RUNNING = StateType.RUNNING
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class EntryQueue(Protocol):
+    """Where accepted facts go (the journal)."""
+
+    def put(self, entry: Entry) -> int: ...
+
+
+class Orchestrator:
+    """Holds the call sheet: every live run, its state and its place in the tree."""
+
+    def __init__(self, journal: EntryQueue, clock: Clock) -> None:
+        self._put = journal.put
+        self._micros = clock.micros
+        self.mailbox: Mailbox[Message, Answer] = Mailbox(self._handle)
+        self.roots: dict[Cell, None] = {}
+        self.live = 0  # runs that have been registered and have not left
+        self.busy = 0  # of those, task runs: whether a commit on the spot could hold somebody up
+        self._idle: list[Once] = []
+
+    # ------------------------------------------------------------------ asked by actors, any thread
+
+    def when_idle(self) -> Once:
+        """Give a condition that is set as soon as no run is alive."""
+        idle = Once()
+        self._idle.append(idle)
+        if not self.roots:
+            idle.set()
+        return idle
+
+    def when_childless(self, cell: Cell) -> Once | None:
+        """Give a condition that is set when the last child of a run has left; `None` where there is none."""
+        if not cell.children:
+            return None
+        once = cell.childless = Once()
+        if not cell.children:  # the last one left in between
+            once.set()
+        return once
+
+    # ----------------------------------------------------------------- handling, under the one lock
+
+    def _handle(self, message: Message) -> Answer:
+        match message:
+            case Propose():
+                return self._propose(message)
+            case Register():
+                return self._register(message)
+            case Amend():
+                return self._amend(message)
+            case Leave():
+                self._leave(message.cell)
+                return _DONE
+            case CancelTree():
+                self._cancel(message.cell, message.reason, whole=message.whole)
+                return _DONE
+            case Orphan():
+                return self._crash(message.cell, "The run was abandoned before it ended.")
+            case _:
+                assert_never(message)
+
+    def _register(self, message: Register) -> Answer:
+        cell: Cell = message.cell
+        parent = cell.parent
+        at = self._micros()
+        self._put(
+            RunCreated(
+                id=cell.id,
+                kind=cell.kind,
+                definition=cell.definition,
+                name=message.name,
+                created=at,
+                parent_id=None if parent is None else parent.id,
+                flow_run_id=None if cell.flow is None else cell.flow.id,
+                parent_task_run_id=message.parent_task_run_id,
+                root_id=cell.root.id,
+                due_at=message.due_at,
+                tags=message.tags,
+                inputs=message.inputs,
+                parameters=message.parameters,
+                extra=message.extra,
+            )
+        )
+        if parent is None:
+            self.roots[cell] = None
+        elif parent.children is None:
+            parent.children = {cell: None}
+        else:
+            parent.children[cell] = None
+        self.live += 1
+        if cell.kind is Kind.TASK:
+            self.busy += 1
+        return self._enter(cell, None, message.type, message.state_name, at, None, message.details)
+
+    def _propose(self, message: Propose) -> Answer:
+        cell: Cell = message.cell
+        at = self._micros()
+        verdict = judge(
+            cell.kind,
+            cell.type,
+            message.type,
+            Facts(
+                now=at / 1e6,
+                due_at=None if cell.due is None else cell.due / 1e6,
+                attempts=cell.attempt,
+                retries=message.retries,
+                retriable=message.retriable,
+                retry_delay=message.retry_delay,
+                delivered=cell.delivered,
+            ),
+            current_name=cell.name,
+            proposed_name=message.name,
+        )
+        if isinstance(verdict, Reject):
+            return self._instead(cell, verdict, at)
+        if verdict is not None and not verdict.accepted:
+            return Answer(verdict, cell.seq, at, 0)
+        answer = self._enter(
+            cell,
+            verdict,
+            message.type,
+            message.name,
+            message.at or at,
+            message.message,
+            message.details,
+            message.state_id,
+        )
+        if message.identity is not None and cell.flow is not None:
+            position = self._put(
+                OutcomeRecorded(
+                    flow_run_id=cell.flow.id,
+                    identity=message.identity,
+                    run_id=cell.id,
+                    status=message.type,
+                    recorded=message.recorded,
+                    inputs_digest=message.inputs_digest,
+                    result=message.result,
+                )
+            )
+            answer = Answer(answer.verdict, answer.seq, answer.at, position)
+        return answer
+
+    def _instead(self, cell: Cell, verdict: Reject, at: int) -> Answer:
+        details = None
+        if verdict.scheduled_at is not None:
+            cell.due = int(verdict.scheduled_at * 1e6)
+            details = _encode({"scheduled_time": from_micros(cell.due)})
+        return self._enter(cell, verdict, verdict.type, verdict.name, at, verdict.message, details)
+
+    def _enter(
+        self,
+        cell: Cell,
+        verdict: Verdict | None,
+        type: StateType,
+        name: str,
+        at: int,
+        message: str | None,
+        details: bytes | None,
+        state_id: UUID | None = None,
+    ) -> Answer:
+        cell.seq = seq = cell.seq + 1
+        cell.type, cell.name = type, name
+        if type is _RUNNING:
+            cell.attempt += 1
+            cell.due = None
+        position = self._put(
+            StateEntered(
+                run_id=cell.id,
+                seq=seq,
+                type=type,
+                name=name,
+                at=at,
+                state_id=state_id,
+                message=message,
+                details=details,
+                attempt=cell.attempt,
+            )
+        )
+        if type in TERMINAL_STATES:
+            self._leave(cell)
+        return Answer(verdict, seq, at, position)
+
+    def _amend(self, message: Amend) -> Answer:
+        run_id = message.cell.id
+        if message.name is not None:
+            self._put(RunRenamed(run_id, message.name))
+        if message.inputs or message.parameters is not None:
+            self._put(InputsResolved(run_id, message.inputs, message.parameters))
+        return _DONE
+
+    def _leave(self, cell: Cell) -> None:
+        """Take a run out of the tree. Its own children have left before: the engine waits for them."""
+        if cell.ended:
+            return
+        cell.ended = True
+        self.live -= 1
+        if cell.kind is Kind.TASK:
+            self.busy -= 1
+        parent = cell.parent
+        if parent is None:
+            self.roots.pop(cell, None)
+            if not self.roots and self._idle:
+                waiting, self._idle = self._idle, []
+                for once in waiting:
+                    once.set()
+        elif parent.children is not None:
+            parent.children.pop(cell, None)
+            if not parent.children and parent.childless is not None:
+                once, parent.childless = parent.childless, None
+                once.set()
+
+    def _cancel(self, cell: Cell, reason: str, *, whole: bool) -> None:
+        """Children first: a parent that leaves must find them leaving already."""
+        for child in list(cell.children or ()):
+            self._cancel(child, reason, whole=True)
+        if whole and not cell.ended:
+            cell.delivered = cell.delivered or "cancel"
+            cell.actor.scope.cancel(reason)
+
+    def _crash(self, cell: Cell, why: str) -> Answer:
+        if cell.ended:
+            return _DONE
+        return self._enter(cell, None, StateType.CRASHED, "Crashed", self._micros(), why, None)
+
+
+_DONE = Answer(None, 0, 0, 0)

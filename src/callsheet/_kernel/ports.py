@@ -1,0 +1,252 @@
+"""Ports: how a run waits and how its body is called, in each place where a run can live.
+
+The run loop is written once, as coroutines that await nothing but the methods of a port. On a loop they
+suspend. In a thread they block it and never suspend, so `step` runs them to their end with a single `send`.
+In a sync call inside an async task they switch to the task's driver. (The same idea as drivers of sans-I/O
+generators: one logic, one small driver for each way of waiting.)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import copy_context
+from functools import partial
+from inspect import isawaitable
+from typing import Any, Protocol, TypeVar
+
+from callsheet._kernel import driver
+from callsheet._kernel.critical import critical
+from callsheet._kernel.host import Host, current_host, runtime_thread
+from callsheet._kernel.scopes import DEADLINE, Interrupted, RunScope
+from callsheet._kernel.signals import Once
+from callsheet.exceptions import BlockingWaitError
+
+T = TypeVar("T")
+
+
+class Port(Protocol):
+    """One place where a run lives."""
+
+    async def checkpoint(self) -> None:
+        """Let others run, where the place has others."""
+        ...
+
+    async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
+        """Wait until `once` is set or `timeout` seconds are over; tell whether it is set.
+
+        Raises:
+            Interrupted: `scope` ended meanwhile.
+        """
+        ...
+
+    async def shielded_wait(self, once: Once, timeout: float | None = None) -> bool:
+        """Wait, whatever scopes around end meanwhile; native cancellation still goes through."""
+        ...
+
+    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """Call a function of the user (hook, condition) of either colour and give its value."""
+        ...
+
+
+def step(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never suspends, in the calling thread."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise BlockingWaitError(
+        "A coroutine that waits for an event loop was called from sync code. Await it in async code instead."
+    )
+
+
+class LoopPort:
+    """A run that lives in a task of an event loop."""
+
+    __slots__ = ("host",)
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    async def checkpoint(self) -> None:
+        await self.host.checkpoint()
+
+    async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
+        if not once.is_set:
+            await self._suspend(once, timeout, scope)
+        if scope is not None and scope.reason is not None:
+            raise Interrupted
+        return once.is_set
+
+    async def shielded_wait(self, once: Once, timeout: float | None = None) -> bool:
+        from anyio import CancelScope
+
+        with CancelScope(shield=True):
+            return await self.wait(once, timeout)
+
+    async def _suspend(self, once: Once, timeout: float | None, scope: RunScope | None) -> None:
+        import anyio
+
+        event, host = anyio.Event(), self.host
+
+        def wake() -> None:
+            if host.is_here():
+                event.set()
+            else:
+                host.post(event.set)
+
+        once.subscribe(wake)
+        if scope is not None:
+            scope.subscribe(wake)
+        try:
+            if timeout is None:
+                await event.wait()
+            else:
+                with anyio.move_on_after(timeout):
+                    await event.wait()
+        finally:
+            once.unsubscribe(wake)
+            if scope is not None:
+                scope.unsubscribe(wake)
+
+    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+        value = fn(*args)
+        return await value if isawaitable(value) else value
+
+    async def call_async(
+        self,
+        fn: Callable[..., Awaitable[T]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        scope: RunScope,
+        timeout: float | None,
+    ) -> T:
+        """Await an async body under the run's scope.
+
+        Raises:
+            Interrupted: the scope ended: its deadline passed, or the run was cancelled.
+        """
+        from anyio import CancelScope
+
+        with CancelScope() as loop_scope:
+            if timeout is not None:
+                from anyio import current_time
+
+                loop_scope.deadline = current_time() + timeout
+            scope.attach(loop_scope, self.host)
+            try:
+                value = await fn(*args, **kwargs)
+            finally:
+                scope.detach()
+                if timeout is not None and loop_scope.cancel_called and scope.reason is None:
+                    scope.reason = DEADLINE
+            if scope.reason is None:
+                return value
+        raise Interrupted
+
+
+class ThreadPort:
+    """A run that lives in a thread without a running loop; every method blocks it."""
+
+    __slots__ = ()
+
+    async def checkpoint(self) -> None:
+        return
+
+    async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
+        if not once.is_set:
+            event = threading.Event()
+            once.subscribe(event.set)
+            if scope is not None:
+                scope.subscribe(event.set)
+            try:
+                critical.lift(event.wait, timeout)
+            finally:
+                once.unsubscribe(event.set)
+                if scope is not None:
+                    scope.unsubscribe(event.set)
+        if scope is not None and scope.reason is not None:
+            raise Interrupted
+        return once.is_set
+
+    async def shielded_wait(self, once: Once, timeout: float | None = None) -> bool:
+        return await self.wait(once, timeout)
+
+    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+        value = critical.lift(fn, *args)
+        if not isawaitable(value):
+            return value
+        return run_on(runtime_thread.host(), value)
+
+
+class SwitchPort:
+    """A sync call inside a driven task: waits switch to the driver, which lets the loop go on."""
+
+    __slots__ = ("_loop_port",)
+
+    def __init__(self, host: Host) -> None:
+        self._loop_port = LoopPort(host)
+
+    async def checkpoint(self) -> None:
+        return  # sync code does not expect others to run at each of its calls
+
+    async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
+        if once.is_set and (scope is None or scope.reason is None):
+            return True
+        return critical.lift(driver.wait, self._loop_port.wait(once, timeout, scope))
+
+    async def shielded_wait(self, once: Once, timeout: float | None = None) -> bool:
+        return once.is_set or critical.lift(driver.wait, self._loop_port.shielded_wait(once, timeout))
+
+    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+        value = critical.lift(fn, *args)
+        return critical.lift(driver.wait, value) if isawaitable(value) else value
+
+
+THREAD_PORT = ThreadPort()
+
+
+def sync_port() -> Port:
+    """Give the port for a sync call in the calling thread."""
+    host = current_host()
+    if host is None or not driver.is_driven():
+        return THREAD_PORT
+    return SwitchPort(host)
+
+
+def wait_blocking(once: Once, timeout: float | None, scope: RunScope | None, home: Host | None) -> bool:
+    """Wait in a sync frame, wherever it runs. `home` is the loop that what is waited for needs.
+
+    Raises:
+        BlockingWaitError: the wait would block that very loop, so it could never end.
+    """
+    if once.is_set:
+        return True
+    host = current_host()
+    if host is not None and not driver.is_driven() and host is home:
+        raise BlockingWaitError(
+            "This wait blocks the event loop that the run it waits for needs, so it could never end. "
+            "Use `await future`, or run the helper that waits here by `await callsheet.drive(helper())`."
+        )
+    return step(sync_port().wait(once, timeout, scope))
+
+
+def run_on(host: Host, awaitable: Awaitable[T]) -> T:
+    """Run an awaitable on a host's loop while the calling thread waits; context variables go along."""
+    done = Once()
+    box: list[Any] = [None, None]
+
+    async def actor() -> None:
+        try:
+            box[0] = await awaitable
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+            box[1] = error
+        finally:
+            done.set()
+
+    host.post(partial(host.spawn, actor, copy_context()))
+    step(THREAD_PORT.wait(done))
+    if box[1] is not None:
+        raise box[1]
+    return box[0]

@@ -1,0 +1,168 @@
+"""Task runners: where the runs that a flow submits are executed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
+
+from callsheet.futures import TaskFuture, TaskFutureList
+from callsheet.settings import get_current_settings
+
+if TYPE_CHECKING:
+    from callsheet._engine.waiting import Places
+    from callsheet.tasks import Task
+
+F = TypeVar("F", bound=TaskFuture[Any])
+
+
+class TaskRunner(ABC, Generic[F]):
+    """Executes what a flow submits. A flow run uses a duplicate of its own, entered while its body runs."""
+
+    @property
+    def name(self) -> str:
+        """Give the runner's name, for people."""
+        return type(self).__name__.lower().replace("taskrunner", "")
+
+    @abstractmethod
+    def duplicate(self) -> Self:
+        """Give a runner with the same options that has not been entered."""
+
+    @abstractmethod
+    def submit(
+        self,
+        task: Task[..., Any],
+        parameters: dict[str, Any],
+        wait_for: Iterable[TaskFuture[Any]] | None = None,
+        dependencies: dict[str, set[Any]] | None = None,
+    ) -> F:
+        """Start a run of a task.
+
+        Args:
+            task: The task.
+            parameters: Values by name, as the task's signature binds them.
+            wait_for: Futures to wait for before the run starts.
+            dependencies: Further inputs to be recorded, by name.
+        """
+
+    def map(
+        self, task: Task[..., Any], parameters: dict[str, Any], wait_for: Iterable[TaskFuture[Any]] | None = None
+    ) -> TaskFutureList[Any]:
+        """Start a run for each element of the parameters that can be iterated.
+
+        Raises:
+            MappingMissingIterable: There is nothing to iterate over.
+            MappingLengthMismatch: The iterables differ in length.
+        """
+        from callsheet._engine.mapping import pair
+
+        return TaskFutureList(self.submit(task, bound, wait_for=wait_for) for bound in pair(task, parameters))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class ThreadPoolTaskRunner(TaskRunner[Any]):
+    """Runs async tasks on the flow's event loop and sync tasks on threads, concurrently.
+
+    Args:
+        max_workers: How many runs of one flow run may execute at once. Default: the setting
+            `CALLSHEET_TASK_RUNNER_MAX_WORKERS`, without which there is no limit. A run that waits for another
+            does not count, so runs that submit and wait cannot block each other.
+
+    Example:
+        >>> from callsheet import flow, task
+        >>> @task
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> @flow(task_runner=ThreadPoolTaskRunner(max_workers=2))
+        ... def doubles() -> list[int]:
+        ...     return double.map([1, 2, 3]).result()
+        >>> doubles()
+        [2, 4, 6]
+    """
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        if max_workers is None:
+            max_workers = get_current_settings().task_runner_max_workers
+        if max_workers is not None and max_workers < 1:
+            raise ValueError("`max_workers` must be at least 1.")
+        self._max_workers = max_workers
+        self._places: Places | None = None
+
+    @property
+    def max_workers(self) -> int | None:
+        """How many runs of one flow run may execute at once; `None`: any number."""
+        return self._max_workers
+
+    def duplicate(self) -> Self:
+        return type(self)(max_workers=self._max_workers)
+
+    def submit(
+        self,
+        task: Task[..., Any],
+        parameters: dict[str, Any],
+        wait_for: Iterable[TaskFuture[Any]] | None = None,
+        dependencies: dict[str, set[Any]] | None = None,
+    ) -> TaskFuture[Any]:
+        from callsheet._engine.invoke import start_task
+
+        return start_task(task, parameters, wait_for, self._places, dependencies)
+
+    def map(
+        self, task: Task[..., Any], parameters: dict[str, Any], wait_for: Iterable[TaskFuture[Any]] | None = None
+    ) -> TaskFutureList[Any]:
+        from callsheet._engine.invoke import start_tasks
+
+        return start_tasks(task, parameters, wait_for, self._places)
+
+    def __enter__(self) -> Self:
+        if self._max_workers is not None:
+            from callsheet._engine.waiting import Places
+
+            self._places = Places(self._max_workers)
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other._max_workers == self._max_workers  # type: ignore[attr-defined]
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class ConcurrentTaskRunner(ThreadPoolTaskRunner):
+    """The same under its older name."""
+
+
+def _later(name: str) -> NoReturn:
+    raise NotImplementedError(f"{name} is not implemented yet. Use ThreadPoolTaskRunner.")
+
+
+class ProcessPoolTaskRunner(ThreadPoolTaskRunner):
+    """Will run tasks in processes of their own (not implemented yet)."""
+
+    def __init__(self, max_workers: int | None = None) -> None:  # noqa: ARG002 - refused as a whole
+        _later("ProcessPoolTaskRunner")
+
+
+class DaskTaskRunner(ThreadPoolTaskRunner):
+    """Will run tasks on Dask (not implemented yet)."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        _later("DaskTaskRunner")
+
+
+class RayTaskRunner(ThreadPoolTaskRunner):
+    """Will run tasks on Ray (not implemented yet)."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        _later("RayTaskRunner")
+
+
+class BackgroundTaskRunner(ThreadPoolTaskRunner):
+    """Will hand tasks to a task worker (not implemented yet)."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        _later("BackgroundTaskRunner")
