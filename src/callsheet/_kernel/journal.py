@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from callsheet._model.records import (
     RunRenamed,
     StateEntered,
 )
-from callsheet._store import forks
+from callsheet._store import forks, mishaps
 from callsheet._store.memory import MemoryStore
 from callsheet._store.patience import pauses
 from callsheet._store.protocol import Store
@@ -119,6 +120,8 @@ class Journal:
         self._sync_interval = sync_interval
         self._ack_deadline = ack_deadline
         self._refused: list[Callable[[Entry, Refusal], None]] = []
+        self._note = store.note if isinstance(store, MemoryStore) else None
+        self._positions = itertools.count(1).__next__
         self._order = itertools.count()
         self._reset()
         forks.remember(self)
@@ -136,12 +139,13 @@ class Journal:
         self._queue: list[Entry] = []
         self._batch: list[Entry] | None = None
         self._accepted = 0
-        self._committed = 0
+        self._committed = sys.maxsize if self._level is Durability.OFF else 0
         self._bytes = 0
         self._waiters: list[tuple[int, int, Callback]] = []
         self._thread: threading.Thread | None = None
         self._unsynced_since: float | None = None
         self._failing_since: float | None = None
+        self._held_since: float | None = None
         self._degraded: StoreError | None = None
         self._failure: StoreError | None = None
 
@@ -149,7 +153,7 @@ class Journal:
 
     @property
     def committed(self) -> int:
-        """Everything up to this position is committed."""
+        """Everything up to this position is committed (at level ``off``, whatever is accepted)."""
         return self._committed
 
     @property
@@ -219,7 +223,9 @@ class Journal:
             left = (*(self._batch or ()), *self._queue)
             callbacks = self._pop_waiters()
         if left and self._failure is None:
-            self._failure = self._degraded or StoreUnavailable(f"The history in '{self._store.location}' did not answer.")
+            self._failure = self._degraded or StoreUnavailable(
+                f"The history in '{self._store.location}' did not answer."
+            )
         self._fire(callbacks)
         return Lost(left, self._failure if left else None)
 
@@ -227,11 +233,13 @@ class Journal:
         callbacks: list[Callback] = []
         for pause in pauses(max(0.01, deadline - time.monotonic())):
             done = self._commit_next(callbacks)
-            if self._committed == self._accepted or isinstance(self._degraded, _HOPELESS):
+            if self._committed >= self._accepted or isinstance(self._degraded, _HOPELESS):
                 break
             if not done:
                 time.sleep(pause)
                 self._reopen()
+        if self._unsynced_since is not None and self._degraded is None:
+            self._sync(callbacks)
         return callbacks
 
     def forget_after_fork(self) -> None:
@@ -258,12 +266,13 @@ class Journal:
         return position
 
     def _put_off(self, entry: Entry) -> int:
-        if isinstance(self._store, MemoryStore):
-            refusals = self._store.commit((entry,))
-            self._tell_refused((entry,), refusals)
-        with self._gate:
-            self._accepted = self._committed = self._accepted + 1
-            return self._accepted
+        if self._note is not None:
+            if entry.__class__ in _GUARDED and entry.guards:  # type: ignore[union-attr]
+                self._tell_refused((entry,), self._store.commit((entry,)))
+            else:
+                self._note(entry)
+        self._accepted = position = self._positions()
+        return position
 
     def on_refused(self, callback: Callable[[Entry, Refusal], None]) -> None:
         """Call `callback(entry, refusal)` for entries whose guards did not hold, before those who wait for them."""
@@ -293,7 +302,7 @@ class Journal:
         if self._writer.acquire(blocking=False):
             try:
                 if self._degraded is None and len(self._queue) <= ON_THE_SPOT:
-                    self._commit_next(callbacks)
+                    self._commit_next(callbacks, on_the_spot=True)
             finally:
                 self._writer.release()
         if callbacks:
@@ -335,8 +344,30 @@ class Journal:
                     break
         self._fire(callbacks)
 
-    def _commit_next(self, callbacks: list[Callback]) -> bool:
+    def _commit_next(self, callbacks: list[Callback], *, on_the_spot: bool = False) -> bool:
         """Commit the next batch; the caller holds the writer's lock. False: not now. Never raises."""
+        batch = self._take()
+        if not batch:
+            return True
+        # A caller on the spot may be an event loop: the one commit a second that waits for the disk is not for it.
+        sync = self._level is Durability.STRICT or (not on_the_spot and self._sync_is_due())
+        try:
+            refusals = self._written(batch, sync)
+        except StoreError as error:
+            self._failed(error, callbacks)
+            return False
+        if refusals is None:
+            self._is_held(callbacks)
+            return False
+        self._batch = None
+        self._held_since = None
+        self._unsynced_since = None if sync else self._unsynced_since or time.monotonic()
+        if refusals:
+            self._tell_refused(batch, refusals)
+        self._advance(batch, callbacks)
+        return True
+
+    def _take(self) -> list[Entry]:
         batch = self._batch
         if batch is None:
             with self._gate:
@@ -345,35 +376,36 @@ class Journal:
                     self._queue = []
                 else:
                     del self._queue[:MOST_PER_COMMIT]
-            if not batch:
-                return True
-            self._batch = batch
-        sync = self._level is Durability.STRICT or self._sync_is_due()
-        try:
-            refusals = self._store.try_commit(batch, sync=sync)
-        except StoreError as error:
-            self._failed(error, callbacks)
-            return False
-        except Exception as error:
-            _logger.exception("Writing history failed in an unforeseen way")
-            self._failed(StoreError(f"Writing history failed: {error!r}"), callbacks)
-            return False
-        if refusals is None:
-            return False
-        self._batch = None
-        self._unsynced_since = None if sync else self._unsynced_since or time.monotonic()
-        if refusals:
-            self._tell_refused(batch, refusals)
+                self._batch = batch or None
+        return batch
+
+    def _advance(self, batch: list[Entry], callbacks: list[Callback]) -> None:
         with self._gate:
             self._committed += len(batch)
             if self._bytes:
                 self._bytes -= sum(_weight(entry) for entry in batch)
-            self._well_again()
             waiters = self._waiters
             while waiters and waiters[0][0] <= self._committed:
                 callbacks.append(heapq.heappop(waiters)[2])
             self._urgent = bool(waiters)
-        return True
+        self._well_again()
+
+    def _written(self, batch: list[Entry], sync: bool) -> list[Refusal] | None:
+        try:
+            return self._store.try_commit(batch, sync=sync)
+        except StoreError:
+            raise
+        except Exception:
+            _logger.exception("Writing history failed in an unforeseen way; trying its entries one by one")
+        refusals: list[Refusal] = []
+        for index, entry in enumerate(batch):
+            try:
+                refusals += [Refusal(index, one.guard, one.current) for one in self._store.commit([entry], sync=sync)]
+            except StoreError:
+                raise
+            except Exception:
+                _logger.exception("An entry cannot be written and is left out of history: %r", entry)
+        return refusals
 
     def _tell_refused(self, batch: Any, refusals: list[Refusal]) -> None:
         for refusal in refusals:
@@ -388,7 +420,7 @@ class Journal:
     def _failed(self, error: StoreError, callbacks: list[Callback]) -> None:
         now = time.monotonic()
         if self._degraded is None:
-            self._failing_since = now
+            self._failing_since = self._failing_since or now
             _logger.warning("History is not being saved just now and is kept in memory: %s", error)
         self._degraded = error
         since = self._failing_since or now
@@ -396,6 +428,13 @@ class Journal:
             self._failure = error
             with self._gate:
                 callbacks += self._pop_waiters()
+
+    def _is_held(self, callbacks: list[Callback]) -> None:
+        now = time.monotonic()
+        self._held_since = since = self._held_since or now
+        if now - since >= self._ack_deadline:
+            self._failing_since = since
+            self._failed(mishaps.held(self._store.location, now - since), callbacks)
 
     def _well_again(self) -> None:
         if self._degraded is not None:
@@ -405,7 +444,7 @@ class Journal:
 
     def _reopen(self) -> None:
         """Begin anew after an error of the disk: what SQLite still has in memory is not to be believed."""
-        if self._degraded is None or isinstance(self._degraded, _HOPELESS):
+        if self._degraded is None:
             return
         try:
             self._store.close()
@@ -440,62 +479,65 @@ class Journal:
 
     def _run(self) -> None:
         attempts = 0
-        while True:
-            self._wait_for_work()
-            if not (self._urgent or self._stopping):
-                self._sleep(self._gather)
-            callbacks: list[Callback] = []
-            with self._writer:
-                done = self._commit_next(callbacks)
-            if callbacks:
-                self._fire(callbacks)
-            if self._stopping and (self._committed == self._accepted or self._degraded is not None):
-                return  # close() sees to the rest
-            attempts = 0 if done else attempts + 1
-            if not done:
-                self._pause(attempts)
-            else:
-                self._idle_work()
+        while not self._closed:
+            try:
+                self._wait_for_work()
+                if not (self._urgent or self._stopping):
+                    self._sleep(self._gather)
+                attempts = 0 if self._work() else attempts + 1
+                if self._stopping and (self._committed == self._accepted or self._degraded is not None):
+                    return  # close() sees to the rest
+                if attempts:
+                    self._pause(attempts)
+            except Exception:  # whatever it was, the thread that saves history goes on
+                _logger.exception("The journal stumbled")
+                time.sleep(self._gather)
+
+    def _work(self) -> bool:
+        callbacks: list[Callback] = []
+        with self._writer:
+            done = self._commit_next(callbacks)
+            if done and self._sync_is_due():
+                done = self._sync(callbacks)
+        if callbacks:
+            self._fire(callbacks)
+        if done and not self._waiters:
+            self._store.tend()
+        return done
 
     def _wait_for_work(self) -> None:
         while True:
             with self._gate:
-                if self._queue or self._batch or self._stopping:
+                if self._queue or self._batch or self._stopping or self._sync_is_due():
                     self._idle = False
                     return
                 self._idle = True
                 since = self._unsynced_since
             self._sleep(None if since is None else since + self._sync_interval - time.monotonic())
-            if self._sync_is_due():
-                self._sync()
 
     def _pause(self, attempts: int) -> None:
-        if self._degraded is None:  # somebody else holds the place: a short pause
+        if self._degraded is None:  # somebody else holds the place
             time.sleep(next(pauses()) * min(attempts, 8))
             return
         self._sleep(min(0.05 * 2 ** min(attempts, 6), _RETRY_LONGEST))
         with self._writer:
             self._reopen()
 
-    def _idle_work(self) -> None:
-        if not self._waiters:
-            self._store.tend()
-
     def _sync_is_due(self) -> bool:
         since = self._unsynced_since
         return since is not None and time.monotonic() - since >= self._sync_interval
 
-    def _sync(self) -> None:
-        callbacks: list[Callback] = []
-        with self._writer:
-            try:
-                if self._store.try_commit((), sync=True) is not None:
-                    self._unsynced_since = None
-                    return
-            except StoreError as error:
-                self._failed(error, callbacks)
-        self._fire(callbacks)
-        time.sleep(next(pauses()))
+    def _sync(self, callbacks: list[Callback]) -> bool:
+        """Let what was committed survive a power loss; the caller holds the writer's lock."""
+        try:
+            if self._store.try_commit((), sync=True) is None:
+                return False
+        except StoreError as error:
+            self._failed(error, callbacks)
+            return False
+        self._unsynced_since = None
+        self._well_again()
+        return True
 
 
 _WORDS: dict[type, str] = {
@@ -518,6 +560,7 @@ def _run_of(entry: Entry) -> UUID | None:
             return entry.run_id
 
 
+_GUARDED = frozenset({RunCreated, StateEntered})
 _HEAVY = frozenset({OutcomeRecorded, RunCreated, InputsResolved, LogWritten})
 
 
