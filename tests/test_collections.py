@@ -194,6 +194,20 @@ def test_only_the_paths_to_a_match_are_rebuilt():
     assert after["changed"][1] == 5
 
 
+def test_long_collections():
+    mark = Mark(-1)
+    numbers = list(range(10_000))
+    assert find(numbers, MARKS) == []
+    assert replace(numbers, MARKS, value_of) is numbers
+    mixed = [*numbers, "text", None, [mark]]
+    assert find(mixed, MARKS) == [mark]
+    assert replace(mixed, MARKS, value_of) == [*numbers, "text", None, [-1]]
+    by_name = dict.fromkeys(map(str, numbers), 0)
+    assert replace(by_name, MARKS, value_of) is by_name
+    assert replace({**by_name, "x": mark}, MARKS, value_of) == {**by_name, "x": -1}
+    assert trace(mixed, {id(mark): "mark", id(numbers[9000]): 9000}) == [9000, "mark"]
+
+
 def test_one_object_in_two_places_stays_one_object():
     shared = [Mark(1)]
     after = replace({"a": shared, "b": (shared,)}, MARKS, value_of)

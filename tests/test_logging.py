@@ -551,6 +551,19 @@ def test_the_root_logger_is_never_touched():
     assert done.stdout == "[] 30 30\n"
 
 
+def test_without_any_run_in_the_process():
+    done = script(
+        "import sys\nfrom callsheet.exceptions import MissingContextError\n"
+        "from callsheet.logging import get_run_logger, patch_print\n"
+        "for context, expected in ((None, MissingContextError), ('text', TypeError)):\n"
+        "    try: get_run_logger(context)\n"
+        "    except expected as error: print(type(error).__name__)\n"
+        "with patch_print(): print('plain')\n"
+        "print('callsheet.context' in sys.modules, 'pydantic' in sys.modules, 'structlog' in sys.modules)"
+    )
+    assert done.stdout.split() == ["MissingContextError", "TypeError", "plain", "False", "False", "False"]
+
+
 def test_the_level_comes_from_the_settings():
     source = LOGS + "logger.debug('fine'); logger.warning('coarse')"
     assert "fine" in script(source, CALLSHEET_LOGGING_LEVEL="debug").stderr
@@ -598,10 +611,10 @@ def test_a_closed_or_missing_error_stream_is_no_error(monkeypatch):
 
 def test_messages_that_do_not_fit_are_reported_as_by_any_handler(monkeypatch):
     monkeypatch.setattr(logging.root, "handlers", [])
-    for arguments in (("no",), (1, 2)):
+    for message, arguments in (("%d", ("no",)), ("%d", (1, 2)), ("%", (1,))):
         stream = io.StringIO()
         monkeypatch.setattr(sys, "stderr", stream)
-        ConsoleHandler().handle(logging.makeLogRecord({"msg": "%d", "args": arguments, "levelname": "INFO"}))
+        ConsoleHandler().handle(logging.makeLogRecord({"msg": message, "args": arguments, "levelname": "INFO"}))
         assert "--- Logging error ---" in stream.getvalue()
 
 

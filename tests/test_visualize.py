@@ -248,19 +248,23 @@ async def test_sync_flows_methods_and_generators(drawn):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("call", ["submit", "map", "apply_async", "delay"])
-async def test_what_cannot_be_followed_is_named(call):
-    if call in ("apply_async", "delay"):
-        pytest.importorskip("callsheet.task_worker", reason="background tasks are not there yet")
-
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: load.submit(1), "task.submit()"),
+        (lambda: load.map([1, 2]), "task.map()"),
+        (lambda: load.apply_async((1,)), "task.apply_async()"),
+        (lambda: child.submit(1), "flow.submit()"),
+    ],
+)
+async def test_what_cannot_be_followed_is_named(call, named):
     @flow
     async def my_flow():
-        getattr(load, call)([1, 2])
+        call()
 
-    named = "apply_async" if call == "delay" else call
     with pytest.raises(VisualizationUnsupportedError) as caught:
         await my_flow.avisualize()
-    assert str(caught.value) == f"`task.{named}()` is not currently supported by `flow.visualize()`"
+    assert str(caught.value) == f"`{named}` is not currently supported by `flow.visualize()`"
 
 
 @pytest.mark.anyio

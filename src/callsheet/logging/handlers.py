@@ -100,12 +100,10 @@ class ConsoleHandler(logging.Handler):
                 self.formatter = _console_formatter(colors=stream.isatty() and not os.environ.get("NO_COLOR"))
             stream.write(f"{self.format(record)}\n")
             stream.flush()
-        except (OSError, ImportError, ValueError) as error:
-            if isinstance(error, ValueError) and not stream.closed:
-                self.handleError(record)  # arguments that do not fit the message
-            # Otherwise the stream or the interpreter is closing: there is nobody left to tell.
-        except Exception:
-            self.handleError(record)
+        except Exception as error:
+            # Where the stream or the interpreter is closing there is nobody left to tell.
+            if not (isinstance(error, (OSError, ImportError)) or stream.closed):
+                self.handleError(record)
 
 
 class LogEavesdropper(logging.Handler):

@@ -211,7 +211,7 @@ def build_task_dependencies(task_run_tracker: TaskVizTracker) -> graphviz.Digrap
     Example:
         >>> with TaskVizTracker() as tracker:
         ...     total = track_viz_task(False, "add", {"x": track_viz_task(False, "load", {})})
-        >>> print(build_task_dependencies(tracker).source.strip())
+        >>> print(build_task_dependencies(tracker).source.expandtabs(4).strip())
         digraph {
             "load-0"
             "add-0"
