@@ -370,6 +370,19 @@ async def test_native_cancellation_and_timeouts(asyncio_only):
     assert await drive(body()) == "on"
 
 
+async def test_a_drive_that_is_cancelled_before_it_begins_is_quiet(asyncio_only):
+    task = asyncio.create_task(drive(later()))
+    if not task.done():  # an eager one has begun
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(drive, on_wait())
+            scope.cancel()
+    gc.collect()  # a warning of a coroutine that was never awaited would fail this test
+
+
 async def test_a_frame_may_wait_while_it_is_cancelled(asyncio_only):
     async def body():
         try:
@@ -442,7 +455,7 @@ async def test_tracebacks_name_the_users_frames():
     with pytest.raises(Boom) as caught:
         await drive(body())
     names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
-    positions = [names.index(name) for name in ("drive", "body", "sync_frame", "wait", "failing")]
+    positions = [names.index(name) for name in ("driven", "body", "sync_frame", "wait", "failing")]
     assert positions == sorted(positions)
     assert "_serve" not in names
 

@@ -70,7 +70,7 @@ def is_driven() -> bool:
     return stepper is not None and stepper.owner is not None and stepper.owner is current_backend_task()
 
 
-async def drive(awaitable: Awaitable[T]) -> T:
+def drive(awaitable: Awaitable[T]) -> CoroutineType[Any, Any, T]:
     """Await something so that sync code which it calls can wait for runs of the same event loop.
 
     Flows and tasks are driven by themselves. Drive your own coroutine when it is the outermost one of a task that you
@@ -80,7 +80,7 @@ async def drive(awaitable: Awaitable[T]) -> T:
         awaitable: A coroutine, or anything else that can be awaited.
 
     Returns:
-        What the awaitable gives. Its errors pass through unchanged, and so do cancellations into it.
+        A coroutine that gives what the awaitable gives. Errors pass through unchanged, and so do cancellations.
 
     Example:
         >>> import asyncio
@@ -89,10 +89,37 @@ async def drive(awaitable: Awaitable[T]) -> T:
         >>> asyncio.run(drive(answer()))
         42
     """
+    return _begin(_Unstarted(awaitable))
+
+
+async def driven(awaitable: Awaitable[T]) -> T:
+    """Do what `drive` does, for a caller that awaits it on the spot: it need not guard what is never begun."""
     task, stepper = current_backend_task(), _nearest()
     if task is None or (stepper is not None and stepper.owner is task):
         return await awaitable
     return await _steps(awaitable if hasattr(awaitable, "send") else _awaiting(awaitable), task)
+
+
+class _Unstarted:
+    """Closes a coroutine whose drive was cancelled before its first step; Python would say "never awaited"."""
+
+    __slots__ = ("awaitable",)
+
+    def __init__(self, awaitable: Awaitable[Any]) -> None:
+        self.awaitable: Awaitable[Any] | None = awaitable
+
+    def __del__(self) -> None:
+        _discard(self.awaitable)
+
+
+def _discard(awaitable: object) -> None:
+    if isinstance(awaitable, CoroutineType):
+        awaitable.close()
+
+
+async def _begin(unstarted: _Unstarted) -> Any:
+    awaitable, unstarted.awaitable = cast("Awaitable[Any]", unstarted.awaitable), None
+    return await driven(awaitable)
 
 
 async def _awaiting(awaitable: Awaitable[T]) -> T:
@@ -145,8 +172,7 @@ _FORBIDDEN: Final = (
 
 
 def _refusal(awaitable: object, message: str) -> BlockingWaitError:
-    if isinstance(awaitable, CoroutineType):
-        awaitable.close()  # nobody will await it, and that is our doing
+    _discard(awaitable)  # nobody will await it, and that is our doing
     return BlockingWaitError(message)
 
 
