@@ -87,11 +87,11 @@ def opened(engine: Any) -> None:
         host.engines.append(engine)
 
 
-def closed(engine: Any) -> None:
+def closed(engine: Any, core: Core) -> None:
     """Note that an explicit engine is not open any more."""
     if engine in _explicit:
         _explicit.remove(engine)
-    host = engine.core.home
+    host = core.home
     if host is not None and engine in host.engines:
         host.engines.remove(engine)
 

@@ -93,6 +93,11 @@ class FlowRunActor(Run):
 
     # ------------------------------------------------------------------------------------- the life
 
+    def begin_calls(self) -> None:
+        self.calls.begin()
+        if self.runner is None:  # a generator's, which is not entered for each of its steps
+            self._runner()
+
     def registration(self) -> dict[str, Any]:
         parent = self.cell.parent
         outer = None if self.cell.flow is None else self.cell.flow.actor
@@ -146,7 +151,7 @@ class FlowRunActor(Run):
         args, kwargs = flow._binder.call_arguments(self.parameters)
         if flow.timeout_seconds is not None:
             self._deadline = time.monotonic() + flow.timeout_seconds
-        self.calls.begin()
+        self.begin_calls()
         with self._runner():
             if not self.log_prints:
                 return await self._call(port, args, kwargs)
@@ -228,6 +233,8 @@ class FlowRunActor(Run):
 
     def release(self) -> None:
         super().release()
+        if self.tracking is not None:
+            self.tracking.actor = None
         self.known = Origins()
         self.runner = None
 

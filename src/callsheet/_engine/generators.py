@@ -1,11 +1,217 @@
-"""Runs of generators."""
+"""Runs of generators, driven step by step.
 
-from typing import Any
+Scope, context and driver are entered and left within each step: none may be held across a `yield`, where the
+caller's own scopes and contexts lie. So a deadline is a point in time that each step is given the rest of.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from callsheet._engine.run import Final, Run, only_theirs
+from callsheet._kernel import alarms
+from callsheet._kernel.critical import critical
+from callsheet._kernel.driver import drive, is_driven
+from callsheet._kernel.host import current_host
+from callsheet._kernel.messages import Orphan
+from callsheet._kernel.ports import LoopPort, step, sync_port
+from callsheet._kernel.scopes import DEADLINE, Interrupted
+from callsheet.context import current_run
+from callsheet.logging.prints import patch_print
+
+if TYPE_CHECKING:
+    from callsheet._kernel.ports import Port
+
+Make = Callable[[], Run]
 
 
-def call(cls: Any, definition: Any, parameters: Any, wait_for: Any, return_state: bool) -> Any:
-    raise NotImplementedError("generators")
+class _Stepping:
+    """One generator run between its first step and its last."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.deadline: float | None = None
+        self._flow: Any = None if run.cell.flow is None else run.cell.flow.actor
+
+    async def begin(self, port: Port) -> Final | None:
+        token = current_run.set(self.run)
+        try:
+            return await self.run.begin(port)
+        finally:
+            current_run.reset(token)
+
+    def start(self) -> Any:
+        """Call the generator function for an attempt."""
+        run = self.run
+        definition = run.definition
+        timeout = definition.timeout_seconds
+        self.deadline = None if timeout is None else time.monotonic() + timeout
+        args, kwargs = definition._binder.call_arguments(run.parameters)
+        run.begin_calls()
+        return definition.fn(*args, **kwargs)
+
+    def rest(self) -> float | None:
+        """Give the seconds that are left for a step.
+
+        Raises:
+            Interrupted: There are none, or the run must leave.
+        """
+        self.run.scope.check()
+        if self.deadline is None:
+            return None
+        rest = self.deadline - time.monotonic()
+        if rest <= 0:
+            self.run.scope.cancel(DEADLINE)
+            raise Interrupted
+        return rest
+
+    def surroundings(self) -> ExitStack:
+        """Enter what is current inside of a step, and only there."""
+        stack = ExitStack()
+        stack.callback(current_run.reset, current_run.set(self.run))
+        if self.run.log_prints:
+            stack.enter_context(patch_print())
+        return stack
+
+    def gave(self, item: Any) -> Any:
+        """Remember where an item came from."""
+        if self._flow is not None:
+            self._flow.known.remember(item, self.run.cell.id)
+        return item
+
+    async def over(self, port: Port, value: Any, error: BaseException | None) -> Final | None:
+        """Judge an attempt that is over; give the run's end, or `None` where another attempt begins."""
+        token = current_run.set(self.run)
+        try:
+            return await self.run.judge_attempt(port, value, error)
+        finally:
+            current_run.reset(token)
+
+    async def end(self, port: Port, final: Final) -> Final:
+        token = current_run.set(self.run)
+        try:
+            return await self.run.end(port, final)
+        finally:
+            current_run.reset(token)
+            self.run.finish()
+
+    def abandon(self) -> None:
+        """Say that nobody will go on. Only a note: this may be the collector's call, in the middle of anything."""
+        self.run.core.orchestrator.mailbox.leave(Orphan(self.run.cell))
 
 
-def not_yet_by_hand(*a: Any, **k: Any) -> Any:
-    raise NotImplementedError
+def call(make: Make, definition: Any, return_state: bool) -> Any:
+    """Give the generator that a call of a generator flow or task gives. Its run begins with the first step."""
+    if definition.isasync:
+        return _async(make, definition, return_state)
+    return _sync(make, definition, return_state)
+
+
+def _refuse_state(definition: Any, return_state: bool) -> None:
+    if return_state:
+        kind = "task" if hasattr(definition, "task_key") else "flow"
+        raise ValueError(f"The return_type for a generator {kind} must be 'result'")
+
+
+def _sync(make: Make, definition: Any, return_state: bool) -> Generator[Any, Any, Any]:
+    _refuse_state(definition, return_state)
+    port = sync_port()
+    stepping = _Stepping(make())
+    final = step(stepping.begin(port))
+    value: Any = None
+    while final is None:
+        try:
+            value = yield from _sync_attempt(stepping)
+        except GeneratorExit:
+            stepping.abandon()
+            raise
+        except BaseException as error:  # noqa: BLE001 - every way to leave becomes a state
+            final = step(stepping.over(port, None, only_theirs(error)))
+        else:
+            final = step(stepping.over(port, value, None))
+    return _result(stepping, step(stepping.end(port, final)))
+
+
+def _sync_attempt(stepping: _Stepping) -> Generator[Any, Any, Any]:
+    generator = stepping.start()
+    call, argument = generator.send, None
+    while True:
+        try:
+            item = _sync_step(stepping, call, argument)
+        except StopIteration as stop:
+            return stop.value
+        try:
+            call, argument = generator.send, (yield stepping.gave(item))
+        except GeneratorExit:
+            generator.close()
+            raise
+        except BaseException as thrown:  # noqa: BLE001 - the caller's `throw` is for the body
+            call, argument = generator.throw, thrown
+
+
+def _sync_step(stepping: _Stepping, call: Callable[[Any], Any], argument: Any) -> Any:
+    rest = stepping.rest()
+    with stepping.surroundings():
+        if rest is None or not alarms.usable():
+            return call(argument)
+
+        def strike() -> BaseException:
+            stepping.run.scope.cancel(DEADLINE)
+            return Interrupted()
+
+        with alarms.deadline_alarm(rest, strike), critical:
+            return critical.lift(call, argument)
+
+
+async def _async(make: Make, definition: Any, return_state: bool) -> AsyncGenerator[Any, Any]:
+    _refuse_state(definition, return_state)
+    host = current_host()
+    assert host is not None
+    port = LoopPort(host)
+    stepping = _Stepping(make())
+    final = await _driven(stepping.begin(port))
+    while final is None:
+        generator = stepping.start()
+        call, argument = generator.asend, None
+        while True:
+            try:
+                item = await _driven(_async_step(stepping, port, call, argument))
+            except StopAsyncIteration:
+                final = await _driven(stepping.over(port, None, None))
+                break
+            except BaseException as error:  # noqa: BLE001 - every way to leave becomes a state
+                final = await _driven(stepping.over(port, None, only_theirs(error)))
+                break
+            try:
+                call, argument = generator.asend, (yield stepping.gave(item))
+            except GeneratorExit:
+                stepping.abandon()
+                raise
+            except BaseException as thrown:  # noqa: BLE001 - the caller's `athrow` is for the body
+                call, argument = generator.athrow, thrown
+    _result(stepping, await _driven(stepping.end(port, final)))
+
+
+async def _async_step(stepping: _Stepping, port: LoopPort, call: Callable[[Any], Any], argument: Any) -> Any:
+    rest = stepping.rest()
+    with stepping.surroundings():
+        return await port.call_async(call, (argument,), {}, stepping.run.scope, rest)
+
+
+async def _driven(life: Any) -> Any:
+    return await (life if is_driven() else drive(life))
+
+
+def _result(stepping: _Stepping, final: Final) -> Any:
+    from callsheet._engine.invoke import outcome
+
+    run = stepping.run
+    if final.reraise is not None:
+        raise final.reraise
+    try:
+        return outcome(run, return_state=False)
+    finally:
+        del run, stepping

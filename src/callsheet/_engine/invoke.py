@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from callsheet._engine import dispatch, generators
@@ -98,7 +97,11 @@ def outcome(run: Run, return_state: bool) -> Any:
     assert final is not None
     if final.type is StateType.COMPLETED and final.made is None:
         return final.data
-    return value_of(run.state)
+    state = run.state
+    try:
+        return value_of(state)
+    finally:
+        del run, final, state
 
 
 # ------------------------------------------------------------------------------------------ calling
@@ -111,9 +114,12 @@ async def _await_run(
     if host is None:
         raise RuntimeError(f"{definition!r} was awaited outside of asyncio and trio. Run it with `asyncio.run(...)`.")
     run = new_run(cls, definition, parameters, wait_for, host, parent_run())
-    life = run.live(LoopPort(host))
-    await (life if is_driven() else drive(life))
-    return outcome(run, return_state)
+    try:
+        life = run.live(LoopPort(host))
+        await (life if is_driven() else drive(life))
+        return outcome(run, return_state)
+    finally:
+        del run, life  # an error that passes here holds this frame, and the run holds the error
 
 
 def _call_run(cls: type[Run], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
@@ -122,29 +128,40 @@ def _call_run(cls: type[Run], definition: Any, parameters: dict[str, Any], wait_
         return _call_root(cls, definition, parameters, wait_for, return_state)
     with critical:
         run = new_run(cls, definition, parameters, wait_for, None, parent)
-        step(run.live(sync_port()))
-        return outcome(run, return_state)
+        try:
+            step(run.live(sync_port()))
+            return outcome(run, return_state)
+        finally:
+            del run
 
 
 def _call_root(cls: type[Run], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
     host = current_host()
-    blocks = host is not None and not is_driven()
     guard = guarded_signals()
     try:
         with guard, critical:
             run = new_run(cls, definition, parameters, wait_for, host, None)
-            if blocks:
-                _warn_of_blocking(definition)
-                run.home = None  # the loop is blocked by this very call: async children run on the runtime thread
-            elif host is None:
-                run.home = run.core.home
-            step(run.live(sync_port()))
-            return outcome(run, return_state)
+            try:
+                run.home = _home_of_root(run, definition, host)
+                step(run.live(sync_port()))
+                return outcome(run, return_state)
+            finally:
+                del run
     finally:
         if guard.terminated:
-            run_core = core_for_call(host)
-            run_core.journal.flush()
+            core_for_call(host).journal.flush()
             guard.propagate()
+
+
+def _home_of_root(run: Run, definition: Any, host: Host | None) -> Host | None:
+    """Give the loop on which the async children of a sync root run."""
+    if host is None:
+        home = run.core.home
+        return None if home is None or home.closed else home
+    if is_driven():
+        return host
+    _warn_of_blocking(definition)
+    return None  # the loop is blocked by this very call: the runtime thread's
 
 
 _warned: set[int] = set()
@@ -168,7 +185,12 @@ def call_task(task: Any, parameters: dict[str, Any], *, wait_for: Any, return_st
 
 def _call(cls: type[Run], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
     if definition.isgenerator:
-        return generators.call(cls, definition, parameters, wait_for, return_state)
+
+        def make() -> Run:
+            host = current_host() if definition.isasync else None
+            return new_run(cls, definition, parameters, wait_for, host, parent_run())
+
+        return generators.call(make, definition, return_state)
     if definition.isasync:
         return _await_run(cls, definition, parameters, wait_for, return_state)
     return _call_run(cls, definition, parameters, wait_for, return_state)
@@ -276,8 +298,3 @@ def start_tasks(task: Any, parameters: dict[str, Any], wait_for: Any, places: An
         futures.append(RunFuture(run))
         dispatch.start(run, places)
     return futures
-
-
-# ------------------------------------------------------------------------------------ runs by hand
-
-create_task_run = partial(generators.not_yet_by_hand, "create_run")

@@ -148,6 +148,9 @@ class Run:
     async def settle_children(self, port: Port, *, cancel: bool) -> None:
         """End what the body left running."""
 
+    def begin_calls(self) -> None:
+        """Note that a body begins here, whose calls are counted from the start."""
+
     def release(self) -> None:
         """Let go of what only a living run needs."""
         self.parameters = {}
@@ -171,33 +174,48 @@ class Run:
             final = await self._life(port)
         finally:
             current_run.reset(token)
-            self.release()
-            self._finish()
+            self.finish()
+            del self
         if final.reraise is not None:
-            raise final.reraise
+            try:
+                raise final.reraise
+            finally:
+                del final
+        del final
 
     async def _life(self, port: Port) -> Final:
+        final = await self.begin(port)
+        while final is None:
+            value, error = None, None
+            try:
+                value = await self.body(port)
+            except BaseException as raised:  # noqa: BLE001 - every way to leave becomes a state
+                error = only_theirs(raised)
+            final = await self.judge_attempt(port, value, error)
+            del value, error
+        try:
+            return await self.end(port, final)
+        finally:
+            del self, final  # the frame of a body that failed leads back here, and the run holds the error
+
+    async def begin(self, port: Port) -> Final | None:
+        """Do what comes before the body; give the run's end where it does not get so far."""
         try:
             await port.checkpoint()
             await self.prepare(port)
             await self._start(port, "Running")
         except BaseException as error:  # noqa: BLE001 - every way to leave before the body becomes a state
-            return await self._end(port, self._before_body(error))
+            return self._before_body(only_theirs(error))
         if self.is_flow:
             await self._call_hooks(port)
-        while True:
-            try:
-                value = await self.body(port)
-            except BaseException as error:  # noqa: BLE001 - every way to leave becomes a state
-                final = await self._failed(port, error)
-            else:
-                final = self.conclude(value)
-            if final.type is _S.FAILED and final.made is None and self.cell.attempt <= self.definition.retries:
-                again = await self._try_again(port, final)
-                if again is None:
-                    continue
-                final = again
-            return await self._end(port, final)
+        return None
+
+    async def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | None:
+        """Give how the run ends after an attempt, or `None` where another one begins."""
+        final = await self._failed(port, error) if error is not None else self.conclude(value)
+        if final.type is _S.FAILED and final.reraise is None and self.cell.attempt <= self.definition.retries:
+            return await self._try_again(port, final)
+        return final
 
     async def _start(self, port: Port, name: str) -> None:
         while True:
@@ -239,10 +257,10 @@ class Run:
 
     async def _try_again(self, port: Port, final: Final) -> Final | None:
         """Propose the failure of an attempt; give the run's end, or `None` where another attempt begins."""
-        definition = self.definition
+        definition, attempt = self.definition, self.cell.attempt
         delay = retry_delay(
             definition.retry_delay_seconds,
-            self.cell.attempt,
+            attempt,
             getattr(definition, "retry_jitter_factor", None),
             random.random(),  # noqa: S311 - spreads load, hides nothing
         )
@@ -254,7 +272,7 @@ class Run:
         verdict = answer.verdict
         if not isinstance(verdict, Reject) or verdict.type not in (_S.SCHEDULED, _S.RUNNING):
             return final
-        self.logger().info("Attempt %s failed (%s); trying again.", self.cell.attempt, final.message)
+        self.logger().info("Attempt %s failed (%s); trying again.", attempt, final.message)
         self.renew()
         if verdict.type is _S.RUNNING:
             return None
@@ -262,7 +280,7 @@ class Run:
             await port.wait(Once(), max(0.0, (verdict.scheduled_at or 0.0) - answer.at / 1e6), self.scope)
             await self._start(port, "Retrying")
         except BaseException as error:  # noqa: BLE001 - every way to leave becomes a state
-            return self._before_body(error)
+            return self._before_body(only_theirs(error))
         return None
 
     def renew(self) -> None:
@@ -311,7 +329,8 @@ class Run:
 
     # ---------------------------------------------------------------------------------------- the end
 
-    async def _end(self, port: Port, final: Final) -> Final:
+    async def end(self, port: Port, final: Final) -> Final:
+        """Enter the final state, call hooks, and wait for the acknowledgement that is due."""
         position = 0
         if self.cell.ended:
             pass  # its last failure was final already, or the orchestrator ended it
@@ -347,11 +366,14 @@ class Run:
         if hooks:
             await run_hooks(hooks, (self.definition, self.record, self.state), logger=self.logger(), call=port.call)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Let everybody know who waits."""
+        self.release()
         if self.final is None:  # something of ours failed on the way: nobody may wait for ever
             self.final = Final(_S.CRASHED, "Crashed", "The engine could not end this run.")
         if not self.cell.ended:
             self.core.ask(Leave(self.cell))
+        self.cell.actor = None  # it would keep the two alive for the garbage collector
         ended = self.ended
         if ended is not None:
             ended.set()
@@ -439,7 +461,27 @@ class Run:
             self.core.ask(CancelTree(self.cell, reason, whole=False))
 
 
+def only_theirs(error: BaseException) -> BaseException:
+    """Take the engine's own frames off the beginning of a traceback.
+
+    Users see where their code failed. And the frames hold the run, which holds the error: with them every failed
+    run would be a cycle for the garbage collector.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
+        try:
+            trace.tb_frame.clear()  # the user's frame leads back to it all the same
+        except RuntimeError:
+            pass  # it is still executing
+        trace = trace.tb_next
+    error.__traceback__ = trace
+    return error
+
+
+_OURS = ("callsheet._engine.", "callsheet._kernel.")
+
+
 def _if_outer(run: Run, error: BaseException) -> BaseException | None:
     """Say whether an interruption concerns runs further out as well."""
     parent = run.cell.parent
-    return error if parent is not None and parent.actor.scope.reason is not None else None
+    return error if parent is not None and parent.actor is not None and parent.actor.scope.reason is not None else None

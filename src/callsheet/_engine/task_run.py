@@ -88,6 +88,10 @@ class TaskRunActor(Run):
             self._calls = Calls(self.identity or self.cell.id.bytes)
         return self._calls
 
+    def begin_calls(self) -> None:
+        if self._calls is not None:
+            self._calls.begin()
+
     def registration(self) -> dict[str, Any]:
         self.upstream, self.inputs = find_inputs(self.parameters, self.wait_for, self.known)
         parent = self.cell.parent
@@ -121,8 +125,7 @@ class TaskRunActor(Run):
     async def body(self, port: Port) -> Any:
         task = self.definition
         args, kwargs = task._binder.call_arguments(self.parameters)
-        if self._calls is not None:
-            self._calls.begin()
+        self.begin_calls()
         if self.log_prints:
             with patch_print():
                 return await self._call(port, args, kwargs)

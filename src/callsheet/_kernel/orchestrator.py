@@ -72,6 +72,7 @@ class Orchestrator:
 
     def when_childless(self, cell: Cell) -> Once | None:
         """Give a condition that is set when the last child of a run has left; `None` where there is none."""
+        self.mailbox.sweep()
         if not cell.children:
             return None
         once = cell.childless = Once()

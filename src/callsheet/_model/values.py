@@ -41,9 +41,13 @@ def value_of(state: State[Any], *, raise_on_failure: bool = True) -> Any:
         raise PausedRun("The run is paused: its result is not available.", state=state)
     if kind not in _WITHOUT_OWN_EXCEPTION:
         raise UnfinishedRun(f"The run is in the state {state.name}: its result is not available until it has ended.")
-    if raise_on_failure:
+    if not raise_on_failure:
+        return exception_of(state) if data is None or data is NOT_RECORDED else data
+    try:
         raise_exception_of(state)
-    return exception_of(state) if data is None or data is NOT_RECORDED else data
+    finally:
+        del state, data  # the traceback holds this frame, and the state holds the exception
+    return None
 
 
 def raise_exception_of(state: State[Any]) -> None:
@@ -54,7 +58,7 @@ def raise_exception_of(state: State[Any]) -> None:
     try:
         raise exc
     finally:
-        del exc  # the traceback holds this frame: no cycle through it
+        del exc, state  # the traceback holds this frame: no cycle through it
 
 
 def exception_of(state: State[Any]) -> BaseException:
