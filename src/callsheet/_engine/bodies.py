@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from callsheet._kernel import alarms
 from callsheet._kernel.critical import Interruptible, critical
+from callsheet._kernel.host import correct_library
 from callsheet._kernel.scopes import DEADLINE, Interrupted, RunScope
 from callsheet._kernel.signals import Once
 
@@ -55,7 +56,9 @@ async def _on_worker(
 ) -> Any:
     scope, done, body = run.scope, Once(), Interruptible()
     box: list[Any] = []
-    call = partial(copy_context().run, partial(fn, *args, **kwargs))
+    context = copy_context()
+    correct_library(context, None)
+    call = partial(context.run, partial(fn, *args, **kwargs))
 
     def job() -> None:
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from callsheet._kernel.critical import critical
 from callsheet._kernel.driver import drive
-from callsheet._kernel.host import runtime_thread
+from callsheet._kernel.host import correct_library, runtime_thread
 from callsheet._kernel.ports import THREAD_PORT, LoopPort, step
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def start(run: Run, places: Places | None) -> None:
 
 def _launch(run: Run, context: Context) -> None:
     if not run.definition.isasync:
+        correct_library(context, None)
         run.core.workers.run(partial(context.run, _in_thread, run))
         return
     host = run.home

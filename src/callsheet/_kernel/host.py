@@ -83,6 +83,7 @@ class AsyncioHost:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
+        correct_library(context, "asyncio")
         # Not loop.create_task: an eager factory would run the actor's first step inside this call.
         task = asyncio.Task(start(), loop=self._loop, context=context)
         self._tasks.add(task)
@@ -118,6 +119,7 @@ class TrioHost:
         self._ended = False
 
     def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
+        correct_library(context, "trio")
         self._trio.lowlevel.spawn_system_task(start, context=context)
 
     def post(self, call: Callable[[], object]) -> None:
@@ -145,6 +147,17 @@ class TrioHost:
 
 def _nothing() -> None:
     pass
+
+
+def correct_library(context: Context, name: str | None) -> None:
+    """Have a copied context say which kind of loop runs where it goes; `None`: none.
+
+    `anyio.run` writes the kind of its loop into a context variable (of sniffio), which is believed before anything
+    else: carried over to another loop or to a thread it would be wrong there.
+    """
+    sniffio: Any = sys.modules.get("sniffio")
+    if sniffio is not None and context.get(sniffio.current_async_library_cvar) not in (None, name):
+        context.run(sniffio.current_async_library_cvar.set, name)
 
 
 _asyncio_hosts: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncioHost] = WeakKeyDictionary()
