@@ -59,7 +59,14 @@ def started(
 
 
 def moved(
-    run: UUID, seq: int, kind: StateType, step: int, *, name: str | None = None, attempt: int = 0, guards: tuple[Guard, ...] = ()
+    run: UUID,
+    seq: int,
+    kind: StateType,
+    step: int,
+    *,
+    name: str | None = None,
+    attempt: int = 0,
+    guards: tuple[Guard, ...] = (),
 ) -> StateEntered:
     """Give a transition."""
     return StateEntered(
@@ -99,7 +106,9 @@ class Refusing:
         """Commit what is not refused."""
         kept = [(index, entry) for index, entry in enumerate(entries) if not self._refuse(entry)]
         refused = [
-            Refusal(index, SeqIs(UUID(int=0), 0), "refused") for index, entry in enumerate(entries) if self._refuse(entry)
+            Refusal(index, SeqIs(UUID(int=0), 0), "refused")
+            for index, entry in enumerate(entries)
+            if self._refuse(entry)
         ]
         inner = self._store.commit([entry for _, entry in kept], sync=sync)
         refused += [Refusal(kept[one.index][0], one.guard, one.current) for one in inner]

@@ -21,6 +21,7 @@ import pytest
 
 import callsheet._kernel.journal as journal_module
 from callsheet._ids import new_id
+from callsheet._kernel import commits
 from callsheet._kernel.journal import Journal
 from callsheet._model.kinds import Durability, StateType
 from callsheet._model.records import (
@@ -166,7 +167,9 @@ def test_no_commit_on_the_spot_while_another_is_in_flight(store: Recording, jour
     assert len(store.written) == 2
 
 
-def test_no_commit_on_the_spot_where_the_place_is_held_or_much_waits(store: Recording, journals: Callable[..., Journal]) -> None:
+def test_no_commit_on_the_spot_where_the_place_is_held_or_much_waits(
+    store: Recording, journals: Callable[..., Journal]
+) -> None:
     journal = journals(store)
     store.held = True
     position = journal.put(logs(1)[0])
@@ -184,8 +187,10 @@ def test_no_commit_on_the_spot_where_the_place_is_held_or_much_waits(store: Reco
     assert len(store.written) == position
 
 
-def test_large_queues_are_committed_in_pieces(store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "MOST_PER_COMMIT", 10)
+def test_large_queues_are_committed_in_pieces(
+    store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "MOST_PER_COMMIT", 10)
     journal = journals(store, start=False)
     entries = logs(25)
     put_all(journal, entries)
@@ -198,7 +203,9 @@ def test_large_queues_are_committed_in_pieces(store: Recording, journals: Callab
 # ---------------------------------------------------------------------------------------------- waiting
 
 
-def test_waiters_are_called_once_their_position_is_committed(store: Recording, journals: Callable[..., Journal]) -> None:
+def test_waiters_are_called_once_their_position_is_committed(
+    store: Recording, journals: Callable[..., Journal]
+) -> None:
     fired: list[int] = []
     journal = journals(store, fire=lambda callbacks: fired.append(len(callbacks)) or [one() for one in callbacks])
     called: list[str] = []
@@ -314,7 +321,9 @@ def test_off_keeps_in_memory_and_nowhere_else(journals: Callable[..., Journal], 
     file.close()
 
 
-def test_rows_are_on_disk_soon_though_the_event_loop_is_blocked(journals: Callable[..., Journal], tmp_path: Path) -> None:
+def test_rows_are_on_disk_soon_though_the_event_loop_is_blocked(
+    journals: Callable[..., Journal], tmp_path: Path
+) -> None:
     store = SqliteStore(tmp_path / "history.db")
     journal = journals(store, Durability.RELAXED)
     delays: list[float] = []
@@ -347,7 +356,9 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.002)
 
 
-def test_a_failed_batch_is_committed_again_first(store: Recording, journals: Callable[..., Journal], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_batch_is_committed_again_first(
+    store: Recording, journals: Callable[..., Journal], caplog: pytest.LogCaptureFixture
+) -> None:
     journal = journals(store)
     store.error = StoreFull("no room")
     entries = logs(3)
@@ -366,8 +377,10 @@ def test_a_failed_batch_is_committed_again_first(store: Recording, journals: Cal
     assert "saved again" in caplog.text
 
 
-def test_while_it_fails_the_buffer_fills_and_says_so(store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "MOST_ROWS", 5)
+def test_while_it_fails_the_buffer_fills_and_says_so(
+    store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "MOST_ROWS", 5)
     journal = journals(store)
     store.error = StoreFull("no room")
     put_all(journal, logs(6))
@@ -379,8 +392,10 @@ def test_while_it_fails_the_buffer_fills_and_says_so(store: Recording, journals:
     assert not journal.crowded
 
 
-def test_large_values_count_by_their_bytes(store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "MOST_BYTES", 300)
+def test_large_values_count_by_their_bytes(
+    store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "MOST_BYTES", 300)
     journal = journals(store, gather=60)
     run = new_id()
     blob = ResultBlob("json", 100, b"x" * 100)
@@ -494,7 +509,9 @@ def test_a_sync_that_fails_is_an_error_like_any_other(store: Recording, journals
     assert store.syncs[-1] is True
 
 
-def test_the_thread_survives_anything(store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_survives_anything(
+    store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stumble() -> None:
         raise RuntimeError("unforeseen")
 
@@ -553,7 +570,9 @@ def test_close_does_not_wait_for_a_dying_disk(store: Recording, journals: Callab
 
 
 @pytest.mark.parametrize("fails_first", [False, True])
-def test_without_threads_callers_commit(store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch, fails_first: bool) -> None:
+def test_without_threads_callers_commit(
+    store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch, fails_first: bool
+) -> None:
     def no_more(self: threading.Thread) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
@@ -646,7 +665,7 @@ def test_at_exit_everything_is_saved_and_nothing_said(tmp_path: Path, when: str)
 
 
 KILLED = """
-    import os, random, sys, threading
+    import os, random, sys, threading, time
     from callsheet._ids import new_id
     from callsheet._kernel.journal import Journal
     from callsheet._model.kinds import Durability
@@ -657,7 +676,7 @@ KILLED = """
     chance = random.Random(seed)
     store = SqliteStore(path)
     if seed % 2:  # end between two statements of a commit, or between two commits
-        last = chance.randrange(5, 60)
+        last = chance.randrange(5, 30)
         calls = 0
         original = sqlite.apply
         def apply(*arguments):
@@ -675,6 +694,8 @@ KILLED = """
     def work():
         global n
         while True:
+            while journal.crowded:
+                time.sleep(0.001)
             with lock:
                 position = journal.put(logged(None, None, n, str(n)))
                 assert position == n + 1
@@ -706,7 +727,9 @@ def test_killed_at_any_moment_a_prefix_is_on_disk(tmp_path: Path, seed: int) -> 
     assert rows >= acknowledged
 
 
-def test_the_journal_logs_to_its_own_logger(store: Recording, journals: Callable[..., Journal], caplog: pytest.LogCaptureFixture) -> None:
+def test_the_journal_logs_to_its_own_logger(
+    store: Recording, journals: Callable[..., Journal], caplog: pytest.LogCaptureFixture
+) -> None:
     journal = journals(store)
     with caplog.at_level(logging.WARNING):
         store.error = StoreFull("x")

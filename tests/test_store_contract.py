@@ -75,7 +75,15 @@ def test_a_finished_run_is_read_back_as_it_was_written(store: Store) -> None:
     flow, task = new_id(), new_id()
     store.commit(
         [
-            RunCreated(id=flow, kind=Kind.FLOW, definition=FLOW, name="blue-otter", created=at(0), root_id=flow, parameters=b'{"x":1}'),
+            RunCreated(
+                id=flow,
+                kind=Kind.FLOW,
+                definition=FLOW,
+                name="blue-otter",
+                created=at(0),
+                root_id=flow,
+                parameters=b'{"x":1}',
+            ),
             RunCreated(
                 id=task,
                 kind=Kind.TASK,
@@ -104,7 +112,12 @@ def test_a_finished_run_is_read_back_as_it_was_written(store: Store) -> None:
     assert second.inputs == (("plain", ()), ("x", (flow,)))
     assert second.extra == b"extra"
     assert second.state is not None
-    assert (second.state.type, second.state.name, second.state.seq, second.state.at) == (StateType.COMPLETED, "Completed", 3, at(4))
+    assert (second.state.type, second.state.name, second.state.seq, second.state.at) == (
+        StateType.COMPLETED,
+        "Completed",
+        3,
+        at(4),
+    )
 
 
 def test_states_are_read_in_order_with_everything(store: Store) -> None:
@@ -113,12 +126,29 @@ def test_states_are_read_in_order_with_everything(store: Store) -> None:
     store.commit(
         [
             started(run),
-            StateEntered(run_id=run, seq=1, type=StateType.SCHEDULED, name="AwaitingRetry", at=at(1), state_id=ids[0], message="later", details=b"d"),
-            StateEntered(run_id=run, seq=2, type=StateType.RUNNING, name="Retrying", at=at(2), state_id=ids[1], attempt=2),
+            StateEntered(
+                run_id=run,
+                seq=1,
+                type=StateType.SCHEDULED,
+                name="AwaitingRetry",
+                at=at(1),
+                state_id=ids[0],
+                message="later",
+                details=b"d",
+            ),
+            StateEntered(
+                run_id=run, seq=2, type=StateType.RUNNING, name="Retrying", at=at(2), state_id=ids[1], attempt=2
+            ),
         ]
     )
     first, second = run_now(store.blocking_reader().read_states(run))
-    assert (first.run_id, first.seq, first.id, first.type, first.name) == (run, 1, ids[0], StateType.SCHEDULED, "AwaitingRetry")
+    assert (first.run_id, first.seq, first.id, first.type, first.name) == (
+        run,
+        1,
+        ids[0],
+        StateType.SCHEDULED,
+        "AwaitingRetry",
+    )
     assert (first.at, first.message, first.details) == (at(1), "later", b"d")
     assert (second.seq, second.name, second.message, second.details) == (2, "Retrying", None, None)
     assert run_now(store.blocking_reader().read_states(new_id())) == ()
@@ -138,7 +168,8 @@ def test_every_state_type_and_name_survives(store: Store) -> None:
     entries: list[Entry] = [started(run)]
     wanted = [(kind, name) for kind in StateType for name in (kind.value.capitalize(), "Other", "", "Übrig")]
     entries += [
-        StateEntered(run_id=run, seq=seq, type=kind, name=name, at=at(seq), state_id=new_id()) for seq, (kind, name) in enumerate(wanted)
+        StateEntered(run_id=run, seq=seq, type=kind, name=name, at=at(seq), state_id=new_id())
+        for seq, (kind, name) in enumerate(wanted)
     ]
     store.commit(entries)
     assert [(state.type, state.name) for state in run_now(store.blocking_reader().read_states(run))] == wanted
@@ -155,7 +186,13 @@ def test_the_same_batch_again_changes_nothing(store: Store) -> None:
         *finished(task, 0),
         RunRenamed(task, "final"),
         InputsResolved(task, (("y", (flow,)),), b"{}"),
-        OutcomeRecorded(flow_run_id=flow, identity=b"i" * 16, run_id=task, status=StateType.COMPLETED, result=ResultBlob("json", 1, b"1")),
+        OutcomeRecorded(
+            flow_run_id=flow,
+            identity=b"i" * 16,
+            run_id=task,
+            status=StateType.COMPLETED,
+            result=ResultBlob("json", 1, b"1"),
+        ),
         logged(flow, task, 1, "m"),
     ]
     store.commit(batch)
@@ -296,7 +333,10 @@ def test_a_guard_sees_what_came_before_it_in_its_batch(store: Store) -> None:
 def test_guards_on_a_run_that_does_not_exist(store: Store) -> None:
     run = new_id()
     refused = store.commit(
-        [moved(run, 1, StateType.RUNNING, 0, guards=(SeqIs(run, 0),)), moved(run, 2, StateType.RUNNING, 0, guards=(FenceIs(run, 3),))]
+        [
+            moved(run, 1, StateType.RUNNING, 0, guards=(SeqIs(run, 0),)),
+            moved(run, 2, StateType.RUNNING, 0, guards=(FenceIs(run, 3),)),
+        ]
     )
     assert refused == [Refusal(0, SeqIs(run, 0), None), Refusal(1, FenceIs(run, 3), None)]
     assert run_now(store.blocking_reader().read_states(run)) == ()
@@ -376,7 +416,15 @@ def tree(store: Store) -> dict[str, UUID]:
             started(ids["f2"], kind=Kind.FLOW, root=ids["f2"], name="f2", tags=("a",), created=50),
             moved(ids["f2"], 1, StateType.CRASHED, 60),
             started(ids["alone"], name="alone", created=70),
-            RunCreated(id=ids["inner"], kind=Kind.TASK, definition=TASK, name="inner", created=at(80), parent_id=ids["alone"], root_id=ids["alone"]),
+            RunCreated(
+                id=ids["inner"],
+                kind=Kind.TASK,
+                definition=TASK,
+                name="inner",
+                created=at(80),
+                parent_id=ids["alone"],
+                root_id=ids["alone"],
+            ),
         ]
     )
     return ids
@@ -464,7 +512,9 @@ def test_logs(store: Store, limit: int, newest_first: bool) -> None:
     flow, task, alone = new_id(), new_id(), new_id()
     moments = [5, 1, 1, 3, 2]
     owners = [(flow, None), (flow, task), (flow, task), (None, alone), (None, None)]
-    store.commit([logged(*owner, moment, f"m{n}", 10 * n) for n, (owner, moment) in enumerate(zip(owners, moments, strict=True))])
+    store.commit(
+        [logged(*owner, moment, f"m{n}", 10 * n) for n, (owner, moment) in enumerate(zip(owners, moments, strict=True))]
+    )
     reader = store.blocking_reader()
 
     def found(**where: Any) -> list[str]:
@@ -484,7 +534,9 @@ def test_logs(store: Store, limit: int, newest_first: bool) -> None:
     assert found(level_at_least=20) == ["m2", "m4", "m3"]
     assert found(after=at(2), before=at(3)) == ["m4", "m3"]
     everything_ = run_now(reader.read_logs(LogFilter(), offset=3)).items
-    assert everything_[0] == LogRecord(flow_run_id=None, task_run_id=alone, at=at(3), level=30, logger="log", message="m3")
+    assert everything_[0] == LogRecord(
+        flow_run_id=None, task_run_id=alone, at=at(3), level=30, logger="log", message="m3"
+    )
 
 
 def test_outcomes_are_those_of_one_flow_run_and_the_newest_counts(store: Store) -> None:
@@ -494,9 +546,17 @@ def test_outcomes_are_those_of_one_flow_run_and_the_newest_counts(store: Store) 
     file = ResultBlob("pickle", 1 << 20, None, "file:///r", b"e" * 16)
 
     def outcome(index: int, identity: bytes, **options: Any) -> OutcomeRecorded:
-        return OutcomeRecorded(flow_run_id=flow, identity=identity * 16, run_id=tasks[index], status=StateType.COMPLETED, **options)
+        return OutcomeRecorded(
+            flow_run_id=flow, identity=identity * 16, run_id=tasks[index], status=StateType.COMPLETED, **options
+        )
 
-    store.commit([outcome(0, b"a", result=blob, inputs_digest=b"x"), outcome(1, b"b", recorded=False), outcome(2, b"c", result=file)])
+    store.commit(
+        [
+            outcome(0, b"a", result=blob, inputs_digest=b"x"),
+            outcome(1, b"b", recorded=False),
+            outcome(2, b"c", result=file),
+        ]
+    )
     store.commit([OutcomeRecorded(flow_run_id=other, identity=b"a" * 16, run_id=new_id(), status=StateType.FAILED)])
     store.commit([outcome(3, b"a")])
     first, second, third = run_now(store.blocking_reader().read_outcomes(flow))
@@ -509,7 +569,13 @@ def test_outcomes_are_those_of_one_flow_run_and_the_newest_counts(store: Store) 
 def test_an_outcome_of_the_same_run_again_replaces(store: Store) -> None:
     flow, run = new_id(), new_id()
     for status in (StateType.FAILED, StateType.COMPLETED):
-        store.commit([OutcomeRecorded(flow_run_id=flow, identity=b"a" * 16, run_id=run, status=status, result=ResultBlob("json", 1, b"1"))])
+        store.commit(
+            [
+                OutcomeRecorded(
+                    flow_run_id=flow, identity=b"a" * 16, run_id=run, status=status, result=ResultBlob("json", 1, b"1")
+                )
+            ]
+        )
     (found,) = run_now(store.blocking_reader().read_outcomes(flow))
     assert (found.status, found.result) == (StateType.COMPLETED, ResultBlob("json", 1, b"1"))
 

@@ -437,7 +437,9 @@ def test_waiting_ends_when_somebody_commits(store: SqliteStore) -> None:
         ready.set()
         return False
 
-    waiter = threading.Thread(target=lambda: found.append(store.wait(["history"], time.monotonic() + 10, stopped=stopped)))
+    waiter = threading.Thread(
+        target=lambda: found.append(store.wait(["history"], time.monotonic() + 10, stopped=stopped))
+    )
     waiter.start()
     ready.wait()
     store.commit([started(new_id())])
@@ -542,7 +544,12 @@ def test_common_questions_use_an_index(store: SqliteStore, where: RunFilter, ind
 
 
 @pytest.mark.parametrize(
-    "where", [LogFilter(flow_run_ids=(new_id(),)), LogFilter(task_run_ids=(new_id(),), after=at(0)), LogFilter(flow_run_ids=(new_id(),), level_at_least=20)]
+    "where",
+    [
+        LogFilter(flow_run_ids=(new_id(),)),
+        LogFilter(task_run_ids=(new_id(),), after=at(0)),
+        LogFilter(flow_run_ids=(new_id(),), level_at_least=20),
+    ],
 )
 def test_logs_of_one_run_are_found_by_key(store: SqliteStore, where: LogFilter) -> None:
     connection: Any = store._connection
@@ -605,7 +612,11 @@ async def test_a_reader_leaves_no_thread_and_may_never_be_used(store: SqliteStor
     used = store.reader()
     await used.count_runs(RunFilter())
     await used.aclose()
-    left = [thread for thread in threading.enumerate() if thread not in before and "AnyIO" not in thread.name and "Trio" not in thread.name]
+    left = [
+        thread
+        for thread in threading.enumerate()
+        if thread not in before and "AnyIO" not in thread.name and "Trio" not in thread.name
+    ]
     assert left == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from callsheet._model.kinds import TERMINAL_STATES, StateType
 
-TYPES = (
+TYPES: tuple[StateType, ...] = (
     StateType.SCHEDULED,
     StateType.PENDING,
     StateType.RUNNING,
@@ -20,4 +20,13 @@ RUNNING = CODES[StateType.RUNNING]
 COMPLETED = CODES[StateType.COMPLETED]
 TERMINAL = frozenset(CODES[kind] for kind in TERMINAL_STATES)
 USUAL_NAMES = {kind: kind.value.capitalize() for kind in TYPES}
-USUAL_NAME_OF_CODE = tuple(USUAL_NAMES[kind] for kind in TYPES)
+
+
+def type_of(code: int) -> StateType:
+    """Give the type that a number in a file stands for."""
+    return TYPES[code]
+
+
+def name_of(code: int, name: str | None) -> str:
+    """Give the name of a state, which is its type's own where none was written."""
+    return USUAL_NAMES[TYPES[code]] if name is None else name

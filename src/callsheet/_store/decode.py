@@ -16,7 +16,7 @@ from callsheet._model.records import (
     RunRecord,
     StateRecord,
 )
-from callsheet._store.codes import TERMINAL, TYPES, USUAL_NAME_OF_CODE
+from callsheet._store.codes import TERMINAL, name_of, type_of
 
 Row = Sequence[Any]
 Inputs = tuple[tuple[str, tuple[UUID, ...]], ...]
@@ -42,7 +42,9 @@ def _inputs(found: dict[str, list[UUID]]) -> Inputs:
     return tuple((name, tuple(sources)) for name, sources in found.items())
 
 
-def _run(row: Row, tags: tuple[str, ...], inputs: Inputs, known: dict[tuple[int, str, str, str], Definition]) -> RunRecord:
+def _run(
+    row: Row, tags: tuple[str, ...], inputs: Inputs, known: dict[tuple[int, str, str, str], Definition]
+) -> RunRecord:
     (
         run, kind, key, definition_name, code, name, created, parent, flow, tracking, root, due, started, attempt,
         fence, extra, seq, state_type, state_name, state_at, state_id, message, details, parameters,
@@ -89,8 +91,8 @@ def _state(run_id: UUID, row: Row) -> StateRecord:
         run_id=run_id,
         seq=seq,
         id=derived_state_id(run_id, seq) if id_ is None else UUID(bytes=id_),
-        type=TYPES[code],
-        name=USUAL_NAME_OF_CODE[code] if name is None else name,
+        type=type_of(code),
+        name=name_of(code, name),
         at=at,
         message=message,
         details=details,
@@ -121,7 +123,7 @@ def outcomes(flow_run_id: UUID, rows: Iterable[Row]) -> tuple[OutcomeRecord, ...
             flow_run_id=flow_run_id,
             identity=identity,
             run_id=UUID(bytes=run),
-            status=TYPES[status],
+            status=type_of(status),
             recorded=bool(recorded),
             inputs_digest=inputs_digest,
             result=None if codec is None else ResultBlob(codec, size, inline, uri, digest),

@@ -28,11 +28,7 @@ class Known(Protocol):
 
 def guarded(entries: Sequence[Entry]) -> bool:
     """Tell whether any entry of a batch has guards (most batches have none)."""
-    for entry in entries:
-        kind = entry.__class__
-        if (kind is StateEntered or kind is RunCreated) and entry.guards:  # type: ignore[union-attr]
-            return True
-    return False
+    return any(isinstance(entry, (StateEntered, RunCreated)) and entry.guards for entry in entries)
 
 
 def refusals(entries: Sequence[Entry], known: Known) -> list[Refusal]:

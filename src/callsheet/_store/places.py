@@ -9,8 +9,34 @@ from pathlib import Path
 from callsheet._store import mishaps
 
 _NETWORK = frozenset(
-    "nfs nfs4 cifs smb smb2 smb3 smbfs ncpfs afs ceph glusterfs fuse.glusterfs lustre gpfs beegfs 9p "
-    "fuse.sshfs fuse.s3fs fuse.gcsfuse fuse.rclone fuse.davfs davfs webdav ocfs2 orangefs pvfs2".split()
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb",
+        "smb2",
+        "smb3",
+        "smbfs",
+        "ncpfs",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "fuse.glusterfs",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "9p",
+        "fuse.sshfs",
+        "fuse.s3fs",
+        "fuse.gcsfuse",
+        "fuse.rclone",
+        "fuse.davfs",
+        "davfs",
+        "webdav",
+        "ocfs2",
+        "orangefs",
+        "pvfs2",
+    ]
 )
 MOUNTS = Path("/proc/mounts")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
@@ -58,7 +84,7 @@ def network_kind(folder: Path) -> str | None:
 def identity(path: str) -> tuple[int, int] | None:
     """Give what tells a file from its replacement, or `None` where no file is."""
     try:
-        found = os.stat(path)
+        found = os.stat(path)  # noqa: PTH116 - 2 µs less than by a path object, and asked often
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -25,7 +25,15 @@ class Reader(Protocol):
     can step them to their end.
     """
 
-    async def read_runs(self, where: RunFilter, *, limit: int = 200, cursor: bytes | None = None, newest_first: bool = False, offset: int = 0) -> Page:
+    async def read_runs(
+        self,
+        where: RunFilter,
+        *,
+        limit: int = 200,
+        cursor: bytes | None = None,
+        newest_first: bool = False,
+        offset: int = 0,
+    ) -> Page:
         """Give a page of `RunRecord`, in order of id (creation), at most `limit`."""
         ...
 
@@ -41,7 +49,15 @@ class Reader(Protocol):
         """Give every state of a run, oldest first."""
         ...
 
-    async def read_logs(self, where: LogFilter, *, limit: int = 200, cursor: bytes | None = None, newest_first: bool = False, offset: int = 0) -> Page:
+    async def read_logs(
+        self,
+        where: LogFilter,
+        *,
+        limit: int = 200,
+        cursor: bytes | None = None,
+        newest_first: bool = False,
+        offset: int = 0,
+    ) -> Page:
         """Give a page of `LogRecord`, in order of writing."""
         ...
 

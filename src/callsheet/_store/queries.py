@@ -180,7 +180,9 @@ def _states(where: RunFilter, found: _Where) -> None:
             found.add(f"run.state_type IN ({','.join(map(str, codes))})")
     if (names := where.state_names) is not None:
         usual = ",".join(str(CODES[one]) for one in TYPES if USUAL_NAMES[one] in names)
-        found.add(f"(run.state_name IN ({_marks(names)}) OR (run.state_name IS NULL AND run.state_type IN ({usual})))", *names)
+        found.add(
+            f"(run.state_name IN ({_marks(names)}) OR (run.state_name IS NULL AND run.state_type IN ({usual})))", *names
+        )
 
 
 def _tags(where: RunFilter, found: _Where) -> None:
@@ -196,7 +198,10 @@ def _times(where: RunFilter, found: _Where) -> None:
             # Ids carry the time of their creation, so this is a range of the key, unless the file has runs
             # whose clock was another one (then `skewed` is set and the range is everything).
             edge = b"\0" * 16 if sign == ">=" else b"\xff" * 16
-            found.add(f"run.id {sign} coalesce((SELECT x'{edge.hex()}' FROM meta WHERE key = 'skewed'), ?)", _id_at(bound, shift))
+            found.add(
+                f"run.id {sign} coalesce((SELECT x'{edge.hex()}' FROM meta WHERE key = 'skewed'), ?)",
+                _id_at(bound, shift),
+            )
     found.between("run.created", where.created_after, where.created_before)
     found.between("run.started", where.started_after, where.started_before)
     if where.ended_after is not None or where.ended_before is not None:

@@ -14,7 +14,7 @@ from uuid import UUID
 from callsheet._model.kinds import Kind
 from callsheet._model.records import LogFilter, LogRecord, OutcomeRecord, Page, RunFilter, RunRecord, StateRecord
 from callsheet._store import decode, forks, migrate, mishaps, queries
-from callsheet._store.codes import USUAL_NAME_OF_CODE
+from callsheet._store.codes import name_of
 from callsheet._store.patience import PATIENCE, is_held, patiently, pauses
 from callsheet._store.queries import Query
 
@@ -74,7 +74,7 @@ class SqliteReader(ABC):
         """Count matching runs by kind and state name, in one statement."""
         counts: dict[tuple[Kind, str], int] = {}
         for kind, code, name, count in await self._fetch(queries.counts_by_state(where)):
-            key = (Kind(kind), USUAL_NAME_OF_CODE[code] if name is None else name)
+            key = (Kind(kind), name_of(code, name))
             counts[key] = counts.get(key, 0) + count
         return counts
 
@@ -145,16 +145,16 @@ class BlockingReader(SqliteReader):
             if self._closed:
                 raise mishaps.closed(self._path)
             try:
-                if self._connection is None:
-                    self._connection = self._connect()
-                return patiently(lambda: self._run(query), patience=self._patience)
+                connection = self._connection
+                if connection is None:
+                    connection = self._connection = self._connect()
+                return patiently(lambda: self._run(connection, query), patience=self._patience)
             except (sqlite3.Error, OSError) as error:
                 raise self._explained(error) from error
 
-    def _run(self, query: Query) -> Rows:
-        assert self._connection is not None
+    def _run(self, connection: sqlite3.Connection, query: Query) -> Rows:
         self._deadline = time.monotonic() + self._longest
-        return self._connection.execute(query.sql, query.params).fetchall()
+        return connection.execute(query.sql, query.params).fetchall()
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -205,12 +205,13 @@ class AiosqliteReader(SqliteReader):
             if self._closed:
                 raise mishaps.closed(self._path)
             try:
-                if self._connection is None:
-                    await self._open()
+                connection = self._connection
+                if connection is None:
+                    connection = self._connection = await self._open()
                 for pause in pauses(self._patience):
                     try:
                         self._deadline = time.monotonic() + self._longest
-                        return list(await self._connection.execute_fetchall(query.sql, query.params))
+                        return list(await connection.execute_fetchall(query.sql, query.params))
                     except sqlite3.Error as error:
                         if not is_held(error):
                             raise
@@ -219,7 +220,7 @@ class AiosqliteReader(SqliteReader):
             except (sqlite3.Error, OSError) as error:
                 raise self._explained(error) from error
 
-    async def _open(self) -> None:
+    async def _open(self) -> Any:
         import anyio
         from aiosqlite import Connection
 
@@ -233,7 +234,7 @@ class AiosqliteReader(SqliteReader):
         self._thread.daemon = True
         with anyio.CancelScope(shield=True):  # half opened, nobody could close it
             try:
-                self._connection = await connection
+                return await connection
             except BaseException:
                 self._thread.join()  # it answers the loop once more, which may be gone by then
                 raise

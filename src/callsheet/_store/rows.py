@@ -10,6 +10,7 @@ from callsheet._model.records import (
     Definition,
     Entry,
     InputsResolved,
+    KeyFree,
     LogWritten,
     OutcomeRecorded,
     RunCreated,
@@ -79,19 +80,18 @@ class Encoder:
         for index, entry in enumerate(entries):
             if skip and index in skip:
                 continue
-            kind = entry.__class__
-            if kind is StateEntered:
-                run = entry.run_id.int  # type: ignore[union-attr]
+            if isinstance(entry, StateEntered):
+                run = entry.run_id.int
                 row = created.get(run)
                 if row is None:
                     row = moved.get(run)
                     if row is None:
                         row = moved[run] = _unknown_run(run)
-                _enter(row, entry, states)  # type: ignore[arg-type]
-            elif kind is RunCreated:
-                self._create(entry, batch)  # type: ignore[arg-type]
-            elif kind is OutcomeRecorded:
-                _record(entry, batch)  # type: ignore[arg-type]
+                _enter(row, entry, states)
+            elif isinstance(entry, RunCreated):
+                self._create(entry, batch)
+            elif isinstance(entry, OutcomeRecorded):
+                _record(entry, batch)
             else:
                 _rest(entry, batch)
         return batch
@@ -160,7 +160,16 @@ def _enter(row: list[Any], entry: StateEntered, states: list[Any]) -> None:
         row[ATTEMPT] = entry.attempt
     if code == RUNNING and (row[STARTED] is None or at < row[STARTED]):
         row[STARTED] = at
-    states += (row[0], seq, code, shown, at, None if entry.state_id is None else entry.state_id.int.to_bytes(16), entry.message, entry.details)
+    states += (
+        row[0],
+        seq,
+        code,
+        shown,
+        at,
+        None if entry.state_id is None else entry.state_id.int.to_bytes(16),
+        entry.message,
+        entry.details,
+    )
 
 
 def _record(entry: OutcomeRecorded, batch: Batch) -> None:
@@ -181,11 +190,13 @@ def _attach(entry: RunCreated, run: bytes, batch: Batch) -> None:
         batch.tags += (run, tag)
     _add_inputs(run, entry.inputs, entry.parameters, batch)
     for guard in entry.guards:
-        if (key := getattr(guard, "key", None)) is not None:
-            batch.keys += (guard.definition, key, guard.run_id.bytes)  # type: ignore[union-attr]
+        if isinstance(guard, KeyFree):
+            batch.keys += (guard.definition, guard.key, guard.run_id.bytes)
 
 
-def _add_inputs(run: bytes, inputs: Sequence[tuple[str, Sequence[Any]]], parameters: bytes | None, batch: Batch) -> None:
+def _add_inputs(
+    run: bytes, inputs: Sequence[tuple[str, Sequence[Any]]], parameters: bytes | None, batch: Batch
+) -> None:
     for parameter, sources in inputs:
         if not sources:
             batch.inputs += (run, parameter, b"")

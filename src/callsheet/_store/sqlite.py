@@ -60,6 +60,7 @@ class SqliteStore:
     ) -> None:
         self._path = Path(path).expanduser().absolute()
         self._name = str(self._path)  # stat() takes 1.5 µs with it, 3.5 µs with the path object
+        self._log_name = f"{self._path}-wal"
         self._clock = clock
         self._patience = patience
         self._hop = hop
@@ -219,7 +220,7 @@ class SqliteStore:
     def tend(self) -> None:
         """Copy a long write-ahead log home, beside writers; above 32 MB empty it. Called by one thread at a time."""
         try:
-            size = os.stat(f"{self._path}-wal").st_size
+            size = os.stat(self._log_name).st_size  # noqa: PTH116 - 2 µs less, after every batch
         except OSError:
             return
         if size < CHECKPOINT_ABOVE:

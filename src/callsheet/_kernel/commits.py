@@ -1,0 +1,222 @@
+"""The commit order: what was accepted, what of it is committed, and who waits for how much of it."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from callsheet._kernel.lost import HEAVY, weight
+from callsheet._kernel.trouble import Trouble
+from callsheet._model.kinds import Durability
+from callsheet._model.records import Entry, Refusal
+from callsheet._store.protocol import Store
+from callsheet.exceptions import StoreError
+
+MOST_ROWS = 10_000
+MOST_BYTES = 64 << 20
+MOST_PER_COMMIT = 5_000
+_logger = logging.getLogger("callsheet.journal")
+
+Callback = Callable[[], None]
+
+
+def call_all(callbacks: list[Callback]) -> None:
+    """Call callbacks one after the other; an error in one is logged and does not keep the others waiting."""
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception:
+            _logger.exception("A callback of the journal failed")
+
+
+class Commits:
+    """The queue of a journal and the way from there into the store.
+
+    Only the holder of the writer's lock commits; the gate guards the queue and the numbers.
+
+    Args:
+        store: where entries go.
+        level: how much is promised.
+        sync_interval: seconds after which at the latest what was committed also survives a power loss.
+        ack_deadline: seconds of failing after which waiters are told (`failure`).
+    """
+
+    def __init__(self, store: Store, level: Durability, *, sync_interval: float, ack_deadline: float) -> None:
+        self._store = store
+        self._level = level
+        self._sync_interval = sync_interval
+        self._ack_deadline = ack_deadline
+        self._refused: list[Callable[[Entry, Refusal], None]] = []
+        self._order = itertools.count()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._gate = threading.Lock()  # the queue and the numbers; held for less than a microsecond
+        self._writer = threading.Lock()  # held by whoever commits
+        self._urgent = False
+        self._queue: list[Entry] = []
+        self._batch: list[Entry] | None = None
+        self._batch_end = 0
+        self._accepted = 0
+        self._committed = sys.maxsize if self._level is Durability.OFF else 0
+        self._bytes = 0
+        self._waiters: list[tuple[int, int, Callback]] = []
+        self._unsynced_since: float | None = None
+        self._trouble = Trouble(self._store.location, self._ack_deadline)
+
+    # ----------------------------------------------------------------------------------------- state
+
+    @property
+    def committed(self) -> int:
+        """Everything up to this position is committed (at level ``off``, whatever is accepted)."""
+        return self._committed
+
+    @property
+    def accepted(self) -> int:
+        """The position of the newest entry."""
+        return self._accepted
+
+    @property
+    def degraded(self) -> StoreError | None:
+        """Why commits fail just now. They are tried again until they succeed."""
+        return self._trouble.degraded
+
+    @property
+    def failure(self) -> StoreError | None:
+        """Why waiters were let go without a commit: it failed for too long, or cannot succeed."""
+        return self._trouble.failure
+
+    @property
+    def crowded(self) -> bool:
+        """Tell whether so much waits to be committed (10,000 rows or 64 MiB) that acknowledgements should wait."""
+        return self._accepted - self._committed >= MOST_ROWS or self._bytes >= MOST_BYTES
+
+    @property
+    def full(self) -> bool:
+        """Tell whether nothing new should begin: commits fail, and what waits for them fills the buffer."""
+        return self._trouble.degraded is not None and self.crowded
+
+    def on_refused(self, callback: Callable[[Entry, Refusal], None]) -> None:
+        """Call `callback(entry, refusal)` for entries whose guards did not hold, before those who wait for them."""
+        self._refused.append(callback)
+
+    # ---------------------------------------------------------------------------------------- commit
+
+    def _commit_next(self, callbacks: list[Callback], *, on_the_spot: bool = False) -> bool:
+        """Commit the next batch; the caller holds the writer's lock. False: not now. Never raises."""
+        batch = self._take()
+        if not batch:
+            return True
+        # A caller on the spot may be an event loop: the one commit a second that waits for the disk is not for it.
+        sync = self._level is Durability.STRICT or (not on_the_spot and self._sync_is_due())
+        try:
+            refusals = self._written(batch, sync)
+        except StoreError as error:
+            self._trouble.failed(error)
+            self._let_go(callbacks)
+            return False
+        if refusals is None:
+            self._trouble.held()
+            self._let_go(callbacks)
+            return False
+        self._unsynced_since = None if sync else self._unsynced_since or time.monotonic()
+        if refusals:
+            self._tell_refused(batch, refusals)
+        self._advance(batch, callbacks)
+        return True
+
+    def _take(self) -> list[Entry]:
+        if self._batch is None and self._queue:
+            with self._gate:
+                queue = self._queue
+                batch, rest = (queue, []) if len(queue) <= MOST_PER_COMMIT else _cut(queue)
+                end = self._accepted - len(rest)
+                # No call between these: an interrupt (Ctrl-C on the spot) finds all three or none.
+                self._batch, self._queue, self._batch_end = batch, rest, end
+        return self._batch or []
+
+    def _advance(self, batch: list[Entry], callbacks: list[Callback]) -> None:
+        with self._gate:
+            self._committed, self._batch = self._batch_end, None
+            if self._bytes:
+                self._bytes -= sum(weight(entry) for entry in batch if entry.__class__ in HEAVY)
+            waiters = self._waiters
+            while waiters and waiters[0][0] <= self._committed:
+                callbacks.append(heapq.heappop(waiters)[2])
+            self._urgent = bool(waiters)
+        self._trouble.over()
+
+    def _written(self, batch: list[Entry], sync: bool) -> list[Refusal] | None:
+        try:
+            return self._store.try_commit(batch, sync=sync)
+        except StoreError:
+            raise
+        except Exception:
+            _logger.exception("Writing history failed in an unforeseen way; trying its entries one by one")
+        refusals: list[Refusal] = []
+        for index, entry in enumerate(batch):
+            try:
+                refusals += [Refusal(index, one.guard, one.current) for one in self._store.commit([entry], sync=sync)]
+            except StoreError:
+                raise
+            except Exception:
+                _logger.exception("An entry cannot be written and is left out of history: %r", entry)
+        return refusals
+
+    def _tell_refused(self, batch: Sequence[Entry], refusals: list[Refusal]) -> None:
+        for refusal in refusals:
+            for callback in self._refused:
+                try:
+                    callback(batch[refusal.index], refusal)
+                except Exception:
+                    _logger.exception("A callback of the journal failed")
+
+    def _sync_is_due(self) -> bool:
+        since = self._unsynced_since
+        return since is not None and time.monotonic() - since >= self._sync_interval
+
+    def _sync(self, callbacks: list[Callback]) -> bool:
+        """Let what was committed survive a power loss; the caller holds the writer's lock."""
+        try:
+            if self._store.try_commit((), sync=True) is None:
+                return False
+        except StoreError as error:
+            self._trouble.failed(error)
+            self._let_go(callbacks)
+            return False
+        self._unsynced_since = None
+        self._trouble.over()
+        return True
+
+    # ---------------------------------------------------------------------------------- when it fails
+
+    def _let_go(self, callbacks: list[Callback]) -> None:
+        """Let waiters go when there is no hope of a commit soon."""
+        if self._trouble.failure is not None:
+            with self._gate:
+                callbacks += self._pop_waiters()
+
+    def _reopen(self) -> None:
+        """Begin anew after an error of the disk: what SQLite still has in memory is not to be believed."""
+        if self._trouble.degraded is None:
+            return
+        try:
+            self._store.close()
+            self._store.open()
+        except StoreError as error:
+            self._trouble.failed(error)
+
+    def _pop_waiters(self) -> list[Callback]:
+        callbacks = [callback for _, _, callback in sorted(self._waiters, key=lambda waiter: waiter[:2])]
+        self._waiters.clear()
+        self._urgent = False
+        return callbacks
+
+
+def _cut(queue: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+    return queue[:MOST_PER_COMMIT], queue[MOST_PER_COMMIT:]

@@ -1,0 +1,78 @@
+"""What could not be saved, in words, and how much memory waits to be saved."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from callsheet._model.records import (
+    Entry,
+    InputsResolved,
+    LogWritten,
+    OutcomeRecorded,
+    RunCreated,
+    RunRenamed,
+    StateEntered,
+)
+from callsheet.exceptions import StoreError, StoreUnavailable
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """What could not be saved, in the order in which it was accepted, and why. False when nothing was lost."""
+
+    entries: tuple[Entry, ...] = ()
+    reason: StoreError | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.entries)
+
+    def as_error(self) -> StoreError:
+        """Give an error of the reason's kind whose message tells exactly what is missing."""
+        kinds: dict[str, int] = {}
+        for entry in self.entries:
+            what = _WORDS[entry.__class__]
+            kinds[what] = kinds.get(what, 0) + 1
+        missing = ", ".join(f"{count} {what}" for what, count in kinds.items())
+        runs = {run for entry in self.entries if (run := _run_of(entry)) is not None}
+        error = (StoreUnavailable if self.reason is None else type(self.reason))(
+            f"History of {len(runs)} runs could not be saved ({missing}). {self.reason or ''}".strip()
+        )
+        error.add_note("Runs concerned: " + ", ".join(map(str, sorted(runs))))
+        return error
+
+
+_WORDS: dict[type, str] = {
+    RunCreated: "creations",
+    StateEntered: "states",
+    RunRenamed: "names",
+    InputsResolved: "inputs",
+    OutcomeRecorded: "outcomes",
+    LogWritten: "log records",
+}
+
+
+def _run_of(entry: Entry) -> UUID | None:
+    match entry:
+        case RunCreated():
+            return entry.id
+        case LogWritten():
+            return entry.task_run_id or entry.flow_run_id
+        case _:
+            return entry.run_id
+
+
+HEAVY = frozenset({OutcomeRecorded, RunCreated, InputsResolved, LogWritten})
+
+
+def weight(entry: Entry) -> int:
+    """Give the bytes of an entry that may be large; the rest is counted by rows."""
+    match entry:
+        case OutcomeRecorded(result=result):
+            return 0 if result is None or result.inline is None else len(result.inline)
+        case RunCreated(parameters=bytes() as body) | InputsResolved(parameters=bytes() as body):
+            return len(body)
+        case LogWritten(message=message):
+            return len(message)
+        case _:
+            return 0

@@ -1,0 +1,62 @@
+"""How long commits have been failing, and whether those who wait should be told."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from callsheet._store import mishaps
+from callsheet.exceptions import StoreClosed, StoreError, StoreLocked, StoreNotADatabase, StoreTooNew
+
+_HOPELESS = (StoreTooNew, StoreNotADatabase, StoreClosed)
+_logger = logging.getLogger("callsheet.journal")
+
+
+class Trouble:
+    """What is wrong with a place, since when, and whether it is for good. Used by whoever commits, one at a time.
+
+    Args:
+        location: the place, for people.
+        deadline: seconds after which waiters are told.
+    """
+
+    def __init__(self, location: str, deadline: float) -> None:
+        self._location = location
+        self._deadline = deadline
+        self._since: float | None = None
+        self.degraded: StoreError | None = None
+        self.failure: StoreError | None = None
+
+    @property
+    def hopeless(self) -> bool:
+        """Tell whether trying again soon cannot help."""
+        return isinstance(self.degraded, _HOPELESS)
+
+    @property
+    def only_held(self) -> bool:
+        """Tell whether nothing is wrong but that another process is at it."""
+        return self.degraded is None or isinstance(self.degraded, StoreLocked)
+
+    def failed(self, error: StoreError) -> None:
+        """Note a commit that failed."""
+        now = time.monotonic()
+        self._since = since = self._since or now
+        if self.degraded is None:
+            _logger.warning("History is not being saved just now and is kept in memory: %s", error)
+        self.degraded = error
+        if self.hopeless or now - since >= self._deadline:
+            self.failure = error
+
+    def held(self) -> None:
+        """Note that another process holds the place; an error only when it goes on for too long."""
+        now = time.monotonic()
+        self._since = since = self._since or now
+        if now - since >= self._deadline:
+            self.failed(mishaps.held(self._location, now - since))
+
+    def over(self) -> None:
+        """Note a commit that succeeded."""
+        self._since = None
+        if self.degraded is not None:
+            _logger.warning("History is being saved again in '%s'; nothing was lost.", self._location)
+            self.degraded = self.failure = None
