@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsheet.utilities.collections import find, replace, trace
 from callsheet.annotations import allow_failure, quote, unmapped
+from callsheet.utilities.collections import find, replace, trace
 
 
 class Mark:

@@ -28,11 +28,12 @@ from callsheet.logging import (
     flow_run_logger,
     get_logger,
     get_run_logger,
+    loggers,
     patch_print,
     print_as_log,
+    setup,
     task_run_logger,
 )
-from callsheet.logging import loggers, setup
 from callsheet.logging.handlers import ConsoleHandler, HistoryHandler, RunId
 
 FLOW_ID, TASK_ID = UUID(int=1), UUID(int=2)
@@ -264,6 +265,16 @@ def test_a_logger_keeps_its_history_on_a_thread_that_knows_nothing(kept):
     assert [record.message for record in kept] == ["from afar"]
 
 
+def test_filters_of_the_history_handler(kept):
+    handler = HistoryHandler()
+    handler.addFilter(lambda record: "secret" not in record.getMessage())
+    if sys.version_info >= (3, 12):
+        handler.addFilter(lambda record: logging.makeLogRecord({**record.__dict__, "msg": "replaced"}))
+    for text in ("secret", "open"):
+        handler.handle(logging.makeLogRecord({"msg": text, "flow_run_id": str(FLOW_ID)}))
+    assert [record.message for record in kept] == ["replaced" if sys.version_info >= (3, 12) else "open"]
+
+
 def test_without_a_sink_nothing_happens():
     flow_run_logger(FLOW_RUN).warning("nowhere")
     with running(None):
@@ -391,7 +402,7 @@ def test_blocks_may_overlap_in_any_way():
 
 
 def test_runs_on_threads_and_tasks_at_once_do_not_disturb_each_other(caplog, capsys):
-    barrier = threading.Barrier(3)
+    barrier = threading.Barrier(3, timeout=20)
 
     def run(name, *, logs):
         with flow_context(log_prints=logs), patch_print():
@@ -448,27 +459,30 @@ def test_a_handler_that_prints_does_not_go_round_in_circles(capsys):
     assert capsys.readouterr().out == "handler: once\n"
 
 
-def test_somebody_elses_print_keeps_its_place(capsys, caplog, monkeypatch):
+def test_somebody_elses_print_keeps_its_place(capsys, caplog):
     original = builtins.print
-    with flow_context(log_prints=True):
-        with patch_print():
-            ours = builtins.print
-            monkeypatch.setattr(builtins, "print", lambda *args, **kwargs: ours("wrapped", *args, **kwargs))
-            wrapper = builtins.print
-        assert builtins.print is wrapper, "it was replaced inside the block, and stays"
-        with patch_print():
-            assert builtins.print is wrapper
-            print("logged")
-    print("printed")
-    monkeypatch.setattr(builtins, "print", ours)  # put back by somebody who had saved it inside
-    with patch_print():
+    try:
+        with flow_context(log_prints=True):
+            with patch_print():
+                ours = builtins.print
+                wrapper = builtins.print = lambda *args, **kwargs: ours("wrapped", *args, **kwargs)
+            assert builtins.print is wrapper, "it was replaced inside the block, and stays"
+            with patch_print():
+                assert builtins.print is wrapper
+                print("logged")
+        print("printed")
+        builtins.print = ours  # put back by somebody who had saved it inside
         print("still printed")
-    monkeypatch.setattr(builtins, "print", original)
-    with flow_context(log_prints=True), patch_print():
-        print("logged again")
-    assert builtins.print is original
+        with patch_print():
+            print("and here")
+        assert builtins.print is original
+        with flow_context(log_prints=True), patch_print():
+            print("logged again")
+        assert builtins.print is original
+    finally:
+        builtins.print = original
     assert [record.getMessage() for record in caplog.records] == ["wrapped logged", "logged again"]
-    assert capsys.readouterr().out == "wrapped printed\nstill printed\n"
+    assert capsys.readouterr().out == "wrapped printed\nstill printed\nand here\n"
 
 
 def test_print_as_log_without_a_patch(capsys, caplog):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import UUID
 
 from callsheet._model.records import LogWritten
@@ -41,9 +41,12 @@ class HistoryHandler(logging.Handler):
         self._thread = threading.local()
         self._formatter = logging.Formatter()
 
-    def createLock(self) -> None:  # noqa: N802 - the standard library's name
-        """Do without: what is behind takes records from any thread, and a log call must not wait for another."""
-        self.lock = None
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Take a record without the handler's lock: what is behind takes records from any thread at once."""
+        passed = cast("bool | logging.LogRecord", self.filter(record))  # a record of its own from 3.12 on
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand over a record that carries a run's id; while that is under way, what it logs itself is left out."""
