@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 
-class CachePolicy(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class CachePolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How a task's cache key is made."""
 
     def compute_key(self, **_: Any) -> str | None:
@@ -16,37 +16,37 @@ class CachePolicy(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         raise NotImplementedError("cache_policy")
 
 
-class CacheKeyFnPolicy(CachePolicy, frozen=True, kw_only=True, eq=False):
+class CacheKeyFnPolicy(CachePolicy, frozen=True, kw_only=True):
     """Makes the key by a function of the user's."""
 
     cache_key_fn: Callable[..., str | None]
 
 
-class CompoundCachePolicy(CachePolicy, frozen=True, kw_only=True, eq=False):
+class CompoundCachePolicy(CachePolicy, frozen=True, kw_only=True):
     """Makes the key of several policies' keys."""
 
     policies: tuple[CachePolicy, ...]
 
 
-class Inputs(CachePolicy, frozen=True, kw_only=True, eq=False):
+class Inputs(CachePolicy, frozen=True, kw_only=True):
     """Makes the key of the task's inputs."""
 
     exclude: tuple[str, ...] = ()
 
 
-class TaskSource(CachePolicy, frozen=True, kw_only=True, eq=False):
+class TaskSource(CachePolicy, frozen=True, kw_only=True):
     """Makes the key of the task's source."""
 
 
-class RunId(CachePolicy, frozen=True, kw_only=True, eq=False):
+class RunId(CachePolicy, frozen=True, kw_only=True):
     """Makes the key of the flow run's id."""
 
 
-class FlowParameters(CachePolicy, frozen=True, kw_only=True, eq=False):
+class FlowParameters(CachePolicy, frozen=True, kw_only=True):
     """Makes the key of the flow run's parameters."""
 
 
-class NoCaching(CachePolicy, frozen=True, kw_only=True, eq=False):
+class NoCaching(CachePolicy, frozen=True, kw_only=True):
     """Makes no key: nothing is cached."""
 
 

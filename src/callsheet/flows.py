@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Flow", "flow"]
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 FlowHook = Callable[["Flow[..., Any]", "FlowRun", "State[Any]"], "Awaitable[None] | None"]
@@ -44,7 +44,7 @@ Unset = type[NotSet]
 _HOOKS = ("on_completion", "on_failure", "on_cancellation", "on_crashed", "on_running")
 
 
-class Flow(FlowCalls[P, R]):
+class Flow(FlowCalls[P, R_co]):
     """A function wrapped as a flow. Use the `flow` decorator to make one.
 
     Calling it runs it: with asynchronous functions the call gives a coroutine, with others the result.
@@ -92,13 +92,13 @@ class Flow(FlowCalls[P, R]):
 
     def __init__(
         self,
-        fn: Callable[P, R],
+        fn: Callable[P, R_co],
         name: str | None = None,
         version: str | None = None,
         flow_run_name: RunName | None = None,
         retries: int | None = None,
         retry_delay_seconds: float | None = None,
-        task_runner: type[TaskRunner] | TaskRunner | None = None,
+        task_runner: type[TaskRunner[Any]] | TaskRunner[Any] | None = None,
         description: str | None = None,
         timeout_seconds: float | None = None,
         validate_parameters: bool = True,
@@ -114,35 +114,41 @@ class Flow(FlowCalls[P, R]):
         on_running: Iterable[FlowHook] | None = None,
     ) -> None:
         check_flow_name(name)
-        hooks = (on_completion, on_failure, on_cancellation, on_crashed, on_running)
-        checked = [check_hooks(given, option, "flow") for given, option in zip(hooks, _HOOKS, strict=True)]
+        self._set_hooks((on_completion, on_failure, on_cancellation, on_crashed, on_running))
         check_function(fn, "flow")
         check_run_name(flow_run_name, "flow_run_name")
         self._wrap(fn, "flow")
-        self.name = name or callable_name(fn).replace("_", "-").replace("<lambda>", "unknown-lambda")
-        check_characters(self.name)
-        self.description = description or inspect.getdoc(fn)
-        self.version = version or _version_of(fn)
+        self._set_names(name, description, version)
         self.flow_run_name = flow_run_name
         self.timeout_seconds = check_timeout(timeout_seconds)
         self._set_retries(retries, retry_delay_seconds)
         self.task_runner = _task_runner(task_runner)
-        self.should_validate_parameters = validate_parameters
-        if persist_result is None and not (result_storage is None and result_serializer is None):
-            persist_result = True
-        self.persist_result = persist_result
-        self.result_storage = result_storage
-        self.result_serializer = result_serializer
-        self.cache_result_in_memory = cache_result_in_memory
         self.log_prints = log_prints
-        for option, own in zip(_HOOKS, checked, strict=True):
-            setattr(self, f"{option}_hooks", own)
-        self._storage: Any = None
-        self._entrypoint = f"{module_or_file(fn)}:{callable_name(fn)}"
-        self._restore()
+        self._set_results(persist_result, result_storage, result_serializer, cache_result_in_memory)
+        self.should_validate_parameters = validate_parameters
         if validate_parameters:
             check_signature(self._binder.signature)
+        self._restore()
         self._note_unsupported()
+
+    def _set_hooks(self, given: tuple[Iterable[FlowHook] | None, ...]) -> None:
+        for option, hooks in zip(_HOOKS, given, strict=True):
+            setattr(self, f"{option}_hooks", check_hooks(hooks, option, "flow"))
+
+    def _set_names(self, name: str | None, description: str | None, version: str | None) -> None:
+        fn = self.fn
+        self.name = name or callable_name(fn).replace("_", "-").replace("<lambda>", "unknown-lambda")
+        check_characters(self.name)
+        self.description = description or inspect.getdoc(fn)
+        self.version = version or _version_of(fn)
+        self._entrypoint = f"{module_or_file(fn)}:{callable_name(fn)}"
+        self._storage: Any = None
+
+    def _set_results(self, persist: bool | None, storage: Any, serializer: Any, in_memory: bool) -> None:
+        self.persist_result = True if persist is None and (storage, serializer) != (None, None) else persist
+        self.result_storage = storage
+        self.result_serializer = serializer
+        self.cache_result_in_memory = in_memory
 
     def _set_retries(self, retries: int | None, delay: float | None) -> None:
         settings = refresh_settings()
@@ -154,7 +160,7 @@ class Flow(FlowCalls[P, R]):
         @overload
         def __get__(self, instance: None, owner: Any = None) -> Self: ...
         @overload
-        def __get__(self: Flow[Concatenate[Any, Q], R], instance: object, owner: Any = None) -> Flow[Q, R]: ...
+        def __get__(self: Flow[Concatenate[Any, Q], R_co], instance: object, owner: Any = None) -> Flow[Q, R_co]: ...
         def __get__(self, instance: object, owner: Any = None) -> Any: ...
 
     # ---------------------------------------------------------------------------------------------- hooks
@@ -195,7 +201,7 @@ class Flow(FlowCalls[P, R]):
         retry_delay_seconds: float | None = None,
         description: str | None = None,
         flow_run_name: RunName | None = None,
-        task_runner: type[TaskRunner] | TaskRunner | None = None,
+        task_runner: type[TaskRunner[Any]] | TaskRunner[Any] | None = None,
         timeout_seconds: float | None = None,
         validate_parameters: bool | None = None,
         persist_result: bool | Unset | None = NotSet,
@@ -208,7 +214,7 @@ class Flow(FlowCalls[P, R]):
         on_cancellation: Iterable[FlowHook] | None = None,
         on_crashed: Iterable[FlowHook] | None = None,
         on_running: Iterable[FlowHook] | None = None,
-    ) -> Flow[P, R]:
+    ) -> Flow[P, R_co]:
         """Make a flow of the same function with other options.
 
         For each option see `Flow`. `None`, empty texts and empty lists keep the current value; `0` and `False` count
@@ -228,7 +234,7 @@ class Flow(FlowCalls[P, R]):
         given = dict(locals())
         del given["self"]
         options = {name: keep(given[name], getattr(self, attribute)) for name, (keep, attribute) in _OPTIONS.items()}
-        made: Flow[P, R] = Flow(self.fn, **options)
+        made: Flow[P, R_co] = Flow(self.fn, **options)
         made._storage = self._storage
         made._entrypoint = self._entrypoint
         made._names = self._names
@@ -254,7 +260,7 @@ def _version_of(fn: Callable[..., Any]) -> str | None:
         return None
 
 
-def _task_runner(given: Any) -> TaskRunner:
+def _task_runner(given: Any) -> TaskRunner[Any]:
     from callsheet.task_runners import TaskRunner, ThreadPoolTaskRunner
 
     runner: Any = ThreadPoolTaskRunner if given is None else given
@@ -265,11 +271,11 @@ def _task_runner(given: Any) -> TaskRunner:
             "Expected a task runner or a class of task runners for 'task_runner'; "
             f"got {type(given).__name__} instead. Please use e.g. 'task_runner=ThreadPoolTaskRunner(max_workers=4)'."
         )
-    return cast("TaskRunner", runner)
+    return cast("TaskRunner[Any]", runner)
 
 
 @overload
-def flow(__fn: Callable[P, R], /) -> Flow[P, R]: ...
+def flow(__fn: Callable[P, R_co], /) -> Flow[P, R_co]: ...
 @overload
 def flow(
     *,
@@ -278,7 +284,7 @@ def flow(
     flow_run_name: RunName | None = None,
     retries: int | None = None,
     retry_delay_seconds: float | None = None,
-    task_runner: type[TaskRunner] | TaskRunner | None = None,
+    task_runner: type[TaskRunner[Any]] | TaskRunner[Any] | None = None,
     description: str | None = None,
     timeout_seconds: float | None = None,
     validate_parameters: bool = True,
@@ -292,7 +298,7 @@ def flow(
     on_cancellation: Iterable[FlowHook] | None = None,
     on_crashed: Iterable[FlowHook] | None = None,
     on_running: Iterable[FlowHook] | None = None,
-) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+) -> Callable[[Callable[P, R_co]], Flow[P, R_co]]: ...
 def flow(
     __fn: Callable[..., Any] | None = None,  # noqa: PYI063 - programs that compare signatures look for this name
     *,
@@ -301,7 +307,7 @@ def flow(
     flow_run_name: RunName | None = None,
     retries: int | None = None,
     retry_delay_seconds: float | None = None,
-    task_runner: type[TaskRunner] | TaskRunner | None = None,
+    task_runner: type[TaskRunner[Any]] | TaskRunner[Any] | None = None,
     description: str | None = None,
     timeout_seconds: float | None = None,
     validate_parameters: bool = True,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, ca
 from callsheet._engine.caching import Kept, decide_persistence
 from callsheet._engine.names import check_run_name
 from callsheet._engine.options import (
-    MAX_RETRY_DELAYS,
     Delays,
     check_function,
     check_hooks,
@@ -19,6 +18,7 @@ from callsheet._engine.options import (
     check_retries,
     check_retry_condition,
     check_timeout,
+    exponential_backoff,
     keep_falsy,
     keep_none,
     keep_unset,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 Hook = TypeVar("Hook", bound=Callable[..., Any])
@@ -51,7 +51,7 @@ Unset = type[NotSet]
 _HOOKS = ("on_completion", "on_failure", "on_rollback", "on_commit")
 
 
-class Task(TaskCalls[P, R]):
+class Task(TaskCalls[P, R_co]):
     """A function wrapped as a task. Use the `task` decorator to make one.
 
     Calling it runs it: with asynchronous functions the call gives a coroutine, with others the result. Arguments are
@@ -105,7 +105,7 @@ class Task(TaskCalls[P, R]):
 
     def __init__(
         self,
-        fn: Callable[P, R],
+        fn: Callable[P, R_co],
         name: str | None = None,
         description: str | None = None,
         tags: Iterable[str] | None = None,
@@ -132,42 +132,52 @@ class Task(TaskCalls[P, R]):
         retry_condition_fn: RetryCondition | None = None,
         viz_return_value: Any = None,
     ) -> None:
-        hooks = (on_completion, on_failure, on_rollback, on_commit)
-        for option, given in zip(_HOOKS, hooks, strict=True):
-            setattr(self, f"{option}_hooks", check_hooks(given, option, "task"))
+        self._set_hooks((on_completion, on_failure, on_rollback, on_commit))
         check_function(fn, "task")
         check_run_name(task_run_name, "task_run_name")
         self._wrap(fn, "task")
-        self.name = name or callable_name(fn)
-        self.description = description or inspect.getdoc(fn)
-        self.tags = _tags(tags)
-        self.version = version
-        self.task_run_name = task_run_name
+        self._set_names(name, description, tags, version, task_run_name)
+        self._set_retries(retries, retry_delay_seconds, retry_jitter_factor, retry_condition_fn)
+        self._set_results(result_storage, result_serializer, result_storage_key, cache_result_in_memory)
+        self._set_caching(cache_policy, persist_result, cache_key_fn, cache_expiration, refresh_cache)
         self.timeout_seconds = check_timeout(timeout_seconds)
-        self._set_retries(retries, retry_delay_seconds)
-        self.retry_jitter_factor = check_jitter(retry_jitter_factor)
-        check_retry_condition(retry_condition_fn)
-        self.retry_condition_fn = retry_condition_fn
-        self.result_storage = result_storage
-        self.result_serializer = result_serializer
-        self.result_storage_key = result_storage_key
-        self.cache_result_in_memory = cache_result_in_memory
-        self.cache_key_fn = cache_key_fn
-        self.cache_expiration = cache_expiration
-        self.refresh_cache = refresh_cache
-        self._given_policy, self.cache_policy, self.persist_result = decide_persistence(
-            self, cache_policy, persist_result
-        )
-        self.log_prints = log_prints
-        self.viz_return_value = viz_return_value
+        self.log_prints, self.viz_return_value = log_prints, viz_return_value
         self._note_unsupported()
 
-    def _set_retries(self, retries: int | None, delays: DelaysOption | None) -> None:
+    def _set_hooks(self, given: tuple[Iterable[Any] | None, ...]) -> None:
+        for option, hooks in zip(_HOOKS, given, strict=True):
+            setattr(self, f"{option}_hooks", check_hooks(hooks, option, "task"))
+
+    def _set_names(self, name: Any, description: Any, tags: Any, version: str | None, run_name: RunName | None) -> None:
+        self.name = name or callable_name(self.fn)
+        self.description = description or inspect.getdoc(self.fn)
+        self.tags = _tags(tags)
+        self.version = version
+        self.task_run_name = run_name
+
+    def _set_retries(self, retries: Any, delays: Any, jitter: float | None, condition: RetryCondition | None) -> None:
         settings = refresh_settings()
         self.retries = check_retries(keep_none(retries, settings.task_default_retries))
         self.retry_delay_seconds: Delays = resolve_delays(
             keep_none(delays, settings.task_default_retry_delay_seconds), self.retries
         )
+        self.retry_jitter_factor = check_jitter(jitter)
+        check_retry_condition(condition)
+        self.retry_condition_fn = condition
+
+    def _set_results(self, storage: Any, serializer: Any, key: str | None, in_memory: bool) -> None:
+        self.result_storage = storage
+        self.result_serializer = serializer
+        self.result_storage_key = key
+        self.cache_result_in_memory = in_memory
+
+    def _set_caching(
+        self, policy: Any, persist: bool | None, key_fn: CacheKeyFn | None, expires: timedelta | None, refresh: Any
+    ) -> None:
+        self.cache_key_fn = key_fn
+        self.cache_expiration = expires
+        self.refresh_cache: bool | None = refresh
+        self._given_policy, self.cache_policy, self.persist_result = decide_persistence(self, policy, persist)
 
     @functools.cached_property
     def task_key(self) -> str:
@@ -182,7 +192,7 @@ class Task(TaskCalls[P, R]):
         @overload
         def __get__(self, instance: None, owner: Any = None) -> Self: ...
         @overload
-        def __get__(self: Task[Concatenate[Any, Q], R], instance: object, owner: Any = None) -> Task[Q, R]: ...
+        def __get__(self: Task[Concatenate[Any, Q], R_co], instance: object, owner: Any = None) -> Task[Q, R_co]: ...
         def __get__(self, instance: object, owner: Any = None) -> Any: ...
 
     # ---------------------------------------------------------------------------------------------- hooks
@@ -238,7 +248,7 @@ class Task(TaskCalls[P, R]):
         on_commit: Iterable[Callable[[Any], Any]] | None = None,
         retry_condition_fn: RetryCondition | None = None,
         viz_return_value: Any = None,
-    ) -> Task[P, R]:
+    ) -> Task[P, R_co]:
         """Make a task of the same function with other options.
 
         For each option see `Task`. An option that is left out keeps its value. `None` and everything empty keep it too
@@ -261,7 +271,7 @@ class Task(TaskCalls[P, R]):
         options = {name: keep(given[name], getattr(self, attribute)) for name, (keep, attribute) in _OPTIONS.items()}
         # What was decided about caching is decided anew, but warned of only when the policy itself is touched.
         options["cache_policy"] = Kept(self._given_policy) if cache_policy is NotSet else cache_policy
-        made: Task[P, R] = Task(self.fn, version=self.version, **options)
+        made: Task[P, R_co] = Task(self.fn, version=self.version, **options)
         made._names = self._names
         made._bound = self._bound
         return made
@@ -289,7 +299,7 @@ def _tags(given: Iterable[str] | None) -> set[str]:
 
 
 @overload
-def task(__fn: Callable[P, R], /) -> Task[P, R]: ...
+def task(__fn: Callable[P, R_co], /) -> Task[P, R_co]: ...
 @overload
 def task(
     *,
@@ -318,7 +328,7 @@ def task(
     on_commit: Iterable[Callable[[Any], Any]] | None = None,
     retry_condition_fn: RetryCondition | None = None,
     viz_return_value: Any = None,
-) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+) -> Callable[[Callable[P, R_co]], Task[P, R_co]]: ...
 def task(
     __fn: Callable[..., Any] | None = None,  # noqa: PYI063 - programs that compare signatures look for this name
     *,
@@ -365,26 +375,6 @@ def task(
     options = dict(locals())
     fn = options.pop("__fn")
     return functools.partial(task, **options) if fn is None else Task(fn, **options)
-
-
-def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
-    """Make a `retry_delay_seconds` whose delays double.
-
-    Args:
-        backoff_factor: The first delay, in seconds.
-
-    Returns:
-        A callable that gives the delays for a number of retries, at most fifty.
-
-    Example:
-        >>> exponential_backoff(10)(3)
-        [10, 20, 40]
-    """
-
-    def delays(retries: int) -> list[float]:
-        return [backoff_factor * 2**n for n in range(min(retries, MAX_RETRY_DELAYS))]
-
-    return delays
 
 
 def task_input_hash(context: TaskRunContext, arguments: dict[str, Any]) -> str | None:

@@ -43,7 +43,8 @@ def decide_persistence(
                 "Both `cache_policy` and `cache_key_fn` are set on task %s. `cache_key_fn` will be used.", task
             )
         policy = CacheKeyFnPolicy(cache_key_fn=task.cache_key_fn)
-    real = policy is not None and policy is not NONE and policy is not NotSet
+    # Compared, not identified: a policy may have been pickled.
+    real = policy is not None and policy != NONE and policy is not NotSet
     stored = (task.result_storage_key, task.result_storage, task.result_serializer)
     if persist is None and (real or any(option is not None for option in stored)):
         persist = True

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from callsheet.states import State
 
 T = TypeVar("T")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 P = ParamSpec("P")
 
 
-class Calls(Definition[P, R]):
+class Calls(Definition[P, R_co]):
     """A definition that can be called and submitted."""
 
     @abstractmethod
@@ -52,9 +52,9 @@ class Calls(Definition[P, R]):
     @overload
     def __call__(
         self, *args: Any, wait_for: Iterable[Any] | None, return_state: Literal[False] = False, **kwargs: Any
-    ) -> R: ...
+    ) -> R_co: ...
     @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
     def __call__(
         self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
     ) -> Any:

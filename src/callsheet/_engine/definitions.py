@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from typing import Self
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 VISUALIZATION = "callsheet.utilities.visualization"
 
 
-class Definition(Generic[P, R]):
+class Definition(Generic[P, R_co]):
     """A function wrapped as a flow or task.
 
     Attributes:
@@ -36,7 +36,7 @@ class Definition(Generic[P, R]):
         isgenerator: Whether it is a generator, asynchronous or not.
     """
 
-    fn: Callable[P, R]
+    fn: Callable[P, R_co]
     name: str
     description: str | None
     version: str | None
@@ -54,7 +54,7 @@ class Definition(Generic[P, R]):
     _source_digest: str | None
     _unsupported: str | None  # the first option that runs cannot honour yet
 
-    def _wrap(self, fn: Callable[P, R], kind: Kind) -> None:
+    def _wrap(self, fn: Callable[P, R_co], kind: Kind) -> None:
         """Take over the function and everything that tools read from functions."""
         check_function(fn, kind)
         functools.update_wrapper(cast("Any", self), fn)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
 
 from callsheet._engine.calls import Calls
 from callsheet._engine.dual import dual
@@ -13,11 +13,11 @@ from callsheet._engine.parameters import Validator, serialize_parameters
 if TYPE_CHECKING:
     from callsheet.utilities.schema import ParameterSchema
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 P = ParamSpec("P")
 
 
-class FlowCalls(Calls[P, R]):
+class FlowCalls(Calls[P, R_co]):
     """A flow without its options."""
 
     def _restore(self) -> None:
@@ -97,7 +97,7 @@ class FlowCalls(Calls[P, R]):
         parameters = self._binder.bind(self._bound + args, kwargs)
         from callsheet._engine.visualize import visualize_flow
 
-        await visualize_flow(self, parameters)
+        await visualize_flow(cast("Any", self), parameters)
 
     visualize = dual(avisualize, waits=True)
 

@@ -154,6 +154,26 @@ def resolve_delays(delays: object, retries: int) -> Delays:
     return own
 
 
+def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
+    """Make a `retry_delay_seconds` whose delays double.
+
+    Args:
+        backoff_factor: The first delay, in seconds.
+
+    Returns:
+        A callable that gives the delays for a number of retries, at most fifty.
+
+    Example:
+        >>> exponential_backoff(10)(3)
+        [10, 20, 40]
+    """
+
+    def delays(retries: int) -> list[float]:
+        return [backoff_factor * 2**n for n in range(min(retries, MAX_RETRY_DELAYS))]
+
+    return delays
+
+
 def check_jitter(factor: float | None) -> float | None:
     """Refuse a jitter that would shorten delays below nothing.
 
@@ -232,7 +252,7 @@ def unsupported_options(definition: object) -> str | None:
             return option.removesuffix("_hooks")
     from callsheet.cache_policies import DEFAULT, NONE
 
-    if not any(getattr(definition, "cache_policy", None) is unused for unused in (None, DEFAULT, NONE)):
+    if getattr(definition, "cache_policy", None) not in (None, DEFAULT, NONE):
         return "cache_policy"
     if getattr(definition, "persist_result", None):
         return "persist_result"

@@ -91,7 +91,7 @@ class Validator:
         self._adapters: dict[str, Any] = {}
         parameters = list(binder.signature.parameters.values())
         space = getattr(inspect.unwrap(binder.fn), "__globals__", {})
-        self._plan: dict[str, object] = {p.name: _ANYTHING for p in parameters[:bound]}
+        self._plan: dict[str, Any] = {p.name: _ANYTHING for p in parameters[:bound]}
         self._plan.update({p.name: _plan(p, space) for p in parameters[bound:]})
 
     def validate(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,11 +109,11 @@ class Validator:
             NotImplementedError: A value refers to a stored document.
             ValueError: An annotation is no type.
         """
-        plan: Mapping[str, Any] = self._plan
+        plan = self._plan
         simple = len(parameters) == len(plan)
         for name, value in parameters.items():
-            expected = plan.get(name, _MISSING)
-            if expected is _MISSING:
+            expected = plan.get(name)
+            if expected is None:
                 raise SignatureMismatchError.from_bad_params(self._binder.names, parameters)
             kind = cast("type[Any]", type(value))
             if kind is expected:
@@ -167,6 +167,8 @@ class Validator:
                 self._hints = type_hints(self._binder.fn, self._names)
             except NameError as error:
                 self._fail([f"annotations: {error}"], parameters)
+            if any(map(_is_plain_value, self._hints.values())):
+                raise ValueError(INCOMPATIBLE)
         return self._hints
 
     def _convert(self, name: str, value: Any, hints: dict[str, Any], valid: dict[str, Any], errors: list[str]) -> None:

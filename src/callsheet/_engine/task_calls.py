@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from callsheet.states import State
 
 T = TypeVar("T")
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 P = ParamSpec("P")
 
 
-class TaskCalls(Calls[P, R]):
+class TaskCalls(Calls[P, R_co]):
     """A task without its options."""
 
     def _call(self, parameters: dict[str, Any], wait_for: Iterable[Any] | None, return_state: bool) -> Any:

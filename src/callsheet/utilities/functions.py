@@ -47,9 +47,14 @@ def source_digest(fn: Callable[..., Any]) -> str:
 @lru_cache(maxsize=1024)
 def _code_digest(code: types.CodeType) -> str:
     try:
-        return stable_hash(inspect.getsource(code))
+        source = inspect.getsource(code)
     except (OSError, TypeError, IndexError, SyntaxError):
-        return stable_hash(code.co_code, repr(code.co_names), repr([c for c in code.co_consts if not _is_code(c)]))
+        source = ""
+    if source and code.co_name != "<lambda>":
+        return stable_hash(source)
+    # Of lambdas only whole lines can be read, which may hold several.
+    constants = repr([constant for constant in code.co_consts if not _is_code(constant)])
+    return stable_hash(source, code.co_code, repr(code.co_names), constants)
 
 
 def _is_code(value: object) -> bool:
