@@ -48,7 +48,7 @@ def signature(thing: Any) -> str:
     """Give a signature on one line, or on one line for each parameter if that is too long."""
     try:
         found = inspect.signature(thing)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, NameError):  # a struct whose hints only a type checker can read
         return "()"
     parameters = [p for name, p in found.parameters.items() if name not in {"self", "cls"}]
     found = found.replace(parameters=parameters)

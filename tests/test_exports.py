@@ -125,7 +125,8 @@ def documented() -> Iterator[tuple[str, Any, str]]:
         if inspect.isclass(thing) and thing.__module__.startswith("callsheet") and not issubclass(thing, BaseException):
             for method, fn in vars(thing).items():
                 fn = getattr(fn, "__func__", fn)
-                if inspect.isfunction(fn) and not method.startswith("_") and id(fn) not in seen:
+                inherits = any(method in vars(base) for base in thing.__mro__[1:]) and not fn.__doc__
+                if inspect.isfunction(fn) and not method.startswith("_") and id(fn) not in seen and not inherits:
                     seen.add(id(fn))
                     yield f"{module}.{name}.{method}", fn, module
 
@@ -133,7 +134,7 @@ def documented() -> Iterator[tuple[str, Any, str]]:
 def signature_of(thing: Any) -> inspect.Signature | None:
     try:
         return inspect.signature(thing)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, NameError):  # a struct whose hints only a type checker can read
         return None
 
 
@@ -146,7 +147,7 @@ def gaps(thing: Any, *, example: bool) -> list[str]:
     signature = signature_of(thing)
     parameters = [name for name in (signature.parameters if signature else {}) if name not in {"self", "cls"}]
     if inspect.isfunction(thing):
-        if len(parameters) > 1 and "Args:" not in doc:
+        if len(parameters) > 1 and "Args:" not in doc and "For each option see `" not in doc:
             lacks.append("Args")
         lacks += [f"Args: {name}" for name in parameters if "Args:" in doc and f"{name}:" not in doc]
         gives = signature.return_annotation if signature else None
