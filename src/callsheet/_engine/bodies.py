@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, cast
 
 from callsheet._kernel import alarms
 from callsheet._kernel.critical import Interruptible, critical
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
     from callsheet._kernel.ports import Port
 
 
+def used_up(value: Any) -> Any:
+    """Give the list of what a generator yields, and every other value as it is."""
+    return list(cast("Iterator[Any]", value)) if type(value) is GeneratorType else value
+
+
 async def call_sync(run: Run, port: Port, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a sync body under the run's deadline.
+    """Call a sync body under the run's deadline. A generator that it returns is used up into a list.
 
     Without a deadline it runs in the calling thread, whatever that is. With one, an alarm interrupts it in the
     main thread; elsewhere it runs on a thread of ours, so that the run ends at its deadline whatever the body does.
@@ -31,6 +37,8 @@ async def call_sync(run: Run, port: Port, fn: Callable[..., Any], args: tuple[An
     scope = run.scope
     if timeout is None:
         value = critical.lift(fn, *args, **kwargs)
+        if type(value) is GeneratorType:
+            value = critical.lift(used_up, value)
     elif alarms.usable():
         value = _under_alarm(scope, timeout, fn, args, kwargs)
     else:
@@ -48,7 +56,7 @@ def _under_alarm(
         return Interrupted()
 
     with alarms.deadline_alarm(timeout, strike, may_raise=critical.may_raise):
-        return critical.lift(fn, *args, **kwargs)
+        return critical.lift(lambda: used_up(fn(*args, **kwargs)))
 
 
 async def _on_worker(
@@ -58,7 +66,7 @@ async def _on_worker(
     box: list[Any] = []
     context = copy_context()
     correct_library(context, None)
-    call = partial(context.run, partial(fn, *args, **kwargs))
+    call = partial(context.run, lambda: used_up(fn(*args, **kwargs)))
 
     def job() -> None:
         try:

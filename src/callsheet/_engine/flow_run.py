@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -169,14 +168,12 @@ class FlowRunActor(Run):
             return await self._complete(port, value)
 
         async def whole() -> Any:
-            return await self._complete(port, await flow.fn(*args, **kwargs))
+            return await self._complete(port, bodies.used_up(await flow.fn(*args, **kwargs)))
 
         return await port.call_async(whole, (), {}, self.scope, flow.timeout_seconds)
 
     async def _complete(self, port: Port, value: Any) -> Any:
         """Wait for what the body left running, and put states in the place of futures that it returned."""
-        if isinstance(value, GeneratorType):
-            value = list(value)
         await self.settle_children(port, cancel=False)
         if type(value) in _PLAIN:
             return value

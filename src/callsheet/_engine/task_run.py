@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 _S = StateType
 _PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes, dict})
+_NOTHING = Final(_S.COMPLETED, "Completed")
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -88,6 +88,9 @@ class TaskRunActor(Run):
             self._calls = Calls(self.identity or self.cell.id.bytes)
         return self._calls
 
+    def is_ready(self) -> bool:
+        return not self.upstream and self.wait_for is None and self.definition.task_run_name is None
+
     def begin_calls(self) -> None:
         if self._calls is not None:
             self._calls.begin()
@@ -134,16 +137,16 @@ class TaskRunActor(Run):
     async def _call(self, port: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         task = self.definition
         if task.isasync:
-            return await port.call_async(task.fn, args, kwargs, self.scope, task.timeout_seconds)
+            return bodies.used_up(await port.call_async(task.fn, args, kwargs, self.scope, task.timeout_seconds))
         return await bodies.call_sync(self, port, task.fn, args, kwargs)
 
     def conclude(self, value: Any) -> Final:
+        if value is None:
+            return _NOTHING
         if type(value) in _PLAIN:
             if self.known is not None:
                 self.known.remember(value, self.cell.id)
             return Final(_S.COMPLETED, "Completed", None, value)
-        if isinstance(value, GeneratorType):
-            value = list(value)
         if self.known is not None:
             self.known.remember(value, self.cell.id)
         state = state_of_value(value)
