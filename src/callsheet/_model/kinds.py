@@ -31,6 +31,16 @@ TERMINAL_STATES = frozenset(
 )
 
 
+class RunOrder(str, Enum):
+    """By what runs are put in order. Where two are equal, their ids decide."""
+
+    CREATED = "created"
+    NAME = "name"
+    EXPECTED = "expected"  # when the run was to start
+    STARTED = "started"  # when it started or, if it has not, was to start
+    ENDED = "ended"  # what has not ended comes before everything that has
+
+
 class Durability(str, Enum):
     """What is on disk before a caller goes on; `docs/guarantees.md` has the table."""
 

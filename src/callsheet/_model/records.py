@@ -216,7 +216,8 @@ class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which runs to read. A field left at `None` does not filter; tuples match any of their members.
 
-    Times are inclusive on both sides. A run has ended while its newest state is a terminal one.
+    Times are inclusive on both sides. A run has ended while its newest state is a terminal one. A run was
+    expected to start at its `due_at` or, without one, when it was created.
     """
 
     kind: Kind | None = None
@@ -233,12 +234,24 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     parent_task_run_ids: tuple[UUID, ...] | None = None
     root_ids: tuple[UUID, ...] | None = None
     is_root: bool | None = None
+    not_ids: tuple[UUID, ...] | None = None
+    not_state_types: tuple[StateType, ...] | None = None
+    not_state_names: tuple[str, ...] | None = None
+    is_tagged: bool | None = None
+    has_started: bool | None = None
+    has_ended: bool | None = None
+    is_in_flow_run: bool | None = None
+    tracks_subflow: bool | None = None  # another run has it as its `parent_task_run_id`
+    flow_run: RunFilter | None = None  # which the innermost flow run around it must match
+    any_task_run: RunFilter | None = None  # which at least one run in this flow run must match
     created_after: int | None = None
     created_before: int | None = None
     started_after: int | None = None
     started_before: int | None = None
     ended_after: int | None = None
     ended_before: int | None = None
+    expected_after: int | None = None
+    expected_before: int | None = None
 
 
 class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,6 +260,7 @@ class LogFilter(msgspec.Struct, frozen=True, kw_only=True):
     flow_run_ids: tuple[UUID, ...] | None = None
     task_run_ids: tuple[UUID, ...] | None = None
     level_at_least: int | None = None
+    level_at_most: int | None = None
     after: int | None = None
     before: int | None = None
 

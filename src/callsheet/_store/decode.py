@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
@@ -83,6 +85,15 @@ def _run(
 def states(run_id: UUID, rows: Iterable[Row]) -> tuple[StateRecord, ...]:
     """Give the states of a run."""
     return tuple(_state(run_id, row) for row in rows)
+
+
+def states_of_many(rows: Iterable[Row]) -> dict[UUID, tuple[StateRecord, ...]]:
+    """Give the states of several runs, whose ids stand in front of the rows."""
+    return {
+        run_id: states(run_id, (row[1:] for row in of_run))
+        for run, of_run in itertools.groupby(rows, key=operator.itemgetter(0))
+        for run_id in (UUID(bytes=run),)
+    }
 
 
 def _state(run_id: UUID, row: Row) -> StateRecord:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from callsheet._model.records import LogFilter, LogRecord, RunFilter, RunRecord
 
 
+def select(runs: Sequence[RunRecord], where: RunFilter) -> list[RunRecord]:
+    """Give the runs that match, of all that there are: some of the questions are about other runs."""
+    found = [run for run in runs if run_matches(run, where)]
+    if where.tracks_subflow is not None:
+        tracking = {run.parent_task_run_id for run in runs}
+        found = [run for run in found if (run.id in tracking) is where.tracks_subflow]
+    if where.flow_run is not None:
+        around = {run.id for run in select(runs, where.flow_run)}
+        found = [run for run in found if run.flow_run_id in around]
+    if where.any_task_run is not None:
+        holding = {run.flow_run_id for run in select(runs, where.any_task_run)}
+        found = [run for run in found if run.id in holding]
+    return found
+
+
 def run_matches(run: RunRecord, where: RunFilter) -> bool:
-    """Tell whether a run matches every field of a filter that is set."""
+    """Tell whether a run matches every field of a filter that is set, except what is asked of other runs."""
     state = run.state
     return (
         (where.kind is None or run.kind is where.kind)
@@ -29,6 +44,21 @@ def run_matches(run: RunRecord, where: RunFilter) -> bool:
         and _between(run.created, where.created_after, where.created_before)
         and _between(run.started, where.started_after, where.started_before)
         and _between(run.ended, where.ended_after, where.ended_before)
+        and _between(run.created if run.due_at is None else run.due_at, where.expected_after, where.expected_before)
+        and _matches_absence(run, where)
+    )
+
+
+def _matches_absence(run: RunRecord, where: RunFilter) -> bool:
+    state = run.state
+    return (
+        (where.not_ids is None or run.id not in where.not_ids)
+        and (where.not_state_types is None or (state and state.type) not in where.not_state_types)
+        and (where.not_state_names is None or (state and state.name) not in where.not_state_names)
+        and (where.is_tagged is None or bool(run.tags) is where.is_tagged)
+        and (where.has_started is None or (run.started is not None) is where.has_started)
+        and (where.has_ended is None or (run.ended is not None) is where.has_ended)
+        and (where.is_in_flow_run is None or (run.flow_run_id is not None) is where.is_in_flow_run)
     )
 
 
@@ -37,7 +67,7 @@ def log_matches(log: LogRecord, where: LogFilter) -> bool:
     return (
         _among(log.flow_run_id, where.flow_run_ids)
         and _among(log.task_run_id, where.task_run_ids)
-        and (where.level_at_least is None or log.level >= where.level_at_least)
+        and _between(log.level, where.level_at_least, where.level_at_most)
         and _between(log.at, where.after, where.before)
     )
 

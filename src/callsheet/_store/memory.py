@@ -5,33 +5,29 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 from uuid import UUID
 
 from callsheet._clock import SYSTEM_CLOCK, Clock, micros
 from callsheet._ids import state_id as derived_state_id
-from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
+from callsheet._model.kinds import TERMINAL_STATES, StateType
 from callsheet._model.records import (
     Entry,
     InputsResolved,
     KeyFree,
-    LogFilter,
     LogRecord,
     LogWritten,
     OutcomeRecord,
     OutcomeRecorded,
-    Page,
     Refusal,
     RunCreated,
-    RunFilter,
     RunRecord,
     RunRenamed,
     StateEntered,
     StateRecord,
 )
-from callsheet._store import guards, matching, mishaps
+from callsheet._store import guards, mishaps
+from callsheet._store.memory_reader import MemoryReader
 from callsheet._store.protocol import Reader
-from callsheet._store.queries import log_cursor, split_log_cursor
 from callsheet._store.topics import check_topics, refuse_claim
 
 
@@ -264,88 +260,6 @@ class MemoryStore:
             parameters=run.parameters,
             extra=created.extra,
         )
-
-
-class MemoryReader:
-    """Reads a memory store. Its coroutines never suspend."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        self._store: MemoryStore | None = store
-
-    def _open(self) -> MemoryStore:
-        if self._store is None:
-            raise mishaps.closed("memory")
-        return self._store
-
-    def _matching(self, where: RunFilter) -> list[RunRecord]:
-        return [run for run in self._open().records() if matching.run_matches(run, where)]
-
-    async def read_runs(
-        self,
-        where: RunFilter,
-        *,
-        limit: int = 200,
-        cursor: bytes | None = None,
-        newest_first: bool = False,
-        offset: int = 0,
-    ) -> Page:
-        """Give a page of `RunRecord`, in order of id, at most `limit`."""
-        runs = [(run.id.bytes, run) for run in self._matching(where)]
-        return _page(runs, limit, cursor, newest_first, offset, lambda place: place)
-
-    async def count_runs(self, where: RunFilter) -> int:
-        """Count the runs that match."""
-        return len(self._matching(where))
-
-    async def count_states(self, where: RunFilter) -> dict[tuple[Kind, str], int]:
-        """Count matching runs by kind and state name."""
-        counts: dict[tuple[Kind, str], int] = {}
-        for run in self._matching(where):
-            if run.state is not None:
-                counts[run.kind, run.state.name] = counts.get((run.kind, run.state.name), 0) + 1
-        return counts
-
-    async def read_states(self, run_id: UUID) -> tuple[StateRecord, ...]:
-        """Give every state of a run, oldest first."""
-        return self._open().states(run_id)
-
-    async def read_logs(
-        self,
-        where: LogFilter,
-        *,
-        limit: int = 200,
-        cursor: bytes | None = None,
-        newest_first: bool = False,
-        offset: int = 0,
-    ) -> Page:
-        """Give a page of `LogRecord`, in order of writing."""
-        logs = [(place, log) for place, log in self._open().logs() if matching.log_matches(log, where)]
-        after = None if cursor is None else split_log_cursor(cursor)
-        return _page(logs, limit, after, newest_first, offset, lambda place: log_cursor(*place))
-
-    async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
-        """Give everything that the run journal recorded inside a flow run."""
-        return self._open().outcomes(flow_run_id)
-
-    async def aclose(self) -> None:
-        """Refuse further reads."""
-        self._store = None
-
-
-def _page(
-    found: Sequence[tuple[Any, object]],
-    limit: int,
-    after: Any,
-    newest_first: bool,
-    offset: int,
-    cursor: Callable[[Any], bytes],
-) -> Page:
-    ordered = list(reversed(found)) if newest_first else list(found)
-    if after is not None:
-        ordered = [item for item in ordered if (item[0] < after if newest_first else item[0] > after)]
-    ordered = ordered[offset:]
-    taken = ordered[:limit]
-    return Page(tuple(item[1] for item in taken), cursor(taken[-1][0]) if len(ordered) > limit and taken else None)
 
 
 def _state(state: StateEntered) -> StateRecord:

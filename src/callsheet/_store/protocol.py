@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import UUID
 
-from callsheet._model.kinds import Kind
+from callsheet._model.kinds import Kind, RunOrder
 from callsheet._model.records import (
+    Definition,
     Entry,
     LogFilter,
     OutcomeRecord,
@@ -33,8 +34,13 @@ class Reader(Protocol):
         cursor: bytes | None = None,
         newest_first: bool = False,
         offset: int = 0,
+        order: RunOrder = RunOrder.CREATED,
     ) -> Page:
-        """Give a page of `RunRecord`, in order of id (creation), at most `limit`."""
+        """Give a page of `RunRecord`, at most `limit`, in order of id (creation) or another order.
+
+        `newest_first` turns any order around. A cursor continues the order that it came from (`ValueError`
+        for another one).
+        """
         ...
 
     async def count_runs(self, where: RunFilter) -> int:
@@ -47,6 +53,16 @@ class Reader(Protocol):
 
     async def read_states(self, run_id: UUID) -> tuple[StateRecord, ...]:
         """Give every state of a run, oldest first."""
+        ...
+
+    async def read_states_of(self, run_ids: Sequence[UUID]) -> dict[UUID, tuple[StateRecord, ...]]:
+        """Give every state of several runs, oldest first, in one statement. Runs that have none are left out."""
+        ...
+
+    async def read_definitions(
+        self, kind: Kind, where: RunFilter | None = None
+    ) -> tuple[tuple[Definition, int | None], ...]:
+        """Give definitions by name, each with the creation of its first run; only those with matching runs."""
         ...
 
     async def read_logs(

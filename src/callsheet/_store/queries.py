@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from callsheet._model.kinds import RunOrder
 from callsheet._model.records import LogFilter, RunFilter
+from callsheet._store import ordering
 from callsheet._store.codes import CODES, COMPLETED, TERMINAL, TYPES, USUAL_NAMES
 
 MOST_VALUES = 30_000
@@ -50,12 +52,24 @@ class _Where:
         return " WHERE " + " AND ".join(self.conditions) if self.conditions else ""
 
 
-def page_of_runs(where: RunFilter, limit: int, cursor: bytes | None, newest_first: bool, offset: int) -> Query:
+def page_of_runs(
+    where: RunFilter,
+    limit: int,
+    cursor: bytes | None,
+    newest_first: bool,
+    offset: int,
+    order: RunOrder = RunOrder.CREATED,
+) -> Query:
     """Give the statement for one page of runs, and one run more, which tells whether another page follows."""
     found = _runs(where)
+    direction, sign = ("DESC", "<") if newest_first else ("ASC", ">")
+    keys = "run.id" if (key := ordering.EXPRESSIONS.get(order)) is None else f"{key} {direction}, run.id"
     if cursor is not None:
-        found.add("run.id < ?" if newest_first else "run.id > ?", cursor)
-    order = "DESC" if newest_first else "ASC"
+        value, run_id = ordering.place_after(cursor, order)
+        if key is None:
+            found.add(f"run.id {sign} ?", run_id)
+        else:
+            found.add(f"({key}, run.id) {sign} (?, ?)", value, run_id)
     # LEFT JOIN, because it fixes the order of the tables: runs first, by their key or an index.
     sql = (
         "SELECT run.id, run.kind, d.key, d.name, d.code, run.name, run.created, run.parent_id, run.flow_run_id,"
@@ -63,7 +77,7 @@ def page_of_runs(where: RunFilter, limit: int, cursor: bytes | None, newest_firs
         " run.seq, run.state_type, run.state_name, run.state_at, s.id, s.message, s.details, p.body"
         " FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
         " LEFT JOIN state AS s ON s.run_id = run.id AND s.seq = run.seq"
-        f" LEFT JOIN parameters AS p ON p.run_id = run.id{found.text()} ORDER BY run.id {order} LIMIT ? OFFSET ?"
+        f" LEFT JOIN parameters AS p ON p.run_id = run.id{found.text()} ORDER BY {keys} {direction} LIMIT ? OFFSET ?"
     )
     return Query(sql, (*found.params, limit + 1, offset))
 
@@ -105,6 +119,27 @@ def states_of(run_id: UUID) -> Query:
     )
 
 
+def states_of_many(run_ids: Sequence[UUID]) -> Query:
+    """Give the statement for every state of several runs, each with its run's id in front."""
+    return Query(
+        "SELECT run_id, seq, id, type, name, at, message, details FROM state"
+        f" WHERE run_id IN ({_marks(run_ids)}) ORDER BY run_id, seq",
+        tuple(one.bytes for one in run_ids),
+    )
+
+
+def definitions(kind: int, where: RunFilter | None) -> Query:
+    """Give the statement for definitions, and when the first run of each was created."""
+    runs = _Where() if where is None else _runs(where)
+    chosen = "" if where is None else f" AND id IN (SELECT run.definition_id FROM run{runs.text()})"
+    return Query(
+        "SELECT kind, key, name, code, (SELECT run.created FROM run"
+        f" WHERE run.kind = {kind} AND run.definition_id = definition.id ORDER BY run.id LIMIT 1)"
+        f" FROM definition WHERE kind = {kind}{chosen} ORDER BY name, id",
+        tuple(runs.params),
+    )
+
+
 def outcomes_in(flow_run_id: UUID) -> Query:
     """Give the statement for all outcomes in a flow run; a later row replaces an earlier one of its identity."""
     return Query(
@@ -121,8 +156,7 @@ def page_of_logs(where: LogFilter, limit: int, cursor: bytes | None, newest_firs
     if where.flow_run_ids is not None:
         found.add("scope_id IS NOT task_run_id")  # the log of a task outside of flows has its task as its scope
     found.any_id("task_run_id", where.task_run_ids)
-    if where.level_at_least is not None:
-        found.add("level >= ?", where.level_at_least)
+    found.between("level", where.level_at_least, where.level_at_most)
     found.between("at", where.after, where.before)
     if cursor is not None:
         found.add(f"(at, n, scope_id) {'<' if newest_first else '>'} (?, ?, ?)", *split_log_cursor(cursor))
@@ -152,6 +186,8 @@ def _runs(where: RunFilter) -> _Where:
     if where.kind is not None:
         found.add(f"run.kind = {int(where.kind)}")  # a literal, or the partial index of flow runs is not used
     found.any_id("run.id", where.ids)
+    if where.not_ids is not None:
+        found.add(f"run.id NOT IN ({_marks(where.not_ids)})", *(one.bytes for one in where.not_ids))
     found.any_of("run.name", where.names)
     if where.name_like is not None:
         found.add("run.name LIKE ? ESCAPE '\\'", f"%{_escaped(where.name_like)}%")
@@ -165,8 +201,26 @@ def _runs(where: RunFilter) -> _Where:
     found.any_id("run.root_id", where.root_ids)
     if where.is_root is not None:
         found.add("run.parent_id IS NULL" if where.is_root else "run.parent_id IS NOT NULL")
+    _around(where, found)
     _times(where, found)
     return found
+
+
+def _around(where: RunFilter, found: _Where) -> None:
+    """Add what is asked of other runs. Inside a subquery `run` is the other run."""
+    if where.is_in_flow_run is not None:
+        found.add(f"run.flow_run_id IS {'NOT ' if where.is_in_flow_run else ''}NULL")
+    if where.tracks_subflow is not None:
+        found.add(
+            f"{'' if where.tracks_subflow else 'NOT '}EXISTS"
+            " (SELECT 1 FROM run AS child WHERE child.parent_task_run_id = run.id)"
+        )
+    if where.flow_run is not None:
+        flow_runs = _runs(where.flow_run)
+        found.add(f"run.flow_run_id IN (SELECT run.id FROM run{flow_runs.text()})", *flow_runs.params)
+    if where.any_task_run is not None:
+        task_runs = _runs(where.any_task_run)
+        found.add(f"run.id IN (SELECT run.flow_run_id FROM run{task_runs.text()})", *task_runs.params)
 
 
 def _states(where: RunFilter, found: _Where) -> None:
@@ -179,10 +233,20 @@ def _states(where: RunFilter, found: _Where) -> None:
         else:
             found.add(f"run.state_type IN ({','.join(map(str, codes))})")
     if (names := where.state_names) is not None:
-        usual = ",".join(str(CODES[one]) for one in TYPES if USUAL_NAMES[one] in names)
-        found.add(
-            f"(run.state_name IN ({_marks(names)}) OR (run.state_name IS NULL AND run.state_type IN ({usual})))", *names
-        )
+        found.add(_named(names), *names)
+    if (types := where.not_state_types) is not None:
+        codes = sorted(CODES[one] for one in types)
+        found.add(f"coalesce(run.state_type, -1) NOT IN ({','.join(map(str, codes))})")
+    if (names := where.not_state_names) is not None:
+        found.add(f"NOT {_named(names)}", *names)
+
+
+def _named(names: Sequence[str]) -> str:
+    usual = ",".join(str(CODES[one]) for one in TYPES if USUAL_NAMES[one] in names)
+    return (
+        f"CASE WHEN run.state_name IS NULL THEN coalesce(run.state_type IN ({usual}), 0)"
+        f" ELSE run.state_name IN ({_marks(names)}) END"
+    )
 
 
 def _tags(where: RunFilter, found: _Where) -> None:
@@ -190,6 +254,8 @@ def _tags(where: RunFilter, found: _Where) -> None:
         found.add("run.id IN (SELECT run_id FROM run_tag WHERE tag = ?)", tag)
     if (tags := where.tags_any) is not None:
         found.add(f"run.id IN (SELECT run_id FROM run_tag WHERE tag IN ({_marks(tags)}))", *tags)
+    if where.is_tagged is not None:
+        found.add(f"{'' if where.is_tagged else 'NOT '}EXISTS (SELECT 1 FROM run_tag WHERE run_id = run.id)")
 
 
 def _times(where: RunFilter, found: _Where) -> None:
@@ -203,7 +269,12 @@ def _times(where: RunFilter, found: _Where) -> None:
                 _id_at(bound, shift),
             )
     found.between("run.created", where.created_after, where.created_before)
+    found.between(ordering.EXPECTED, where.expected_after, where.expected_before)
     found.between("run.started", where.started_after, where.started_before)
+    if where.has_started is not None:
+        found.add(f"run.started IS {'NOT ' if where.has_started else ''}NULL")
+    if where.has_ended is not None:
+        found.add(f"coalesce(run.state_type, -1) {'' if where.has_ended else 'NOT '}IN ({_TERMINALS})")
     if where.ended_after is not None or where.ended_before is not None:
         found.add(f"run.state_type IN ({_TERMINALS})")
         found.between("run.state_at", where.ended_after, where.ended_before)

@@ -6,14 +6,23 @@ import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
-from callsheet._model.kinds import Kind
-from callsheet._model.records import LogFilter, LogRecord, OutcomeRecord, Page, RunFilter, RunRecord, StateRecord
-from callsheet._store import decode, forks, migrate, mishaps, queries
+from callsheet._model.kinds import Kind, RunOrder
+from callsheet._model.records import (
+    Definition,
+    LogFilter,
+    LogRecord,
+    OutcomeRecord,
+    Page,
+    RunFilter,
+    RunRecord,
+    StateRecord,
+)
+from callsheet._store import decode, forks, migrate, mishaps, ordering, queries
 from callsheet._store.codes import name_of
 from callsheet._store.patience import PATIENCE, is_held, patiently, pauses
 from callsheet._store.queries import Query
@@ -54,9 +63,10 @@ class SqliteReader(ABC):
         cursor: bytes | None = None,
         newest_first: bool = False,
         offset: int = 0,
+        order: RunOrder = RunOrder.CREATED,
     ) -> Page:
-        """Give a page of `RunRecord`, in order of id, at most `limit`."""
-        rows = await self._fetch(queries.page_of_runs(where, limit, cursor, newest_first, offset))
+        """Give a page of `RunRecord`, at most `limit`, in order of id or another order."""
+        rows = await self._fetch(queries.page_of_runs(where, limit, cursor, newest_first, offset, order))
         more, rows = len(rows) > limit, rows[:limit]
         if not rows:
             return Page(())
@@ -64,7 +74,7 @@ class SqliteReader(ABC):
         tags = await self._fetch(queries.tags_of(ids))
         inputs = await self._fetch(queries.inputs_of(ids))
         items: tuple[RunRecord, ...] = decode.runs(rows, tags, inputs)
-        return Page(items, ids[-1] if more else None)
+        return Page(items, ordering.cursor_after(items[-1], order) if more else None)
 
     async def count_runs(self, where: RunFilter) -> int:
         """Count the runs that match (a scan: only when asked)."""
@@ -81,6 +91,17 @@ class SqliteReader(ABC):
     async def read_states(self, run_id: UUID) -> tuple[StateRecord, ...]:
         """Give every state of a run, oldest first."""
         return decode.states(run_id, await self._fetch(queries.states_of(run_id)))
+
+    async def read_states_of(self, run_ids: Sequence[UUID]) -> dict[UUID, tuple[StateRecord, ...]]:
+        """Give every state of several runs, oldest first, in one statement."""
+        return decode.states_of_many(await self._fetch(queries.states_of_many(run_ids)))
+
+    async def read_definitions(
+        self, kind: Kind, where: RunFilter | None = None
+    ) -> tuple[tuple[Definition, int | None], ...]:
+        """Give definitions by name, each with the creation of its first run; only those with matching runs."""
+        rows = await self._fetch(queries.definitions(kind, where))
+        return tuple((Definition(Kind(row[0]), *row[1:4]), row[4]) for row in rows)
 
     async def read_logs(
         self,
