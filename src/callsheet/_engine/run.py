@@ -313,6 +313,8 @@ class Run:
                 return Final(_S.CANCELLED, "Cancelled", "The run was cancelled.", None, None, _if_outer(self, error))
             return Final(_S.CANCELLED, "Cancelled", "The run around this one has ended.", reraise=error)
         if isinstance(error, Exception):
+            if not self.definition.isasync:
+                error = _as_raised(error)
             return Final(_S.FAILED, "Failed", self.failure_message(error), error)
         if reason in (CANCEL, PARENT):
             return Final(_S.CANCELLED, "Cancelled", "The run was cancelled.", error, None, error)
@@ -485,3 +487,11 @@ def _if_outer(run: Run, error: BaseException) -> BaseException | None:
     """Say whether an interruption concerns runs further out as well."""
     parent = run.cell.parent
     return error if parent is not None and parent.actor is not None and parent.actor.scope.reason is not None else None
+
+
+def _as_raised(error: Exception) -> Exception:
+    """Give a sync body's `StopIteration` back: on its way through our coroutines Python has replaced it."""
+    cause = error.__cause__
+    if type(cause) is StopIteration and error.args == ("coroutine raised StopIteration",):
+        return cause
+    return error
