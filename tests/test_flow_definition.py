@@ -291,6 +291,7 @@ def test_kinds_of_functions() -> None:
         for fn in (coroutine, async_generator, generator, functools.partial(coroutine), Object())
     }
     assert list(kinds.values()) == [(True, False), (True, True), (False, True), (True, False), (True, False)]
+    assert flow(flow(coroutine)).isasync
     assert asyncio.iscoroutinefunction(flow(coroutine))
     assert not asyncio.iscoroutinefunction(flow(generator))
     assert not asyncio.iscoroutinefunction(flow(async_generator))
@@ -336,7 +337,9 @@ def test_methods(calls: list[Any]) -> None:
     assert bound.fn is Shop.total.fn
     assert bound.serialize_parameters({"self": one, "count": 1}) == {"count": 1}
     assert list(bound.parameters.properties) == ["count"]
+    assert list(Shop.total.parameters.properties) == ["self", "count"]
     assert bound.validate_parameters({"self": one, "count": "1"}) == {"self": one, "count": 1}
+    assert one.total._validators is two.total._validators
 
 
 def test_class_and_static_methods(calls: list[Any]) -> None:

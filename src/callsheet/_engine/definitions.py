@@ -71,7 +71,9 @@ class Definition(Generic[P, R_co]):
         generator = inspect.isasyncgenfunction(call)
         self.isasync = generator or inspect.iscoroutinefunction(call)
         self.isgenerator = generator or inspect.isgeneratorfunction(call)
-        if self.isasync and not generator and sys.version_info >= (3, 12):
+        if isinstance(fn, Definition):  # a flow made of a task is called like the task
+            self.isasync, self.isgenerator = fn.isasync, fn.isgenerator
+        if self.isasync and not self.isgenerator and sys.version_info >= (3, 12):
             inspect.markcoroutinefunction(self)
 
     def _note_unsupported(self) -> None:
@@ -118,10 +120,12 @@ class Definition(Generic[P, R_co]):
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle by name what can be imported by name, as functions are; everything else by value."""
-        if self.__module__ != "__main__" and _import(self.__module__, self.__qualname__) is self:
+        # What is in `__main__` here is not in the `__main__` of the process that unpickles.
+        module = None if self.__module__ == "__main__" else sys.modules.get(self.__module__)
+        found = _look_up(module, self.__qualname__)
+        if found is self:
             return self.__qualname__
         state = {name: value for name, value in self.__dict__.items() if name not in _REBUILT}
-        found = None if self.__module__ == "__main__" else _import(self.__module__, self.__qualname__)
         if isinstance(found, Definition) and found.fn is self.fn:
             # The function's name leads to the definition around it: pickle refuses it, so say where it is.
             state["fn"] = _FunctionOf(self.__module__, self.__qualname__)
@@ -130,7 +134,7 @@ class Definition(Generic[P, R_co]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         fn = state["fn"]
         if isinstance(fn, _FunctionOf):
-            fn = cast("Definition[Any, Any]", _import(fn.module, fn.qualname)).fn
+            fn = cast("Definition[Any, Any]", _look_up(importlib.import_module(fn.module), fn.qualname)).fn
         self.__dict__.update(state)
         self.fn = self.__wrapped__ = fn
         self._binder = Binder(fn)
@@ -147,7 +151,7 @@ def _is_object(fn: object) -> bool:
     return not inspect.isroutine(fn) and not isinstance(fn, functools.partial)
 
 
-_REBUILT = frozenset({"_binder", "__wrapped__", "_validator", "_schema", "_is_coroutine_mark"})
+_REBUILT = frozenset({"_binder", "__wrapped__", "_validators", "_schemas", "_is_coroutine_mark"})
 
 
 class _FunctionOf(msgspec.Struct, frozen=True):
@@ -161,17 +165,12 @@ def _blank(kind: type[Definition[Any, Any]]) -> Definition[Any, Any]:
     return object.__new__(kind)
 
 
-def _import(module: str | None, qualname: str) -> object:
-    """Look up what a qualified name leads to, or `None`."""
-    if module is None or "<locals>" in qualname:
-        return None
-    try:
-        found: Any = importlib.import_module(module)
-        for part in qualname.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError):
-        return None
-    return cast("object", found)
+def _look_up(module: object, qualname: str) -> object:
+    """Give what a qualified name leads to, or `None`."""
+    found = module
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def is_tracked() -> bool:

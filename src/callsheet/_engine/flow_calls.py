@@ -21,8 +21,9 @@ class FlowCalls(Calls[P, R_co]):
     """A flow without its options."""
 
     def _restore(self) -> None:
-        self._validator: Validator | None = None
-        self._schema: ParameterSchema | None = None
+        # By the number of parameters that are bound; shared by a flow and its bound copies, which live for one call.
+        self._validators: dict[int, Validator] = {}
+        self._schemas: dict[int, ParameterSchema] = {}
 
     def _call(self, parameters: dict[str, Any], wait_for: Iterable[Any] | None, return_state: bool) -> Any:
         from callsheet._engine import invoke
@@ -39,11 +40,12 @@ class FlowCalls(Calls[P, R_co]):
     @property
     def parameters(self) -> ParameterSchema:
         """The schema of the parameters; made when it is first asked for."""
-        if self._schema is None:
+        bound = len(self._bound)
+        if bound not in self._schemas:
             from callsheet.utilities.schema import parameter_schema
 
-            self._schema = parameter_schema(self.fn, skip_first=self.ismethod, names=self._names)
-        return self._schema
+            self._schemas[bound] = parameter_schema(self.fn, skip_first=self.ismethod, names=self._names)
+        return self._schemas[bound]
 
     def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Check parameters against the function's annotations, and convert them.
@@ -66,9 +68,11 @@ class FlowCalls(Calls[P, R_co]):
             >>> double.validate_parameters({"x": "5"})
             {'x': 5}
         """
-        if self._validator is None:
-            self._validator = Validator(self.name, self._binder, self._names, len(self._bound))
-        return self._validator.validate(parameters)
+        bound = len(self._bound)
+        validator = self._validators.get(bound)
+        if validator is None:
+            validator = self._validators[bound] = Validator(self.name, self._binder, self._names, bound)
+        return validator.validate(parameters)
 
     def serialize_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Turn parameters into what JSON can carry, numbers and truth values as they are.

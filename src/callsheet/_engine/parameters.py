@@ -28,6 +28,7 @@ INCOMPATIBLE: Final = (
 _REFUSED_NAMES: Final = frozenset({"v__args", "v__kwargs", "v__positional_only", "v__duplicate_kwargs"})
 _EXACT: Final[dict[str, type]] = {t.__name__: t for t in (int, str, float, bool, bytes)} | {"None": type(None)}
 _SCALARS: Final = frozenset({int, str, float, bool, bytes, type(None)})
+_SAME_IN_JSON: Final = _SCALARS - {bytes}
 _ANYTHING: Final = object()  # no annotation, or one that says nothing
 _NEEDS_PYDANTIC: Final = object()
 _MISSING: Final = object()
@@ -289,6 +290,9 @@ def serialize_parameters(flow_name: str, parameters: Mapping[str, Any], skipped:
     opaque = (State,) if futures is None else (State, futures.TaskFuture)
     serialized: dict[str, Any] = {}
     for name, value in parameters.items():
+        if type(value) in _SAME_IN_JSON:
+            serialized[name] = value
+            continue
         if name == skipped:
             continue
         kind = type(value).__name__

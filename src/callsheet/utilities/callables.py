@@ -36,8 +36,14 @@ def get_call_parameters(
         >>> get_call_parameters(lambda x, y=2: None, (1,), {})
         {'x': 1, 'y': 2}
     """
+    signature = inspect.signature(fn)
     try:
-        bound = inspect.signature(fn).bind(*call_args, **call_kwargs)
+        bound = signature.bind(*call_args, **call_kwargs)
+        for name, parameter in signature.parameters.items():
+            # Python 3.13 lets `**kwargs` take the name of a positional-only parameter and forgets that it is missing.
+            required = parameter.kind is parameter.POSITIONAL_ONLY and parameter.default is parameter.empty
+            if required and name not in bound.arguments:
+                raise TypeError(f"missing a required positional-only argument: {name!r}")
     except TypeError as error:
         raise ParameterBindError.from_bind_failure(fn, error, call_args, dict(call_kwargs)) from None
     if apply_defaults:

@@ -90,7 +90,7 @@ def local_names(fn: Callable[..., Any]) -> dict[str, Any]:
     frame = inspect.currentframe()
     while missing and frame is not None:
         if frame.f_code.co_filename == code.co_filename:
-            found.update((name, frame.f_locals[name]) for name in missing & frame.f_locals.keys())
+            found.update((name, frame.f_locals[name]) for name in missing.intersection(frame.f_locals))
             missing -= found.keys()
         frame = frame.f_back
     return found
