@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from callsheet._kernel.critical import critical
-from callsheet._kernel.driver import drive
+from callsheet._kernel.driver import driven
 from callsheet._kernel.host import correct_library, runtime_thread
 from callsheet._kernel.ports import THREAD_PORT, LoopPort, step
 
@@ -49,7 +49,7 @@ def _launch(run: Run, context: Context) -> None:
 
 async def _on_loop(run: Run, host: Host) -> None:
     try:
-        await drive(run.live(LoopPort(host)))
+        await driven(run.live(LoopPort(host)))
     except Exception:  # noqa: BLE001 - nothing of the kind leaves a run; a task of ours must not die loudly
         raise
     except (KeyboardInterrupt, SystemExit):

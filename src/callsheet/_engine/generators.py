@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from callsheet._engine.run import Final, Run, only_theirs
 from callsheet._kernel import alarms
 from callsheet._kernel.critical import critical
-from callsheet._kernel.driver import drive, is_driven
+from callsheet._kernel.driver import driven
 from callsheet._kernel.host import current_host
 from callsheet._kernel.messages import Orphan
 from callsheet._kernel.ports import LoopPort, step, sync_port
@@ -202,7 +202,7 @@ async def _async_step(stepping: _Stepping, port: LoopPort, call: Callable[[Any],
 
 
 async def _driven(life: Any) -> Any:
-    return await (life if is_driven() else drive(life))
+    return await driven(life)
 
 
 def _result(stepping: _Stepping, final: Final) -> Any:

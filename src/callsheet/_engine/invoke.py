@@ -15,7 +15,7 @@ from callsheet._engine.run import Run
 from callsheet._engine.task_run import TaskRunActor, describe_task
 from callsheet._kernel.alarms import guarded_signals
 from callsheet._kernel.critical import critical
-from callsheet._kernel.driver import drive, is_driven
+from callsheet._kernel.driver import driven, is_driven
 from callsheet._kernel.host import current_host, runtime_thread
 from callsheet._kernel.ports import LoopPort, run_on, step, sync_port
 from callsheet._model.kinds import Durability, StateType
@@ -59,8 +59,12 @@ def new_run(
     host: Host | None,
     parent: Run | None,
     identity: bytes | None = None,
+    *,
+    start: bool = False,
 ) -> Run:
-    """Make a run for a call that is made here, and register it. `host` is the loop that it lives on, if it does.
+    """Make a run for a call that is made here, and register it.
+
+    `host` is the loop that it lives on, if it does. With `start` its body is called right away.
 
     Raises:
         NotImplementedError: The definition asks for something that this version does not do.
@@ -85,7 +89,7 @@ def new_run(
     if cls is TaskRunActor and definition.tags:
         tags = tags.union(definition.tags)
     run = cls(core, definition, parameters, wait_for, parent, home, tags, None, identity)
-    run.register()
+    run.register(start=start)
     return run
 
 
@@ -113,10 +117,10 @@ async def _await_run(
     host = current_host()
     if host is None:
         raise RuntimeError(f"{definition!r} was awaited outside of asyncio and trio. Run it with `asyncio.run(...)`.")
-    run = new_run(cls, definition, parameters, wait_for, host, parent_run())
+    run = new_run(cls, definition, parameters, wait_for, host, parent_run(), start=True)
     try:
         life = run.live(LoopPort(host))
-        await (life if is_driven() else drive(life))
+        await driven(life)
         return outcome(run, return_state)
     finally:
         del run, life  # an error that passes here holds this frame, and the run holds the error
@@ -127,7 +131,7 @@ def _call_run(cls: type[Run], definition: Any, parameters: dict[str, Any], wait_
     if parent is None:
         return _call_root(cls, definition, parameters, wait_for, return_state)
     with critical:
-        run = new_run(cls, definition, parameters, wait_for, None, parent)
+        run = new_run(cls, definition, parameters, wait_for, None, parent, start=True)
         try:
             step(run.live(sync_port()))
             return outcome(run, return_state)
@@ -140,7 +144,7 @@ def _call_root(cls: type[Run], definition: Any, parameters: dict[str, Any], wait
     guard = guarded_signals()
     try:
         with guard, critical:
-            run = new_run(cls, definition, parameters, wait_for, host, None)
+            run = new_run(cls, definition, parameters, wait_for, host, None, start=True)
             try:
                 run.home = _home_of_root(run, definition, host)
                 step(run.live(sync_port()))
@@ -148,9 +152,9 @@ def _call_root(cls: type[Run], definition: Any, parameters: dict[str, Any], wait
             finally:
                 del run
     finally:
-        if guard.terminated:
+        if guard.terminated:  # the host's handler may end the process
             core_for_call(host).journal.flush()
-            guard.propagate()
+        guard.propagate()
 
 
 def _home_of_root(run: Run, definition: Any, host: Host | None) -> Host | None:

@@ -25,7 +25,7 @@ from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import Definition
 from callsheet._model.states import State, StateDetails
 from callsheet._rules.retry import retry_delay
-from callsheet._rules.verdicts import Abort, Reject, Wait
+from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Wait
 from callsheet.context import current_run
 
 if TYPE_CHECKING:
@@ -158,14 +158,33 @@ class Run:
 
     # ------------------------------------------------------------------------------------- the life
 
-    def register(self) -> None:
-        """Come into being: from here on the run is in the call sheet and in history."""
-        parent = self.cell.parent
-        self.core.admit(parent)
+    def register(self, *, start: bool) -> None:
+        """Come into being: from here on the run is in the call sheet and in history.
+
+        With `start` it also enters Running where nothing is to be waited for first: one message less.
+        """
+        cell = self.cell
+        self.core.admit(cell.parent)
+        registration = self.registration()
         answer = self.core.ask(
-            Register(cell=self.cell, name=self.name, type=_S.PENDING, state_name="Pending", **self.registration())
+            Register(
+                cell=cell,
+                name=self.name,
+                type=_S.PENDING,
+                state_name="Pending",
+                start=start and self.is_ready(),
+                **registration,
+            )
         )
-        self.seq, self.at, self.created = answer.seq, answer.at, answer.at
+        self.seq = answer.seq
+        self.at = self.created = answer.at
+        if cell.type is _S.RUNNING:
+            self.type, self.state_name = _S.RUNNING, "Running"
+            self.started = self.first_started = answer.at
+
+    def is_ready(self) -> bool:
+        """Tell whether the body can be called as soon as the run exists."""
+        return False
 
     async def live(self, port: Port) -> None:
         """Live from the first state to the last. Raises only what must be heard outside: cancellation, Ctrl-C."""
@@ -202,8 +221,9 @@ class Run:
         """Do what comes before the body; give the run's end where it does not get so far."""
         try:
             await port.checkpoint()
-            await self.prepare(port)
-            await self._start(port, "Running")
+            if self.type is not _S.RUNNING:
+                await self.prepare(port)
+                await self._start(port, "Running")
         except BaseException as error:  # noqa: BLE001 - every way to leave before the body becomes a state
             return self._before_body(only_theirs(error))
         if self.is_flow:
@@ -221,6 +241,8 @@ class Run:
         while True:
             answer = self._propose(_S.RUNNING, name)
             verdict = answer.verdict
+            if verdict is ACCEPT:
+                return
             if isinstance(verdict, Wait):
                 until = verdict.until or 0.0
                 await port.wait(Once(), max(0.0, until - answer.at / 1e6), self.scope)
@@ -235,10 +257,10 @@ class Run:
     def _propose(self, type: StateType, name: str, **rest: Any) -> Any:
         answer = self.core.ask(Propose(cell=self.cell, type=type, name=name, **rest))
         verdict = answer.verdict
-        if isinstance(verdict, Reject):
-            self._entered(verdict.type, verdict.name, answer)
-        elif verdict is None or verdict.accepted:
+        if verdict.accepted:
             self._entered(type, name, answer)
+        elif isinstance(verdict, Reject):
+            self._entered(verdict.type, verdict.name, answer)
         return answer
 
     def _entered(self, type: StateType, name: str, answer: Any) -> None:

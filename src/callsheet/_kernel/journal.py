@@ -149,29 +149,41 @@ class Journal(Commits):
 
     # ----------------------------------------------------------------------------------------- accept
 
-    def put(self, entry: Entry) -> int:
-        """Accept an entry and give its position in the one commit order (1, 2, 3 …). Never waits; any thread."""
+    def put(self, *entries: Entry) -> int:
+        """Accept entries, next to each other in the one commit order (1, 2, 3 …). Never waits; any thread.
+
+        Returns:
+            The position of the last one.
+        """
         if self._level is Durability.OFF:
-            return self._put_off(entry)
+            return self._put_off(entries)
         with self._gate:
             if self._closed:
                 raise StoreClosed(f"The journal of the history in '{self._store.location}' is closed.")
-            self._queue.append(entry)
-            self._accepted = position = self._accepted + 1
-            if entry.__class__ in HEAVY:
-                self._bytes += weight(entry)
+            self._queue += entries
+            self._accepted = position = self._accepted + len(entries)
+            for entry in entries:
+                if entry.__class__ in HEAVY:
+                    self._bytes += weight(entry)
             if self._idle:
                 self._idle = False
                 self._bell.ring()
         return position
 
-    def _put_off(self, entry: Entry) -> int:
-        if self._note is not None:
-            if isinstance(entry, (StateEntered, RunCreated)) and entry.guards:
-                self._tell_refused((entry,), self._store.commit((entry,)))
-            else:
-                self._note(entry)
-        self._accepted = position = self._positions()
+    @property
+    def keeps(self) -> bool:
+        """Tell whether entries are kept at all: not at ``off``, but for a store in memory."""
+        return self._level is not Durability.OFF or self._note is not None
+
+    def _put_off(self, entries: tuple[Entry, ...]) -> int:
+        position = 0
+        for entry in entries:
+            if self._note is not None:
+                if isinstance(entry, (StateEntered, RunCreated)) and entry.guards:
+                    self._tell_refused((entry,), self._store.commit((entry,)))
+                else:
+                    self._note(entry)
+            self._accepted = position = self._positions()
         return position
 
     def notify(self, position: int, callback: Callback) -> None:

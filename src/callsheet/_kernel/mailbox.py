@@ -14,7 +14,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Generic, TypeVar
 
-from anyio import WouldBlock, create_memory_object_stream
+from anyio import create_memory_object_stream
 
 from callsheet._kernel.critical import critical
 
@@ -34,23 +34,32 @@ class _Envelope(Generic[M, R]):
 class Mailbox(Generic[M, R]):
     """Takes messages from any thread and has them handled one at a time, in order."""
 
-    __slots__ = ("_draining", "_handle", "_lock", "_orphans", "_receive", "_send")
+    __slots__ = (
+        "_draining", "_handle", "_lock", "_orphans", "_receive", "_receive_nowait", "_send", "_send_nowait", "_waiting",
+    )  # fmt: skip
 
     def __init__(self, handle: Callable[[M], R]) -> None:
         self._handle = handle
         self._lock = threading.RLock()
         self._draining = False
+        self._waiting = 0
         self._send, self._receive = create_memory_object_stream[_Envelope[M, R]](inf)
+        self._send_nowait, self._receive_nowait = self._send.send_nowait, self._receive.receive_nowait
         self._orphans: deque[M] = deque()
 
     def ask(self, message: M) -> R:
         """Post a message and give its reply; raise what handling *this* message raised."""
         envelope: _Envelope[M, R] = _Envelope(message)
-        with critical, self._lock:
-            self._send.send_nowait(envelope)
-            if self._draining:
-                raise RuntimeError("a handler may tell, but not ask: its answer would have to wait for itself")
-            self._drain()
+        section = critical.section
+        section.__enter__()
+        try:
+            with self._lock:
+                if self._draining:
+                    raise RuntimeError("a handler may tell, but not ask: its answer would have to wait for itself")
+                self._post(envelope)
+                self._drain()
+        finally:
+            section.__exit__()
         if envelope.error is not None:
             try:
                 raise envelope.error
@@ -61,7 +70,7 @@ class Mailbox(Generic[M, R]):
     def tell(self, message: M) -> None:
         """Post a message that needs no reply; from inside a handler it is only appended."""
         with critical, self._lock:
-            self._send.send_nowait(_Envelope(message))
+            self._post(_Envelope(message))
             if not self._draining:
                 self._drain()
 
@@ -76,23 +85,30 @@ class Mailbox(Generic[M, R]):
                 if not self._draining:
                     self._drain()
 
+    def _post(self, envelope: _Envelope[M, R]) -> None:
+        self._waiting += 1  # counted, because asking an empty stream costs an exception
+        self._send_nowait(envelope)
+
     def _drain(self) -> None:
         self._draining = True
-        handle, receive, orphans = self._handle, self._receive.receive_nowait, self._orphans
+        handle, receive = self._handle, self._receive_nowait
         try:
-            while True:
-                try:
-                    envelope = receive()
-                except WouldBlock:
-                    if not orphans:
-                        return
-                    envelope = _Envelope(orphans.popleft())
+            while self._waiting or self._adopt():
+                self._waiting -= 1
+                envelope = receive()
                 try:
                     envelope.reply = handle(envelope.message)
                 except BaseException as error:  # noqa: BLE001 - becomes this message's reply, never another's
                     envelope.error = error
         finally:
             self._draining = False
+
+    def _adopt(self) -> bool:
+        """Post what finalizers left; tell whether there was anything."""
+        if not self._orphans:
+            return False
+        self._post(_Envelope(self._orphans.popleft()))
+        return True
 
     def close(self) -> None:
         """Close the stream; anyio warns of streams that are dropped open."""

@@ -20,7 +20,7 @@ class Cell:
 
     __slots__ = (
         "actor", "attempt", "children", "childless", "definition", "delivered", "due", "ended", "flow", "id", "kind",
-        "name", "parent", "root", "seq", "type",
+        "name", "parent", "root_id", "seq", "type",
     )  # fmt: skip
 
     def __init__(self, id: UUID, kind: Kind, definition: Definition, parent: Cell | None, actor: Any) -> None:
@@ -28,7 +28,7 @@ class Cell:
         self.kind = kind
         self.definition = definition
         self.parent = parent
-        self.root: Cell = self if parent is None else parent.root
+        self.root_id: UUID = id if parent is None else parent.root_id
         self.flow: Cell | None = parent if parent is None or parent.kind is Kind.FLOW else parent.flow
         self.actor = actor  # has `.scope`, the RunScope to cancel
         self.type: StateType | None = None
@@ -56,6 +56,7 @@ class Register(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=Tr
     extra: bytes | None = None
     parent_task_run_id: UUID | None = None
     details: bytes | None = None
+    start: bool = False  # it wants to enter Running at once: nothing is to be waited for
 
 
 class Propose(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
@@ -112,7 +113,7 @@ Message = Register | Propose | Amend | Leave | CancelTree | Orphan
 class Answer(msgspec.Struct, frozen=True):
     """The verdict, and what was written because of it."""
 
-    verdict: Verdict | None
+    verdict: Verdict
     seq: int
     at: int  # microseconds since the epoch
     position: int  # in the journal's commit order

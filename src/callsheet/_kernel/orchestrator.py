@@ -35,17 +35,21 @@ from callsheet._model.records import (
     StateEntered,
 )
 from callsheet._rules.facts import Facts
-from callsheet._rules.table import judge
-from callsheet._rules.verdicts import Reject, Verdict
+from callsheet._rules.table import CALM, judge
+from callsheet._rules.verdicts import ACCEPT, Reject, Verdict
 
 _RUNNING = StateType.RUNNING
+_TASK = Kind.TASK
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class EntryQueue(Protocol):
     """Where accepted facts go (the journal)."""
 
-    def put(self, entry: Entry) -> int: ...
+    @property
+    def keeps(self) -> bool: ...
+
+    def put(self, *entries: Entry) -> int: ...
 
 
 class Orchestrator:
@@ -53,10 +57,10 @@ class Orchestrator:
 
     def __init__(self, journal: EntryQueue, clock: Clock) -> None:
         self._put = journal.put
+        self._keeps = journal.keeps
         self._micros = clock.micros
         self.mailbox: Mailbox[Message, Answer] = Mailbox(self._handle)
         self.roots: dict[Cell, None] = {}
-        self.live = 0  # runs that have been registered and have not left
         self.busy = 0  # of those, task runs: whether a commit on the spot could hold somebody up
         self._idle: list[Once] = []
 
@@ -103,84 +107,85 @@ class Orchestrator:
 
     def _register(self, message: Register) -> Answer:
         cell: Cell = message.cell
-        parent = cell.parent
+        parent, flow = cell.parent, cell.flow
         at = self._micros()
-        self._put(
-            RunCreated(
-                id=cell.id,
-                kind=cell.kind,
-                definition=cell.definition,
-                name=message.name,
-                created=at,
-                parent_id=None if parent is None else parent.id,
-                flow_run_id=None if cell.flow is None else cell.flow.id,
-                parent_task_run_id=message.parent_task_run_id,
-                root_id=cell.root.id,
-                due_at=message.due_at,
-                tags=message.tags,
-                inputs=message.inputs,
-                parameters=message.parameters,
-                extra=message.extra,
+        if self._keeps:
+            self._put(
+                RunCreated(
+                    id=cell.id,
+                    kind=cell.kind,
+                    definition=cell.definition,
+                    name=message.name,
+                    created=at,
+                    parent_id=None if parent is None else parent.id,
+                    flow_run_id=None if flow is None else flow.id,
+                    parent_task_run_id=message.parent_task_run_id,
+                    root_id=cell.root_id,
+                    due_at=message.due_at,
+                    tags=message.tags,
+                    inputs=message.inputs,
+                    parameters=message.parameters,
+                    extra=message.extra,
+                )
             )
-        )
         if parent is None:
             self.roots[cell] = None
         elif parent.children is None:
             parent.children = {cell: None}
         else:
             parent.children[cell] = None
-        self.live += 1
-        if cell.kind is Kind.TASK:
+        if cell.kind is _TASK:
             self.busy += 1
-        return self._enter(cell, None, message.type, message.state_name, at, None, message.details)
+        answer = self._enter(cell, ACCEPT, message.type, message.state_name, at, None, message.details)
+        if not message.start:
+            return answer
+        verdict = self._judge(cell, _RUNNING, "Running", at, None)
+        return self._enter(cell, verdict, _RUNNING, "Running", at, None, None) if verdict is ACCEPT else answer
 
-    def _propose(self, message: Propose) -> Answer:
-        cell: Cell = message.cell
-        at = self._micros()
-        verdict = judge(
+    def _judge(self, cell: Cell, type: StateType, name: str, at: int, message: Propose | None) -> Verdict:
+        if (cell.kind, cell.type, type) in CALM and cell.delivered is None and cell.due is None:
+            return ACCEPT
+        return judge(
             cell.kind,
             cell.type,
-            message.type,
+            type,
             Facts(
                 now=at / 1e6,
                 due_at=None if cell.due is None else cell.due / 1e6,
                 attempts=cell.attempt,
-                retries=message.retries,
-                retriable=message.retriable,
-                retry_delay=message.retry_delay,
+                retries=0 if message is None else message.retries,
+                retriable=message is None or message.retriable,
+                retry_delay=0.0 if message is None else message.retry_delay,
                 delivered=cell.delivered,
             ),
             current_name=cell.name,
-            proposed_name=message.name,
+            proposed_name=name,
         )
-        if isinstance(verdict, Reject):
-            return self._instead(cell, verdict, at)
-        if verdict is not None and not verdict.accepted:
-            return Answer(verdict, cell.seq, at, 0)
-        answer = self._enter(
-            cell,
-            verdict,
-            message.type,
-            message.name,
-            message.at or at,
-            message.message,
-            message.details,
-            message.state_id,
-        )
+
+    def _propose(self, message: Propose) -> Answer:
+        cell: Cell = message.cell
+        at = self._micros()
+        verdict = self._judge(cell, message.type, message.name, at, message)
+        if verdict is not ACCEPT:
+            if isinstance(verdict, Reject):
+                return self._instead(cell, verdict, at)
+            if not verdict.accepted:
+                return Answer(verdict, cell.seq, at, 0)
+        outcome = None
         if message.identity is not None and cell.flow is not None:
-            position = self._put(
-                OutcomeRecorded(
-                    flow_run_id=cell.flow.id,
-                    identity=message.identity,
-                    run_id=cell.id,
-                    status=message.type,
-                    recorded=message.recorded,
-                    inputs_digest=message.inputs_digest,
-                    result=message.result,
-                )
+            outcome = OutcomeRecorded(
+                flow_run_id=cell.flow.id,
+                identity=message.identity,
+                run_id=cell.id,
+                status=message.type,
+                recorded=message.recorded,
+                inputs_digest=message.inputs_digest,
+                result=message.result,
             )
-            answer = Answer(answer.verdict, answer.seq, answer.at, position)
-        return answer
+        return self._enter(
+            cell, verdict, message.type, message.name, message.at or at, message.message, message.details,
+            message.state_id, outcome,
+        )  # fmt: skip
 
     def _instead(self, cell: Cell, verdict: Reject, at: int) -> Answer:
         details = None
@@ -192,21 +197,23 @@ class Orchestrator:
     def _enter(
         self,
         cell: Cell,
-        verdict: Verdict | None,
+        verdict: Verdict,
         type: StateType,
         name: str,
         at: int,
         message: str | None,
         details: bytes | None,
         state_id: UUID | None = None,
+        outcome: OutcomeRecorded | None = None,
     ) -> Answer:
         cell.seq = seq = cell.seq + 1
         cell.type, cell.name = type, name
         if type is _RUNNING:
             cell.attempt += 1
             cell.due = None
-        position = self._put(
-            StateEntered(
+        position = 0
+        if self._keeps:
+            entered = StateEntered(
                 run_id=cell.id,
                 seq=seq,
                 type=type,
@@ -217,12 +224,14 @@ class Orchestrator:
                 details=details,
                 attempt=cell.attempt,
             )
-        )
+            position = self._put(entered) if outcome is None else self._put(entered, outcome)
         if type in TERMINAL_STATES:
             self._leave(cell)
         return Answer(verdict, seq, at, position)
 
     def _amend(self, message: Amend) -> Answer:
+        if not self._keeps:
+            return _DONE
         run_id = message.cell.id
         if message.name is not None:
             self._put(RunRenamed(run_id, message.name))
@@ -235,8 +244,7 @@ class Orchestrator:
         if cell.ended:
             return
         cell.ended = True
-        self.live -= 1
-        if cell.kind is Kind.TASK:
+        if cell.kind is _TASK:
             self.busy -= 1
         parent = cell.parent
         if parent is None:
@@ -262,7 +270,7 @@ class Orchestrator:
     def _crash(self, cell: Cell, why: str) -> Answer:
         if cell.ended:
             return _DONE
-        return self._enter(cell, None, StateType.CRASHED, "Crashed", self._micros(), why, None)
+        return self._enter(cell, ACCEPT, StateType.CRASHED, "Crashed", self._micros(), why, None)
 
 
-_DONE = Answer(None, 0, 0, 0)
+_DONE = Answer(ACCEPT, 0, 0, 0)

@@ -15,6 +15,8 @@ from functools import partial
 from inspect import isawaitable
 from typing import Any, Protocol, TypeVar
 
+from anyio import CancelScope, Event, current_time, move_on_after
+
 from callsheet._kernel import driver
 from callsheet._kernel.critical import critical
 from callsheet._kernel.host import Host, current_host, runtime_thread
@@ -64,13 +66,11 @@ def step(coroutine: Coroutine[Any, Any, T]) -> T:
 class LoopPort:
     """A run that lives in a task of an event loop."""
 
-    __slots__ = ("host",)
+    __slots__ = ("checkpoint", "host")
 
     def __init__(self, host: Host) -> None:
         self.host = host
-
-    async def checkpoint(self) -> None:
-        await self.host.checkpoint()
+        self.checkpoint = host.checkpoint
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if not once.is_set:
@@ -80,15 +80,11 @@ class LoopPort:
         return once.is_set
 
     async def shielded_wait(self, once: Once, timeout: float | None = None) -> bool:
-        from anyio import CancelScope
-
         with CancelScope(shield=True):
             return await self.wait(once, timeout)
 
     async def _suspend(self, once: Once, timeout: float | None, scope: RunScope | None) -> None:
-        import anyio
-
-        event, host = anyio.Event(), self.host
+        event, host = Event(), self.host
 
         def wake() -> None:
             if host.is_here():
@@ -103,7 +99,7 @@ class LoopPort:
             if timeout is None:
                 await event.wait()
             else:
-                with anyio.move_on_after(timeout):
+                with move_on_after(timeout):
                     await event.wait()
         finally:
             once.unsubscribe(wake)
@@ -127,12 +123,8 @@ class LoopPort:
         Raises:
             Interrupted: the scope ended: its deadline passed, or the run was cancelled.
         """
-        from anyio import CancelScope
-
-        with CancelScope() as loop_scope:
+        with self.host.new_scope() as loop_scope:
             if timeout is not None:
-                from anyio import current_time
-
                 loop_scope.deadline = current_time() + timeout
             scope.attach(loop_scope, self.host)
             try:

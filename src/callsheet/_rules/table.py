@@ -108,3 +108,16 @@ def judge(
     if facts.foreign and facts.run_id is not None:
         return AcceptIf((SeqIs(facts.run_id, facts.seq),))
     return ACCEPT
+
+
+# Moves that are accepted while no fact stands out, which is nearly always: worked out once, by the rules themselves.
+CALM: Final[frozenset[_Key]] = frozenset(
+    move
+    for move in ((kind, current, proposed) for kind in Kind for current in (None, *StateType) for proposed in StateType)
+    if move not in TABLE
+    or all(
+        judge(*move, Facts(now=0.0), current_name=current_name, proposed_name=proposed_name) is ACCEPT
+        for current_name in (None, guards.AWAITING_RETRY, guards.RETRYING, guards.SUSPENDED, guards.ROLLED_BACK)
+        for proposed_name in (None, guards.AWAITING_RETRY, guards.RETRYING, guards.SUSPENDED, guards.ROLLED_BACK)
+    )
+)
