@@ -292,7 +292,10 @@ class SignalGuard:
                 self._termination(signal.SIGTERM, None)
             else:
                 signal.raise_signal(signal.SIGTERM)
-        self.check()
+        try:
+            self.check()
+        finally:
+            self._owner = None  # itself: the garbage collector need not see to it
 
     def _install(self) -> None:
         interrupt, termination = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
