@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from inspect import isawaitable
 from typing import Any, Protocol
+
+from anyio import fail_after
 
 
 class HookLogger(Protocol):
@@ -45,6 +48,21 @@ async def run_hooks(
             logger.exception("An error was encountered while running hook %r", name)
         else:
             logger.info("Hook %r finished running successfully", name)
+
+
+def sheltered(hook: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    """Give a hook that may await although everything around it is cancelled already, for so many seconds."""
+
+    async def within(value: Any) -> Any:
+        with fail_after(seconds, shield=True):
+            return await value
+
+    def call(*args: Any) -> Any:
+        value = hook(*args)
+        return within(value) if isawaitable(value) else value
+
+    call.__name__ = hook_name(hook)
+    return call
 
 
 def hook_name(hook: Callable[..., Any]) -> str:

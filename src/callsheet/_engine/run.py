@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from uuid import UUID
 
 from callsheet._clock import from_micros
-from callsheet._engine.hooks import run_hooks
+from callsheet._engine.hooks import run_hooks, sheltered
 from callsheet._engine.state_values import crashed_state
 from callsheet._engine.upstream import NotReady
 from callsheet._ids import new_id, state_id
@@ -388,6 +388,9 @@ class Run:
     async def _call_hooks(self, port: Port) -> None:
         hooks = self.hooks_for(self.type)
         if hooks:
+            if self.final is not None and self.final.reraise is not None:
+                # Where cancellation is delivered again at every await, an async hook could do nothing.
+                hooks = [sheltered(hook, self.core.cancel_grace) for hook in hooks]
             await run_hooks(hooks, (self.definition, self.record, self.state), logger=self.logger(), call=port.call)
 
     def finish(self) -> None:
