@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
+
+import pytest
 
 from callsheet._ids import new_id
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import Definition, Entry, Guard, LogWritten, Refusal, RunCreated, SeqIs, StateEntered
 from callsheet._store.protocol import Reader, Store
+from callsheet._store.sqlite import SqliteStore
 
 T = TypeVar("T")
 
@@ -30,6 +33,22 @@ def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
     except StopIteration as stop:
         return stop.value
     raise AssertionError("a blocking reader suspended")
+
+
+@pytest.fixture(autouse=True)
+def readers_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close every blocking reader that a test took, so that it may take one in passing."""
+    taken: list[Reader] = []
+    original = SqliteStore.blocking_reader
+
+    def recording(store: SqliteStore) -> Reader:
+        taken.append(original(store))
+        return taken[-1]
+
+    monkeypatch.setattr(SqliteStore, "blocking_reader", recording)
+    yield
+    for reader in taken:
+        run_now(reader.aclose())
 
 
 def started(

@@ -38,7 +38,9 @@ from callsheet._model.records import (
 from callsheet._store.memory import MemoryStore
 from callsheet._store.sqlite import SqliteStore
 from callsheet.exceptions import StoreClosed, StoreError, StoreFull, StoreLocked, StoreTooNew, StoreUnavailable
-from store_helpers import at, finished, logged, moved, run_now, started
+from store_helpers import at, finished, logged, moved, readers_are_closed, run_now, started
+
+__all__ = ["readers_are_closed"]  # a fixture that every test here uses
 
 SOURCE = Path(journal_module.__file__).parents[2]
 TESTS = Path(__file__).parent

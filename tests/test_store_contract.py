@@ -37,7 +37,9 @@ from callsheet._store.memory import MemoryStore
 from callsheet._store.protocol import Store
 from callsheet._store.sqlite import SqliteStore
 from callsheet.exceptions import StoreClosed
-from store_helpers import FLOW, TASK, Refusing, at, finished, logged, moved, run_now, started
+from store_helpers import FLOW, TASK, Refusing, at, finished, logged, moved, readers_are_closed, run_now, started
+
+__all__ = ["readers_are_closed"]  # a fixture that every test here uses
 
 T = TypeVar("T")
 

@@ -33,7 +33,9 @@ from callsheet.exceptions import (
     StoreTooNew,
     StoreUnavailable,
 )
-from store_helpers import at, finished, run_now, started
+from store_helpers import at, finished, readers_are_closed, run_now, started
+
+__all__ = ["readers_are_closed"]  # a fixture that every test here uses
 
 SOURCE = Path(sqlite.__file__).parents[2]
 TESTS = Path(__file__).parent
@@ -146,7 +148,9 @@ AS_NOBODY = """
     from callsheet._store.sqlite import SqliteStore
     from callsheet.exceptions import StoreError
     with tempfile.TemporaryDirectory() as folder:  # afterwards nothing more can be imported
-        SqliteStore(folder + "/x.db").open()
+        first = SqliteStore(folder + "/x.db")
+        first.open()
+        first.close()
     if os.getuid() == 0:
         os.setgid(65534), os.setuid(65534)
     store = SqliteStore(sys.argv[1])
