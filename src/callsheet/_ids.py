@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import time
-from uuid import UUID, SafeUUID
+from uuid import UUID, SafeUUID, uuid5
 
 _lock = threading.Lock()
 _last = 0
@@ -50,25 +50,8 @@ def forget_after_fork() -> None:
 
 os.register_at_fork(after_in_child=forget_after_fork)
 
-_FIRST = (
-    "able agile amber ample apt arctic azure bold brave breezy bright brisk calm candid cheery civil "
-    "clear clever cosmic crisp curious dapper daring deft eager earnest easy elegant fair fancy festive "
-    "fleet fluent frank fresh gentle gifted glad golden grand hardy honest humble ideal jolly keen kind "
-    "lively loyal lucid lunar mellow merry mighty modest neat nimble noble novel olive patient placid "
-    "plucky polite prime proud quick quiet rapid ready rosy royal rustic sage serene sharp silver sleek "
-    "smart snug solar solid spry steady sturdy sunny supple swift tidy tranquil true upbeat valiant vivid "
-    "warm wise witty zesty"
-).split()
-_SECOND = (
-    "albatross alpaca antelope badger beaver bison bobcat buffalo camel caribou cheetah chipmunk cicada "
-    "condor cormorant coyote crane cricket curlew dingo dolphin dragonfly eagle egret falcon ferret finch "
-    "firefly flamingo gannet gazelle gecko gibbon goose grouse gull hare harrier hawk hedgehog heron hornet "
-    "ibex ibis impala jackal jaguar kestrel kingfisher kite koala lapwing lark lemur leopard lizard llama "
-    "lynx magpie mallard manatee mantis marlin marmot marten meerkat mole mongoose moose narwhal newt ocelot "
-    "oriole osprey otter owl panther partridge pelican petrel pheasant plover puffin puma quail rabbit raven "
-    "robin salmon seal shrike skylark sparrow starling stork swallow swan swift tapir tern thrush toucan trout "
-    "turtle viper vole walrus warbler weasel whale wolf wombat woodpecker wren zebra"
-).split()
+_FIRST = ["able", "agile", "amber", "ample", "apt", "arctic", "azure", "bold", "brave", "breezy", "bright", "brisk", "calm", "candid", "cheery", "civil", "clear", "clever", "cosmic", "crisp", "curious", "dapper", "daring", "deft", "eager", "earnest", "easy", "elegant", "fair", "fancy", "festive", "fleet", "fluent", "frank", "fresh", "gentle", "gifted", "glad", "golden", "grand", "hardy", "honest", "humble", "ideal", "jolly", "keen", "kind", "lively", "loyal", "lucid", "lunar", "mellow", "merry", "mighty", "modest", "neat", "nimble", "noble", "novel", "olive", "patient", "placid", "plucky", "polite", "prime", "proud", "quick", "quiet", "rapid", "ready", "rosy", "royal", "rustic", "sage", "serene", "sharp", "silver", "sleek", "smart", "snug", "solar", "solid", "spry", "steady", "sturdy", "sunny", "supple", "swift", "tidy", "tranquil", "true", "upbeat", "valiant", "vivid", "warm", "wise", "witty", "zesty"]
+_SECOND = ["albatross", "alpaca", "antelope", "badger", "beaver", "bison", "bobcat", "buffalo", "camel", "caribou", "cheetah", "chipmunk", "cicada", "condor", "cormorant", "coyote", "crane", "cricket", "curlew", "dingo", "dolphin", "dragonfly", "eagle", "egret", "falcon", "ferret", "finch", "firefly", "flamingo", "gannet", "gazelle", "gecko", "gibbon", "goose", "grouse", "gull", "hare", "harrier", "hawk", "hedgehog", "heron", "hornet", "ibex", "ibis", "impala", "jackal", "jaguar", "kestrel", "kingfisher", "kite", "koala", "lapwing", "lark", "lemur", "leopard", "lizard", "llama", "lynx", "magpie", "mallard", "manatee", "mantis", "marlin", "marmot", "marten", "meerkat", "mole", "mongoose", "moose", "narwhal", "newt", "ocelot", "oriole", "osprey", "otter", "owl", "panther", "partridge", "pelican", "petrel", "pheasant", "plover", "puffin", "puma", "quail", "rabbit", "raven", "robin", "salmon", "seal", "shrike", "skylark", "sparrow", "starling", "stork", "swallow", "swan", "swift", "tapir", "tern", "thrush", "toucan", "trout", "turtle", "viper", "vole", "walrus", "warbler", "weasel", "whale", "wolf", "wombat", "woodpecker", "wren", "zebra"]
 
 
 def new_name() -> str:
@@ -91,3 +74,16 @@ def state_id(run_id: UUID, seq: int) -> UUID:
     _set(made, "int", run_id.int ^ _SEVEN_TO_EIGHT ^ ((seq & 0xFFF) << 64))
     _set(made, "is_safe", SafeUUID.unknown)
     return made
+
+
+_FLOWS = UUID("6b7c0f5e-5c1d-4c39-9d0c-3f6f6f0d7a51")
+
+
+def flow_id(name: str) -> UUID:
+    """Derive a flow's id from its name: every process and every database knows the same flow by the same id.
+
+    Example:
+        >>> flow_id("census") == flow_id("census"), flow_id("census").version
+        (True, 5)
+    """
+    return uuid5(_FLOWS, name)

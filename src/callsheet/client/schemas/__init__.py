@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callsheet.client.schemas import objects
+from callsheet.client.schemas import actions, filters, objects, responses, sorting
 from callsheet.client.schemas.objects import (
     TERMINAL_STATES,
     Constant,
@@ -37,5 +37,9 @@ __all__ = [
     "TaskRunInput",
     "TaskRunPolicy",
     "TaskRunResult",
+    "actions",
+    "filters",
     "objects",
+    "responses",
+    "sorting",
 ]

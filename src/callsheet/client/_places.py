@@ -1,0 +1,98 @@
+"""Where a client lives: in a task of an event loop, or in a thread that it blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from callsheet._engine.ambient import core_for_call
+from callsheet._kernel.host import Host, current_host
+from callsheet._kernel.ports import LoopPort, Port, sync_port
+from callsheet._kernel.signals import Once
+from callsheet.context import current_run
+
+if TYPE_CHECKING:
+    from callsheet._engine.core import Core
+    from callsheet._store.protocol import Reader
+
+T = TypeVar("T")
+
+
+def current_core() -> Core:
+    """Give the machinery whose history is meant here: the current run's, else the one that a run would use."""
+    run = current_run.get()
+    if run is not None and run.core.usable:
+        return run.core
+    return core_for_call(current_host())
+
+
+class LoopPlace:
+    """A client in async code. Its reader suspends, and what blocks is done on a thread."""
+
+    def __init__(self, core: Core, host: Host) -> None:
+        self.core = core
+        self.host: Host | None = host
+        self.reader: Reader = core.store.reader()
+        self._port = LoopPort(host)
+
+    async def catch_up(self) -> None:
+        """Wait until what this process has accepted so far can be read.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        await _catch_up(self.core, self._port)
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        """Do something that blocks, without blocking the loop."""
+        done = Once()
+        box: list[Any] = [None, None]
+
+        def do() -> None:
+            try:
+                box[0] = work()
+            except BaseException as error:
+                box[1] = error
+            finally:
+                done.set()
+
+        self.core.workers.run(do)
+        await self._port.shielded_wait(done)
+        if box[1] is not None:
+            raise box[1]
+        return box[0]
+
+
+class ThreadPlace:
+    """A client in sync code. Its coroutines never suspend."""
+
+    host: Host | None = None
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.reader: Reader = core.store.blocking_reader()
+
+    async def catch_up(self) -> None:
+        """Block until what this process has accepted so far can be read.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        await _catch_up(self.core, sync_port())
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        """Do something that blocks."""
+        return work()
+
+
+Place = LoopPlace | ThreadPlace
+
+
+async def _catch_up(core: Core, port: Port) -> None:
+    journal = core.journal
+    position = journal.accepted
+    if journal.committed >= position:
+        return
+    await core.acknowledge(position, port)
+    if journal.committed < position:
+        journal.flush()  # it was given up for now: says why
