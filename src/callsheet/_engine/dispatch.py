@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from callsheet._kernel.critical import critical
 from callsheet._kernel.driver import driven
 from callsheet._kernel.host import correct_library, runtime_thread
-from callsheet._kernel.ports import THREAD_PORT, LoopPort, step
+from callsheet._kernel.ports import THREAD_PORT, StartedPort, step
 
 if TYPE_CHECKING:
     from callsheet._engine.run import Run
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def start(run: Run, places: Places | None) -> None:
     """Start a registered run, at once or as soon as its runner has a place for it."""
+    run.detached = True
     context = copy_context()
     if places is None:
         _launch(run, context)
@@ -40,16 +41,19 @@ def _launch(run: Run, context: Context) -> None:
     if host is None or host.closed:
         host = runtime_thread.host()
         run.home = host
-    spawn = partial(host.spawn, partial(_on_loop, run, host), context)
     if host.is_here():
-        spawn()
+        _spawn(run, host, context)
     else:
-        host.post(spawn)
+        host.post(partial(_spawn, run, host, context))
+
+
+def _spawn(run: Run, host: Host, context: Context) -> None:
+    run.task = host.spawn(partial(_on_loop, run, host), context)
 
 
 async def _on_loop(run: Run, host: Host) -> None:
     try:
-        await driven(run.live(LoopPort(host)))
+        await driven(run.live(StartedPort(host)))
     except Exception:  # noqa: BLE001 - nothing of the kind leaves a run; a task of ours must not die loudly
         raise
     except (KeyboardInterrupt, SystemExit):

@@ -64,7 +64,7 @@ class FlowRunActor(Run):
     kind: ClassVar[Kind] = Kind.FLOW
     noun: ClassVar[str] = "Flow"
 
-    __slots__ = ("_deadline", "calls", "extra", "log_prints", "lost_futures", "runner", "tracking")
+    __slots__ = ("_deadline", "_by_hand", "calls", "extra", "log_prints", "lost_futures", "runner", "tracking")
 
     def __init__(
         self, core: Any, flow: Any, parameters: dict[str, Any], wait_for: Any, parent: Run | None, home: Any,
@@ -76,6 +76,7 @@ class FlowRunActor(Run):
         self.known = Origins()
         self.calls = Calls(self.cell.id.bytes)
         self.runner: Any = None
+        self._by_hand: dict[str, int] = {}
         self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
         self._deadline: float | None = None
         log_prints = flow.log_prints
@@ -227,6 +228,12 @@ class FlowRunActor(Run):
         self.core.ask(Propose(cell=self.tracking, type=type, name=name, message=message, retriable=False))
         if type not in TERMINAL_STATES and type is not _S.RUNNING:
             self.core.ask(Leave(self.tracking))
+
+    def count_by_hand(self, task_key: str) -> int:
+        """Give the number of a task run that is made by hand: 0, 1, 2 … for each task."""
+        number = self._by_hand.get(task_key, 0)
+        self._by_hand[task_key] = number + 1
+        return number
 
     def release(self) -> None:
         super().release()

@@ -40,6 +40,9 @@ _OUTSIDE_MAP: Final = (
 )
 
 
+_NO_SUBMIT: Final = "Submitting the generator {!r} is not implemented; iterate over a call of it instead"
+
+
 # ------------------------------------------------------------------------------------------- making
 
 
@@ -72,25 +75,35 @@ def new_run(
         StoreError: The history cannot be written.
         Interrupted: The run that makes the call must leave.
     """
-    if definition._unsupported is not None:
-        raise NotImplementedError(f"'{definition._unsupported}' of {definition!r} is not implemented yet")
-    tags = current_tags()
-    if parent is None:
-        core: Core = core_for_call(host)
-        home = host
-    else:
-        parent.scope.check()
-        core, home = parent.core, host or parent.home
-        flow = parent.flow_actor
-        if flow is not None:
-            tags = tags | flow.tags
-            if identity is None and cls is TaskRunActor and core.durability is not Durability.OFF:
-                identity = parent.calls.identify(describe_task(definition)[0].key, parameters)
-    if cls is TaskRunActor and definition.tags:
-        tags = tags.union(definition.tags)
+    core, home, tags = surroundings(cls, definition, host, parent)
+    if identity is None and cls is TaskRunActor and remembers(core, parent):
+        identity = parent.calls.identify(describe_task(definition)[0].key, parameters)
     run = cls(core, definition, parameters, wait_for, parent, home, tags, None, identity)
     run.register(start=start)
     return run
+
+
+def surroundings(
+    cls: type[Run], definition: Any, host: Host | None, parent: Run | None
+) -> tuple[Core, Host | None, frozenset[str]]:
+    """Give what a run takes over from where it is called: the machinery, the loop of its children, and tags."""
+    if definition._unsupported is not None:
+        raise NotImplementedError(f"'{definition._unsupported}' of {definition!r} is not implemented yet")
+    tags = current_tags()
+    if cls is TaskRunActor and definition.tags:
+        tags = tags.union(definition.tags)
+    if parent is None:
+        return core_for_call(host), host, tags
+    parent.scope.check()
+    flow = parent.flow_actor
+    if flow is not None and flow.tags:
+        tags = tags | flow.tags
+    return parent.core, host or parent.home, tags
+
+
+def remembers(core: Core, parent: Run | None) -> bool:
+    """Tell whether the outcome of a task that is called by `parent` goes into a run journal."""
+    return parent is not None and parent.flow_actor is not None and core.durability is not Durability.OFF
 
 
 def outcome(run: Run, return_state: bool) -> Any:
@@ -238,7 +251,7 @@ def _submitted(
     identity: bytes | None = None,
 ) -> Run:
     if definition.isgenerator:
-        raise NotImplementedError(f"Submitting the generator {definition!r}; iterate over a call of it instead")
+        raise NotImplementedError(_NO_SUBMIT.format(definition))
     return new_run(cls, definition, parameters, wait_for, None, parent, identity)
 
 
@@ -291,14 +304,18 @@ def start_tasks(task: Any, parameters: dict[str, Any], wait_for: Any, places: An
     parent = parent_run()
     if parent is None:
         raise RuntimeError(_OUTSIDE_MAP)
+    if task.isgenerator:
+        raise NotImplementedError(_NO_SUBMIT.format(task))
     elements = pair(task, parameters)
+    core, home, tags = surroundings(TaskRunActor, task, None, parent)
     call: bytes | None = None
-    if parent.core.durability is not Durability.OFF and parent.flow_actor is not None:
+    if remembers(core, parent):
         call = parent.calls.identify(describe_task(task)[0].key, parameters)
     futures: TaskFutureList[Any] = TaskFutureList()
     for index, bound in enumerate(elements):
         identity = None if call is None else element(call, index)
-        run = _submitted(TaskRunActor, task, bound, wait_for, parent, identity)
+        run = TaskRunActor(core, task, bound, wait_for, parent, home, tags, None, identity)
+        run.register(start=False)
         futures.append(RunFuture(run))
         dispatch.start(run, places)
     return futures

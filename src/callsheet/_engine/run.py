@@ -56,9 +56,10 @@ class Run:
     noun: ClassVar[str]
 
     __slots__ = (
-        "__weakref__", "_context", "_record", "_state", "at", "cell", "core", "created", "definition", "ended",
-        "final", "first_started", "home", "inputs", "known", "name", "parameters", "places", "scope", "seq", "spent",
-        "started", "state_name", "tags", "type", "upstream", "wait_for",
+        "__weakref__", "_context", "_record", "_state", "at", "cell", "core", "created", "definition",
+        "detached", "ended", "final", "first_started", "home", "inputs", "known", "name", "parameters",
+        "places", "scope", "seq", "spent", "started", "state_name", "tags", "task", "type", "unsaved",
+        "upstream", "wait_for",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +83,9 @@ class Run:
         self.scope = RunScope()
         self.cell = Cell(run_id or new_id(), self.kind, described, None if parent is None else parent.cell, self)
         self.name = ""
+        self.detached = False  # nobody awaits its life: it was submitted
+        self.task: object = None  # the event loop's, which keeps itself alive only weakly
+        self.unsaved = 0  # the position in the journal that its future waits for
         self.upstream: dict[str, list[Any]] | None = None
         self.ended: Once | None = None
         self.final: Final | None = None
@@ -193,7 +197,11 @@ class Run:
             final = await self._life(port)
         finally:
             current_run.reset(token)
-            self.finish()
+            if self.unsaved and self.final is not None:
+                # Nobody awaits this coroutine: it need not stay until the journal's thread has written.
+                self.core.journal.notify(self.unsaved, self.finish)
+            else:
+                self.finish()
             del self
         if final.reraise is not None:
             try:
@@ -368,7 +376,10 @@ class Run:
         if position and final.reraise is None:
             recorded = self.seq > 0 and final.type is _S.COMPLETED and not self.is_flow
             if self.core.must_acknowledge(self.kind, is_root=self.cell.parent is None, recorded=recorded):
-                await self.core.acknowledge(position, port)
+                if self.detached:
+                    self.unsaved = position
+                else:
+                    await self.core.acknowledge(position, port)
         return final
 
     async def _propose_final(self, final: Final, port: Port) -> tuple[int, Final]:
@@ -400,6 +411,7 @@ class Run:
             self.final = Final(_S.CRASHED, "Crashed", "The engine could not end this run.")
         if not self.cell.ended:
             self.core.ask(Leave(self.cell))
+        self.task = None
         self.cell.actor = None  # it would keep the two alive for the garbage collector
         ended = self.ended
         if ended is not None:

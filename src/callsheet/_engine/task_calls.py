@@ -147,9 +147,9 @@ class TaskCalls(Calls[P, R_co]):
         """
         given = dict(locals())
         del given["self"]
-        from callsheet._engine import invoke
+        from callsheet._engine.by_hand import create_task_run
 
-        return await invoke.create_task_run(self, **given)
+        return await create_task_run(self, **given)
 
     async def create_local_run(
         self,
@@ -169,9 +169,9 @@ class TaskCalls(Calls[P, R_co]):
         """
         given = dict(locals())
         del given["self"]
-        from callsheet._engine import invoke
+        from callsheet._engine.by_hand import create_local_task_run
 
-        return await invoke.create_local_task_run(self, **given)
+        return await create_local_task_run(self, **given)
 
     # ------------------------------------------------------------------------------------- later releases
 

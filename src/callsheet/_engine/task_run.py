@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import UUID
 
 import msgspec
 
@@ -220,20 +221,12 @@ class TaskRunActor(Run):
                 retry_jitter_factor=task.retry_jitter_factor,
             ),
             tags=sorted(self.tags),
-            task_inputs=self.task_inputs(),
+            task_inputs=task_inputs_of(task._binder.names, self.inputs),
             flow_run_run_count=0 if flow is None else flow.attempt,
             expected_start_time=created,
             created=created,
             updated=created,
         )
-
-    def task_inputs(self) -> dict[str, list[TaskRunResult | Parameter | Constant]]:
-        """Give the runs behind each parameter; every parameter is there."""
-        found: dict[str, list[Any]] = {name: [] for name in self.definition._binder.names}
-        for name, sources in self.inputs:
-            known = found.setdefault(name, [])
-            known += [made for source in sources if (made := TaskRunResult(id=source)) not in known]
-        return found
 
     def make_context(self) -> TaskRunContext:
         return TaskRunContext(run=self)
@@ -254,3 +247,14 @@ class TaskRunActor(Run):
                 return bool(self.definition.persist_result)
             case _:
                 raise AttributeError(f"A task run context has no {name!r}")
+
+
+def task_inputs_of(
+    names: Iterable[str], inputs: Iterable[tuple[str, tuple[UUID, ...]]]
+) -> dict[str, list[TaskRunResult | Parameter | Constant]]:
+    """Give the runs behind each parameter; every parameter is there."""
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for name, sources in inputs:
+        known = found.setdefault(name, [])
+        known += [made for source in sources if (made := TaskRunResult(id=source)) not in known]
+    return found

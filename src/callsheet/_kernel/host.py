@@ -33,8 +33,8 @@ class Host(Protocol):
         """Give a cancel scope for the running task."""
         ...
 
-    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
-        """Start an actor. Call it in the loop's own thread; `post` a call of it from elsewhere."""
+    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> object:
+        """Start an actor, in the loop's own thread, and give its task, which the caller keeps until it has ended."""
         ...
 
     def post(self, call: Callable[[], object]) -> None:
@@ -101,14 +101,11 @@ class AsyncioHost(_Scopes):
         self.loop = ref(loop)  # weak: hosts are found by their loops, and would keep those alive for ever
         self._thread = threading.get_ident()
         self._posts = _Posts()
-        self._tasks: set[asyncio.Task[None]] = set()
 
-    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
+    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> object:
         correct_library(context, "asyncio")
         # Not loop.create_task: an eager factory would run the actor's first step inside this call.
-        task = asyncio.Task(start(), loop=self.loop(), context=context)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        return asyncio.Task(start(), loop=self.loop(), context=context)
 
     def post(self, call: Callable[[], object]) -> None:
         loop = self.loop()
@@ -144,9 +141,9 @@ class TrioHost(_Scopes):
         self._posts = _Posts()
         self._ended = False
 
-    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
+    def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> object:
         correct_library(context, "trio")
-        self._trio.lowlevel.spawn_system_task(start, context=context)
+        return self._trio.lowlevel.spawn_system_task(start, context=context)
 
     def post(self, call: Callable[[], object]) -> None:
         try:

@@ -138,6 +138,20 @@ class LoopPort:
         raise Interrupted
 
 
+class StartedPort(LoopPort):
+    """A run that has a task of its own: others ran before its first step."""
+
+    __slots__ = ()
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.checkpoint = _go_on
+
+
+async def _go_on() -> None:
+    pass
+
+
 class ThreadPort:
     """A run that lives in a thread without a running loop; every method blocks it."""
 
@@ -237,7 +251,9 @@ def run_on(host: Host, awaitable: Awaitable[T]) -> T:
         finally:
             done.set()
 
-    host.post(partial(host.spawn, actor, copy_context()))
+    tasks: list[object] = []
+    context = copy_context()
+    host.post(lambda: tasks.append(host.spawn(actor, context)))
     step(THREAD_PORT.wait(done))
     if box[1] is not None:
         raise box[1]
