@@ -16,7 +16,7 @@ from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls
 from callsheet._engine.run import Final, Run
 from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
-from callsheet._ids import new_id, new_name
+from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import DEADLINE, Interrupted
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
@@ -222,6 +222,12 @@ class FlowRunActor(Run):
             self._track(final.type, final.name, final.message)
         return {}
 
+    def overruled(self, final: Final) -> tuple[int, Final]:
+        position, final = super().overruled(final)
+        if self.tracking is not None:
+            self._track(final.type, final.name, final.message)
+        return position, final
+
     def _track(self, type: StateType, name: str, message: str | None) -> None:
         """Bring the tracking task run of a subflow along."""
         assert self.tracking is not None
@@ -280,6 +286,7 @@ class FlowRunActor(Run):
         return FlowRun(
             id=self.cell.id,
             name=self.name,
+            flow_id=flow_id(flow.name),
             flow_version=flow.version,
             parameters=self.parameters,
             empirical_policy=FlowRunPolicy(retries=flow.retries, retry_delay=flow.retry_delay_seconds),

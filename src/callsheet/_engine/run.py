@@ -18,7 +18,7 @@ from callsheet._engine.hooks import run_hooks, sheltered
 from callsheet._engine.state_values import crashed_state
 from callsheet._engine.upstream import NotReady
 from callsheet._ids import new_id, state_id
-from callsheet._kernel.messages import Amend, CancelTree, Cell, Leave, Propose, Register
+from callsheet._kernel.messages import Amend, Answer, CancelTree, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import CANCEL, DEADLINE, PARENT, Interrupted, RunScope
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
@@ -366,6 +366,8 @@ class Run:
         position = 0
         if self.cell.ended:
             pass  # its last failure was final already, or the orchestrator ended it
+        elif self.cell.overruled is not None:
+            position, final = self.overruled(final)
         else:
             position, final = await self._propose_final(final, port)
         self.final = final
@@ -381,6 +383,14 @@ class Run:
                 else:
                     await self.core.acknowledge(position, port)
         return final
+
+    def overruled(self, final: Final) -> tuple[int, Final]:
+        """Take over the state in which somebody else has ended this run, and leave."""
+        order = self.cell.overruled
+        assert order is not None
+        self._entered(order.type, order.name, Answer(ACCEPT, self.cell.seq, order.at, 0))
+        self.core.ask(Leave(self.cell))
+        return 0, Final(order.type, order.name, order.message, order.data, None, final.reraise)
 
     async def _propose_final(self, final: Final, port: Port) -> tuple[int, Final]:
         made = final.made

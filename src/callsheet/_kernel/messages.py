@@ -5,14 +5,14 @@ A cell is the orchestrator's own record of a live run; actors hold it as an opaq
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import Definition, ResultBlob
-from callsheet._rules.verdicts import Verdict
+from callsheet._rules.verdicts import ACCEPT, Verdict
 
 
 class Cell:
@@ -20,7 +20,7 @@ class Cell:
 
     __slots__ = (
         "actor", "attempt", "children", "childless", "definition", "delivered", "due", "ended", "flow", "id", "kind",
-        "name", "parent", "root_id", "seq", "type",
+        "name", "overruled", "parent", "root_id", "seq", "type",
     )  # fmt: skip
 
     def __init__(self, id: UUID, kind: Kind, definition: Definition, parent: Cell | None, actor: Any) -> None:
@@ -38,7 +38,8 @@ class Cell:
         self.due: int | None = None  # microseconds; of the scheduled state that it is in
         self.children: dict[Cell, None] | None = None
         self.childless: Any = None
-        self.delivered: str | None = None
+        self.delivered: Literal["suspend", "cancel"] | None = None
+        self.overruled: SetState | None = None  # by which somebody else ended it; its actor has yet to leave
         self.ended = False
 
 
@@ -107,7 +108,21 @@ class Orphan(msgspec.Struct, frozen=True, tag_field="message_type"):
     cell: Any
 
 
-Message = Register | Propose | Amend | Leave | CancelTree | Orphan
+class SetState(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
+    """Somebody who is not a run's owner wants it to enter a state. With `force` the rules are not asked."""
+
+    run_id: UUID
+    kind: Kind
+    type: StateType
+    name: str
+    message: str | None = None
+    details: bytes | None = None
+    data: Any = None  # the outcome, for those who wait for the run in this process
+    at: int = 0  # filled in by the orchestrator
+    force: bool = False
+
+
+Message = Register | Propose | Amend | Leave | CancelTree | Orphan | SetState
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -117,3 +132,7 @@ class Answer(msgspec.Struct, frozen=True):
     seq: int
     at: int  # microseconds since the epoch
     position: int  # in the journal's commit order
+
+
+NOT_ALIVE = Answer(ACCEPT, 0, 0, 0)
+"""The answer (this very object) where no live run of this process has the id."""

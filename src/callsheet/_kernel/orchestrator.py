@@ -14,6 +14,7 @@ import msgspec
 from callsheet._clock import Clock, from_micros
 from callsheet._kernel.mailbox import Mailbox
 from callsheet._kernel.messages import (
+    NOT_ALIVE,
     Amend,
     Answer,
     CancelTree,
@@ -23,7 +24,9 @@ from callsheet._kernel.messages import (
     Orphan,
     Propose,
     Register,
+    SetState,
 )
+from callsheet._kernel.scopes import CANCEL
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import (
@@ -36,7 +39,7 @@ from callsheet._model.records import (
 )
 from callsheet._rules.facts import Facts
 from callsheet._rules.table import CALM, judge
-from callsheet._rules.verdicts import ACCEPT, Reject, Verdict
+from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Verdict
 
 _RUNNING = StateType.RUNNING
 _TASK = Kind.TASK
@@ -102,6 +105,8 @@ class Orchestrator:
                 return _DONE
             case Orphan():
                 return self._crash(message.cell, "The run was abandoned before it ended.")
+            case SetState():
+                return self._set_state(message)
             case _:
                 assert_never(message)
 
@@ -205,6 +210,8 @@ class Orchestrator:
         details: bytes | None,
         state_id: UUID | None = None,
         outcome: OutcomeRecorded | None = None,
+        *,
+        leaves: bool = True,
     ) -> Answer:
         cell.seq = seq = cell.seq + 1
         cell.type, cell.name = type, name
@@ -225,7 +232,7 @@ class Orchestrator:
                 attempt=cell.attempt,
             )
             position = self._put(entered) if outcome is None else self._put(entered, outcome)
-        if type in TERMINAL_STATES:
+        if leaves and type in TERMINAL_STATES:
             self._leave(cell)
         return Answer(verdict, seq, at, position)
 
@@ -272,5 +279,50 @@ class Orchestrator:
             return _DONE
         return self._enter(cell, ACCEPT, StateType.CRASHED, "Crashed", self._micros(), why, None)
 
+    # ----------------------------------------------------------------------- asked by somebody else
 
+    def _set_state(self, order: SetState) -> Answer:
+        """Judge what somebody outside wants of a live run. Its owner learns of it by being told to leave."""
+        cell = self._find(order.run_id, order.kind)
+        if cell is None:
+            return NOT_ALIVE
+        cell = cell.actor.cell  # of the task run that tracks a subflow: the subflow's run, which takes it along
+        at = self._micros()
+        verdict = ACCEPT if order.force and cell.type not in TERMINAL_STATES else self._judge_foreign(cell, order, at)
+        if isinstance(verdict, Reject):
+            order = msgspec.structs.replace(order, type=verdict.type, name=verdict.name, message=verdict.message)
+        elif not verdict.accepted:
+            return Answer(verdict, cell.seq, at, 0)
+        if order.type is not StateType.CANCELLING and order.type not in TERMINAL_STATES:
+            return Answer(_ONLY_ITSELF, cell.seq, at, 0)
+        self._cancel(cell, CANCEL, whole=True)
+        if order.type in TERMINAL_STATES:
+            cell.overruled = msgspec.structs.replace(order, at=at)
+        # It stays in the tree until its body has left, so that nobody takes it for gone who waits for that.
+        return self._enter(cell, verdict, order.type, order.name, at, order.message, order.details, leaves=False)
+
+    def _judge_foreign(self, cell: Cell, order: SetState, at: int) -> Verdict:
+        facts = Facts(
+            now=at / 1e6,
+            due_at=None if cell.due is None else cell.due / 1e6,
+            attempts=cell.attempt,
+            delivered=cell.delivered,
+            foreign=True,
+        )
+        return judge(cell.kind, cell.type, order.type, facts, current_name=cell.name, proposed_name=order.name)
+
+    def _find(self, run_id: UUID, kind: Kind) -> Cell | None:
+        """Look for a live run in the tree: clients ask rarely, and an index would cost every run."""
+        cells = list(self.roots)
+        while cells:
+            cell = cells.pop()
+            if cell.id == run_id:
+                return cell if cell.kind is kind and not cell.actor.cell.ended else None
+            cells += cell.children or ()
+        return None
+
+
+_ONLY_ITSELF = Abort(
+    "The run is alive, and only its own body moves it on. From outside it can be set to Cancelling or to a final state."
+)
 _DONE = Answer(ACCEPT, 0, 0, 0)
