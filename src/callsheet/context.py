@@ -72,6 +72,11 @@ class _RunContext(ContextModel):
     def __init__(self, *, run: Run | None = None, **fields: Any) -> None:
         super().__init__(**fields)
         self._run = run
+        self._around: Run | None = None  # entered by hand: inside this run
+
+    def __enter__(self) -> Self:
+        self._around = current_run.get()
+        return super().__enter__()
 
     def __getattr__(self, name: str) -> Any:
         # Asked only for what was not set by hand: the live run knows it.
@@ -79,6 +84,10 @@ class _RunContext(ContextModel):
         if run is None or name.startswith("__"):
             raise AttributeError(f"{type(self).__name__!r} has no {name!r}")
         return run.context_field(name)
+
+
+def _flow_of(run: Run | None) -> Any:
+    return None if run is None else run.flow_actor
 
 
 class FlowRunContext(_RunContext):
@@ -109,12 +118,11 @@ class FlowRunContext(_RunContext):
     @classmethod
     def get(cls) -> Self | None:
         """Give the context of the innermost flow run, or `None` outside."""
-        entered = cls.__var__.get()
-        if entered is not None:
+        entered, run = cls.__var__.get(), current_run.get()
+        flow = _flow_of(run)
+        if entered is not None and (flow is None or flow is _flow_of(entered._around)):
             return entered
-        run = current_run.get()
-        run = None if run is None else run.flow_actor
-        return None if run is None else run.context  # type: ignore[return-value]
+        return None if flow is None else flow.context  # a run that began inside what was entered by hand
 
 
 class TaskRunContext(_RunContext):
@@ -143,10 +151,9 @@ class TaskRunContext(_RunContext):
     @classmethod
     def get(cls) -> Self | None:
         """Give the context of the task run whose body is executing, or `None`."""
-        entered = cls.__var__.get()
-        if entered is not None:
+        entered, run = cls.__var__.get(), current_run.get()
+        if entered is not None and run is entered._around:
             return entered
-        run = current_run.get()
         return run.context if run is not None and not run.is_flow else None  # type: ignore[return-value]
 
 
