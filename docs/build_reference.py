@@ -138,8 +138,9 @@ def stale() -> list[str]:
 if __name__ == "__main__":
     if "--check" in sys.argv:
         raise SystemExit("\n".join(stale()))
+    made = pages()
     OUT.mkdir(exist_ok=True)
     for old in OUT.glob("*.md"):
         old.unlink()
-    for target, text in pages().items():
+    for target, text in made.items():
         target.write_text(text)

@@ -32,6 +32,7 @@ from callsheet.client.schemas.filters import (
     FlowRunFilterTags,
     TaskRunFilter,
     TaskRunFilterName,
+    TaskRunFilterState,
     TaskRunFilterStateType,
     TaskRunFilterTags,
 )
@@ -185,6 +186,11 @@ async def read_all(**filters: Any) -> list[TaskRun]:
     return runs
 
 
+def reason(message: str | None) -> str:
+    """Give what a failed run's message says of the exception, in a line."""
+    return (message or "").removeprefix("Task run encountered an exception ").splitlines()[0][:80]
+
+
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows under a title, columns aligned."""
     cells = [list(head), *([str(cell) for cell in row] for row in rows)]
@@ -207,13 +213,14 @@ async def report(mark: str, top: int) -> None:
     ]
     failed = await read_all(
         task_run_filter=TaskRunFilter(
-            tags=TaskRunFilterTags(all_=[mark]), state_type=TaskRunFilterStateType(any_=[StateType.FAILED])
+            tags=TaskRunFilterTags(all_=[mark]),
+            state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.FAILED])),
         )
     )
     largest = sorted(measured, key=lambda row: -int(row[1]))[:top]
     table("Largest modules", ("module", "lines", "functions", "classes", "imports"), largest)
     if failed:
-        rows = [(run.name.removeprefix("measure "), (run.state.message or "")[:80]) for run in failed if run.state]
+        rows = [(run.name.removeprefix("measure "), reason(run.state.message)) for run in failed if run.state]
         table("Files that refused", ("module", "why"), sorted(rows))
     table("Task runs by state", ("state", "task runs"), sorted(states.items()))
     print(f"\nHistory: {get_current_settings().database}")

@@ -56,7 +56,7 @@ NAMES: dict[str, str] = {
     ),
     "callsheet.client.schemas": "State StateType FlowRun TaskRun",
     "callsheet.client.schemas.filters": (
-        "FlowRunFilter FlowRunFilterTags TaskRunFilter TaskRunFilterName TaskRunFilterStateType TaskRunFilterTags "
+        "FlowRunFilter FlowRunFilterTags TaskRunFilter TaskRunFilterName TaskRunFilterState TaskRunFilterTags "
         "LogFilter"
     ),
     "callsheet.client.schemas.sorting": "FlowRunSort TaskRunSort LogSort",
