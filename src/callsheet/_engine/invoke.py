@@ -18,6 +18,8 @@ from callsheet._kernel.critical import critical
 from callsheet._kernel.driver import driven, is_driven
 from callsheet._kernel.host import current_host, runtime_thread
 from callsheet._kernel.ports import LoopPort, run_on, step, sync_port
+from callsheet._kernel.scopes import SIGNAL
+from callsheet._kernel.terminations import TerminationGuard
 from callsheet._model.kinds import Durability, StateType
 from callsheet._model.values import value_of
 from callsheet._rules.identity import element
@@ -133,10 +135,26 @@ async def _await_run(
     run = new_run(cls, definition, parameters, wait_for, host, parent_run(), start=True)
     try:
         life = run.live(LoopPort(host))
-        await driven(life)
+        if run.cell.parent is not None or run.core.home is not None:
+            await driven(life)
+        else:
+            await _guarded(run, host, driven(life))
         return outcome(run, return_state)
     finally:
         del run, life  # an error that passes here holds this frame, and the run holds the error
+
+
+async def _guarded(run: Run, host: Host, life: Coroutine[Any, Any, None]) -> None:
+    """Await a root run that nobody but us could tell of SIGTERM."""
+    guard = TerminationGuard(host, lambda: run.scope.cancel(SIGNAL))
+    try:
+        with guard:
+            await life
+    finally:
+        if guard.terminated:  # the host's handler may end the process
+            run.core.journal.flush()
+            guard.propagate()
+        del run, guard
 
 
 def _call_run(cls: type[Run], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:

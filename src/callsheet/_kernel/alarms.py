@@ -42,7 +42,12 @@ def usable() -> bool:
 
 
 def _signals_usable() -> bool:
-    return threading.get_ident() == threading.main_thread().ident and current_host() is None and _is_main_interpreter()
+    return current_host() is None and in_main_thread()
+
+
+def in_main_thread() -> bool:
+    """Tell whether the caller may set handlers: in the main thread of the main interpreter."""
+    return threading.get_ident() == threading.main_thread().ident and _is_main_interpreter()
 
 
 @cache
@@ -301,7 +306,7 @@ class SignalGuard:
         interrupt, termination = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
         if interrupt is signal.default_int_handler:
             self._previous[signal.SIGINT] = interrupt
-        if termination == signal.SIG_DFL or (callable(termination) and not _is_of_a_loop(termination)):
+        if termination == signal.SIG_DFL or (callable(termination) and not is_of_a_loop(termination)):
             self._previous[signal.SIGTERM] = self._termination = termination
         for signum in self._previous:
             signal.signal(signum, _on_signal)
@@ -363,9 +368,13 @@ def _exception(signum: int) -> BaseException:
     return KeyboardInterrupt() if signum == signal.SIGINT else TerminationSignal(signal.SIGTERM)
 
 
-def _is_of_a_loop(handler: Callable[..., Any]) -> bool:
-    # The handler that a loop installs does nothing: the loop reads the signal from a pipe.
-    return (getattr(handler, "__module__", None) or "").partition(".")[0] in {"asyncio", "uvloop", "trio"}
+def is_of_a_loop(handler: Callable[..., Any]) -> bool:
+    """Tell whether a handler is that of an event loop, or of a web server that ends its requests in order."""
+    # A loop's handler does nothing: the loop reads the signal from a pipe.
+    return (getattr(handler, "__module__", None) or "").partition(".")[0] in _LOOPS_AND_SERVERS
+
+
+_LOOPS_AND_SERVERS = frozenset({"asyncio", "uvloop", "trio", "uvicorn", "hypercorn", "granian", "gunicorn"})
 
 
 def _after_fork() -> None:

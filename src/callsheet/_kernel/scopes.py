@@ -11,6 +11,7 @@ DEADLINE = "deadline"
 CANCEL = "cancel"
 PARENT = "parent"
 TERMINATE = "terminate"
+SIGNAL = "signal"
 
 
 class Interrupted(Signal):

@@ -1,0 +1,121 @@
+"""SIGTERM while async root runs are alive in the main thread.
+
+Sync roots are interrupted where they are (see `alarms`). On a loop nothing may be raised from a signal handler: it
+could land in the loop itself. So the handler only asks the runs to leave; each ends as crashed and raises
+`TerminationSignal` to its caller, and when the last one has left the host's handler is called, or the process ends
+as it would have without us. A second SIGTERM does that at once.
+
+What the host has planned for is left alone: handlers of loops and of web servers, ignored signals, other threads,
+and every run of an explicit engine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Self
+
+from callsheet._kernel.alarms import in_main_thread, is_of_a_loop
+
+if TYPE_CHECKING:
+    from callsheet._kernel.host import Host
+
+_guards: list[TerminationGuard] = []  # of the root runs that are alive
+_previous: Callable[[int, FrameType | None], Any] | int | None = None  # the host's, while there are guards
+_came = False
+
+
+class TerminationGuard:
+    """A context in which SIGTERM asks a run to leave. Enter it in the thread of the run's loop."""
+
+    __slots__ = ("_entered", "_host", "_is_last", "_leave")
+
+    def __init__(self, host: Host, leave: Callable[[], object]) -> None:
+        """Make a context.
+
+        Args:
+            host: the run's loop.
+            leave: asks the run to leave; called on that loop.
+        """
+        self._host = host
+        self._leave = leave
+        self._entered = self._is_last = False
+
+    @property
+    def terminated(self) -> bool:
+        """Whether SIGTERM came and this was the last run that had to leave: see `propagate`."""
+        return self._is_last and _came
+
+    def __enter__(self) -> Self:
+        if _guards or _take_over():
+            _guards.append(self)
+            self._entered = True
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._entered:
+            self._is_last = len(_guards) == 1
+            if self._is_last:
+                _give_back()
+            _guards.remove(self)
+
+    def ask(self) -> None:
+        """Ask the run to leave, from a signal handler."""
+        self._host.post(self._leave)
+
+    def propagate(self) -> None:
+        """Do, when everything is recorded, what the signal would have done without us."""
+        global _came
+        if self.terminated:
+            _came = False
+            _as_without_us()
+
+
+def _take_over() -> bool:
+    global _previous
+    if not in_main_thread():
+        return False
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler != signal.SIG_DFL and (not callable(handler) or is_of_a_loop(handler)):
+        return False
+    _previous = handler
+    signal.signal(signal.SIGTERM, _on_termination)
+    return True
+
+
+def _give_back() -> None:
+    if signal.getsignal(signal.SIGTERM) is _on_termination:  # else the host has installed another one meanwhile
+        signal.signal(signal.SIGTERM, _previous)
+
+
+def _as_without_us() -> None:
+    if callable(_previous):
+        _previous(signal.SIGTERM, None)
+    else:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _on_termination(_signum: int, _frame: FrameType | None) -> None:
+    global _came
+    if _came:
+        _give_back()
+        _as_without_us()
+        return
+    _came = True
+    for guard in _guards:
+        guard.ask()
+
+
+def _after_fork() -> None:
+    """Leave a child the host's handler: its loop, if any, is another one."""
+    global _came
+    _came = False
+    if _guards:
+        _guards.clear()
+        _give_back()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
