@@ -79,7 +79,7 @@ class Reads:
             ('Completed', {'year': 1900})
         """
         reader = await self._caught_up()
-        record = await _the_run(reader, Kind.FLOW, flow_run_id)
+        record = await the_run(reader, Kind.FLOW, flow_run_id)
         return (await _flow_runs(reader, [record]))[0]
 
     async def read_flow_runs(
@@ -174,7 +174,7 @@ class Reads:
             ObjectNotFound: There is none.
         """
         reader = await self._caught_up()
-        record = await _the_run(reader, Kind.TASK, task_run_id)
+        record = await the_run(reader, Kind.TASK, task_run_id)
         return (await _task_runs(reader, [record]))[0]
 
     async def read_task_runs(
@@ -256,7 +256,7 @@ class Reads:
 
     async def _states(self, kind: Kind, run_id: UUID | str) -> list[State[Any]]:
         reader = await self._caught_up()
-        record = await _the_run(reader, kind, run_id)
+        record = await the_run(reader, kind, run_id)
         child = (await _children(reader, [record])).get(record.id)
         return [
             _decode.state(state, _decode.state_details(record, child)) for state in await reader.read_states(record.id)
@@ -371,7 +371,12 @@ class Reads:
 # ------------------------------------------------------------------------------------------- records
 
 
-async def _the_run(reader: Reader, kind: Kind, run_id: UUID | str) -> RunRecord:
+async def the_run(reader: Reader, kind: Kind, run_id: UUID | str) -> RunRecord:
+    """Give the record of a run.
+
+    Raises:
+        ObjectNotFound: there is no such run of this kind.
+    """
     wanted = _narrow.as_id(run_id)
     found = _records((await reader.read_runs(RunFilter(kind=kind, ids=(wanted,)), limit=1)).items)
     if not found:

@@ -13,8 +13,8 @@ from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 from callsheet._kernel.host import current_host
 from callsheet._kernel.ports import step
 from callsheet.client._places import LoopPlace, ThreadPlace, current_core
-from callsheet.client._reads import Reads
 from callsheet.client._session import Session
+from callsheet.client._writes import Writes
 from callsheet.context import AsyncClientContext, SyncClientContext
 from callsheet.settings import get_current_settings
 
@@ -24,7 +24,7 @@ R = TypeVar("R")
 __all__ = ["Client", "SyncClient", "get_client"]
 
 
-class Client(Reads):
+class Client(Writes):
     """Reads and changes the history in async code. Made by `get_client`; to be used with ``async with``.
 
     Example:
@@ -121,6 +121,9 @@ class SyncClient:
     read_flow_by_name = _stepped(Client.read_flow_by_name)
     read_flows = _stepped(Client.read_flows)
     read_logs = _stepped(Client.read_logs)
+    create_task_run = _stepped(Client.create_task_run)
+    set_flow_run_state = _stepped(Client.set_flow_run_state)
+    set_task_run_state = _stepped(Client.set_task_run_state)
 
 
 @overload

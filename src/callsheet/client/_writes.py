@@ -1,0 +1,311 @@
+"""What a client changes: states of runs, and runs that are made without being started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
+from uuid import UUID
+
+import msgspec
+
+from callsheet._clock import from_micros, micros
+from callsheet._engine.task_run import describe_task
+from callsheet._ids import new_id
+from callsheet._ids import state_id as derived_state_id
+from callsheet._kernel.messages import NOT_ALIVE, Answer, SetState
+from callsheet._model.kinds import Kind, StateType
+from callsheet._model.outcomes import Pending
+from callsheet._model.records import RunCreated, RunFilter, RunRecord, SeqIs, StateEntered
+from callsheet._model.runs import TaskRun, TaskRunResult
+from callsheet._model.states import State, StateCreate, StateDetails
+from callsheet._rules.facts import Facts
+from callsheet._rules.table import judge
+from callsheet._rules.verdicts import Abort, AcceptIf, Reject, Verdict, Wait
+from callsheet._store.protocol import Reader
+from callsheet.client import _decode, _narrow
+from callsheet.client._reads import Reads, the_run
+from callsheet.client.schemas.responses import (
+    OrchestrationResult,
+    SetStateStatus,
+    StateAbortDetails,
+    StateAcceptDetails,
+    StateRejectDetails,
+    StateWaitDetails,
+)
+from callsheet.exceptions import ObjectAlreadyExists, ObjectNotFound
+
+_OF_THE_RUN: Final = frozenset({"flow_run_id", "task_run_id", "child_flow_run_id"})
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class Writes(Reads):
+    """Changes to the history."""
+
+    async def set_flow_run_state(
+        self, flow_run_id: UUID | str, state: State[Any] | StateCreate, force: bool = False
+    ) -> OrchestrationResult:
+        """Propose a state of a flow run.
+
+        A run that is alive in this process can be set to Cancelling or to a final state: its children and its body
+        are cancelled, and who waits for it gets the state and the data given here. The time of the state is that
+        of its acceptance.
+
+        Args:
+            flow_run_id: Id of the flow run.
+            state: The state that it shall enter.
+            force: Do not ask the rules of what may follow the state that it is in.
+
+        Returns:
+            The verdict, and the state that the run entered.
+
+        Raises:
+            ObjectNotFound: There is no such flow run.
+            StoreError: The history cannot be written.
+
+        Example:
+            >>> from callsheet import flow, get_client
+            >>> from callsheet.states import Cancelled
+            >>> @flow
+            ... def census() -> None: ...
+            >>> state = census(return_state=True)
+            >>> with get_client(sync_client=True) as client:
+            ...     client.set_flow_run_state(state.state_details.flow_run_id, Cancelled()).details.reason
+            'The run has ended as Completed.'
+        """
+        return await self._set_state(Kind.FLOW, flow_run_id, state, force)
+
+    async def set_task_run_state(
+        self, task_run_id: UUID | str, state: State[Any] | StateCreate, force: bool = False
+    ) -> OrchestrationResult:
+        """Propose a state of a task run; arguments as for `set_flow_run_state`.
+
+        Raises:
+            ObjectNotFound: There is no such task run.
+            StoreError: The history cannot be written.
+        """
+        return await self._set_state(Kind.TASK, task_run_id, state, force)
+
+    async def _set_state(
+        self, kind: Kind, run_id: UUID | str, state: State[Any] | StateCreate, force: bool
+    ) -> OrchestrationResult:
+        core = self._session.place.core
+        proposed = _as_state(state)
+        order = SetState(
+            run_id=_narrow.as_id(run_id),
+            kind=kind,
+            type=proposed.type,
+            name=proposed.name,
+            message=proposed.message,
+            details=_encoded(proposed.state_details),
+            data=proposed.data,
+            force=force,
+        )
+        while True:
+            answer: Answer = core.ask(order)
+            reader = await self._caught_up()
+            if answer is not NOT_ALIVE:
+                return _result(answer.verdict, proposed, await _details(reader, order), order.run_id, answer)
+            record = await the_run(reader, kind, order.run_id)
+            result = await self._set_stored(record, order, proposed)
+            if result is not None:
+                return result
+
+    async def _set_stored(self, record: RunRecord, order: SetState, proposed: State[Any]) -> OrchestrationResult | None:
+        """Judge and commit a state of a run that is not alive here; `None` if somebody moved it meanwhile."""
+        core, current, own = self._session.place.core, record.state, _decode.state_details(record)
+        now = core.clock.micros()
+        seq = 0 if current is None else current.seq
+        verdict: Verdict = AcceptIf((SeqIs(record.id, seq),)) if order.force else _judge(record, order, now)
+        if isinstance(verdict, Abort | Wait):
+            return _result(verdict, proposed, own, record.id, Answer(verdict, seq, now, 0))
+        type, name, message = order.type, order.name, order.message
+        if isinstance(verdict, Reject):
+            type, name, message = verdict.type, verdict.name, verdict.message
+        entry = StateEntered(
+            run_id=record.id,
+            seq=seq + 1,
+            type=type,
+            name=name,
+            at=now if current is None else max(now, current.at),
+            state_id=new_id(),  # never a derived one: two who commit the same number must not be taken for one
+            message=message,
+            details=order.details,
+            attempt=record.attempt + (type is StateType.RUNNING),
+            guards=(SeqIs(record.id, seq),),
+        )
+        if await self._session.place.apart(lambda: core.commit_guarded(entry)) is not None:
+            return None
+        return _result(
+            verdict, proposed, own, record.id, Answer(verdict, entry.seq, entry.at, 0), state_id=entry.state_id
+        )
+
+    async def create_task_run(
+        self,
+        task: Any,
+        flow_run_id: UUID | str | None,
+        dynamic_key: str,
+        id: UUID | None = None,
+        name: str | None = None,
+        extra_tags: Iterable[str] | None = None,
+        state: State[Any] | StateCreate | None = None,
+        task_inputs: Mapping[str, Iterable[Any]] | None = None,
+    ) -> TaskRun:
+        """Store a run of a task without running it.
+
+        Args:
+            task: The task.
+            flow_run_id: The flow run that it belongs to, if any.
+            dynamic_key: What tells it apart from other runs of the task in this flow run.
+            id: Its id. Default: a new one.
+            name: Its name. Default: the task's, in a flow run with the dynamic key.
+            extra_tags: Tags besides the task's.
+            state: Its first state. Default: Pending.
+            task_inputs: The runs behind its parameters, as `TaskRunResult`.
+
+        Returns:
+            The task run.
+
+        Raises:
+            ObjectNotFound: There is no such flow run.
+            ObjectAlreadyExists: A run has this id.
+            ValueError: A run cannot begin in this state, or an input is no `TaskRunResult`.
+        """
+        reader = await self._caught_up()
+        flow_run = None if flow_run_id is None else await the_run(reader, Kind.FLOW, flow_run_id)
+        if id is not None and (await reader.read_runs(RunFilter(ids=(id,)), limit=1)).items:
+            raise ObjectAlreadyExists(f"A run with the id {id} exists already.")
+        first = Pending() if state is None else _as_state(state)
+        verdict = judge(Kind.TASK, None, first.type, Facts(now=0.0), proposed_name=first.name)
+        if isinstance(verdict, Abort):
+            raise ValueError(verdict.reason)
+        definition, described = describe_task(task)
+        extra = {**msgspec.msgpack.decode(described), "dynamic_key": str(dynamic_key)}
+        named = set(extra["parameters"])  # each is a key when the run is read, also without inputs
+        inputs = [(key, _sources(key, given)) for key, given in (task_inputs or {}).items()]
+        at = micros(first.timestamp)
+        run_id = id or new_id()
+        self._session.place.core.journal.put(
+            RunCreated(
+                id=run_id,
+                kind=Kind.TASK,
+                definition=definition,
+                name=name or (task.name if flow_run is None else f"{task.name}-{dynamic_key}"),
+                created=at,
+                parent_id=None if flow_run is None else flow_run.id,
+                flow_run_id=None if flow_run is None else flow_run.id,
+                root_id=run_id if flow_run is None else flow_run.root_id,
+                due_at=_due(first),
+                tags=tuple(sorted({*task.tags, *(extra_tags or ())})),
+                inputs=tuple((key, sources) for key, sources in inputs if sources or key not in named),
+                extra=_pack(extra),
+            ),
+            StateEntered(
+                run_id=run_id,
+                seq=1,
+                type=first.type,
+                name=first.name,
+                at=at,
+                state_id=first.id,
+                message=first.message,
+                details=_encoded(first.state_details),
+            ),
+        )
+        return await self.read_task_run(run_id)
+
+
+def _judge(record: RunRecord, order: SetState, now: int) -> Verdict:
+    current = record.state
+    facts = Facts(
+        now=now / 1e6,
+        due_at=None if record.due_at is None else record.due_at / 1e6,
+        attempts=record.attempt,
+        foreign=True,
+        run_id=record.id,
+        seq=0 if current is None else current.seq,
+    )
+    return judge(
+        record.kind,
+        None if current is None else current.type,
+        order.type,
+        facts,
+        current_name=None if current is None else current.name,
+        proposed_name=order.name,
+    )
+
+
+async def _details(reader: Reader, order: SetState) -> StateDetails:
+    """Give the details of a live run's states, also where its history is not kept."""
+    try:
+        return _decode.state_details(await the_run(reader, order.kind, order.run_id))
+    except ObjectNotFound:
+        of_flow = order.kind is Kind.FLOW
+        return StateDetails(flow_run_id=order.run_id) if of_flow else StateDetails(task_run_id=order.run_id)
+
+
+def _result(
+    verdict: Verdict,
+    proposed: State[Any],
+    own: StateDetails,
+    run_id: UUID,
+    answer: Answer,
+    *,
+    state_id: UUID | None = None,
+) -> OrchestrationResult:
+    """Put a verdict into the words of the client."""
+    match verdict:
+        case Abort():
+            status, details = SetStateStatus.ABORT, StateAbortDetails(reason=verdict.reason)
+            return OrchestrationResult(state=None, status=status, details=details)
+        case Wait():
+            seconds = 0 if verdict.until is None else max(0, round(verdict.until - answer.at / 1e6))
+            reason = "The run is paused." if verdict.gate else "The run is not due yet."
+            waiting = StateWaitDetails(delay_seconds=seconds, reason=reason)
+            return OrchestrationResult(state=None, status=SetStateStatus.WAIT, details=waiting)
+        case Reject():
+            status, details = SetStateStatus.REJECT, StateRejectDetails(reason=verdict.message)
+            entered = State[Any](type=verdict.type, name=verdict.name, message=verdict.message)
+        case _:
+            status, details = SetStateStatus.ACCEPT, StateAcceptDetails()
+            entered = proposed.model_copy()
+    entered.id = state_id or derived_state_id(run_id, answer.seq)
+    entered.timestamp = entered.created = entered.updated = from_micros(answer.at)
+    entered.state_details.flow_run_id = own.flow_run_id
+    entered.state_details.task_run_id = own.task_run_id
+    return OrchestrationResult(state=entered, status=status, details=details)
+
+
+def _as_state(state: State[Any] | StateCreate) -> State[Any]:
+    if isinstance(state, State):
+        return state
+    return State(
+        type=state.type,
+        name=cast("str", state.name),  # without one, the type's own
+        message=state.message,
+        state_details=state.state_details,
+        data=state.data,
+    )
+
+
+def _encoded(details: StateDetails) -> bytes | None:
+    """Give the details that are set, without those that follow from the run."""
+    unset = StateDetails()
+    said = {
+        name: value
+        for name in details.__struct_fields__
+        if name not in _OF_THE_RUN and (value := getattr(details, name)) != getattr(unset, name)
+    }
+    return _pack(said) if said else None
+
+
+def _due(state: State[Any]) -> int | None:
+    scheduled = state.state_details.scheduled_time
+    return micros(scheduled) if state.type is StateType.SCHEDULED and scheduled is not None else None
+
+
+def _sources(name: str, given: Iterable[Any]) -> tuple[UUID, ...]:
+    sources: list[UUID] = []
+    for item in given:
+        if not isinstance(item, TaskRunResult):
+            raise ValueError(f"Input {name!r}: expected TaskRunResult, got {type(item).__name__}")
+        sources.append(item.id)
+    return tuple(sources)
