@@ -12,9 +12,10 @@ import msgspec
 from callsheet._clock import from_micros
 from callsheet._engine import bodies
 from callsheet._engine.futures import TaskFuture
+from callsheet._engine.leaving import Final
 from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls
-from callsheet._engine.run import Final, Run
+from callsheet._engine.run import Run
 from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
@@ -64,7 +65,7 @@ class FlowRunActor(Run):
     kind: ClassVar[Kind] = Kind.FLOW
     noun: ClassVar[str] = "Flow"
 
-    __slots__ = ("_deadline", "_by_hand", "calls", "extra", "log_prints", "lost_futures", "runner", "tracking")
+    __slots__ = ("_by_hand", "_deadline", "calls", "extra", "log_prints", "lost_futures", "runner", "tracking")
 
     def __init__(
         self, core: Any, flow: Any, parameters: dict[str, Any], wait_for: Any, parent: Run | None, home: Any,

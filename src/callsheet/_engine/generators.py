@@ -11,7 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from callsheet._engine.run import Final, Run, only_theirs
+from callsheet._engine.leaving import Final, only_theirs
+from callsheet._engine.run import Run
 from callsheet._kernel import alarms
 from callsheet._kernel.critical import critical
 from callsheet._kernel.driver import driven
@@ -128,7 +129,7 @@ def _sync(make: Make, definition: Any, return_state: bool) -> Generator[Any, Any
         except GeneratorExit:
             stepping.abandon()
             raise
-        except BaseException as error:  # noqa: BLE001 - every way to leave becomes a state
+        except BaseException as error:
             final = step(stepping.over(port, None, only_theirs(error)))
         else:
             final = step(stepping.over(port, value, None))
@@ -148,7 +149,7 @@ def _sync_attempt(stepping: _Stepping) -> Generator[Any, Any, Any]:
         except GeneratorExit:
             generator.close()
             raise
-        except BaseException as thrown:  # noqa: BLE001 - the caller's `throw` is for the body
+        except BaseException as thrown:
             call, argument = generator.throw, thrown
 
 
@@ -182,7 +183,7 @@ async def _async(make: Make, definition: Any, return_state: bool) -> AsyncGenera
             except StopAsyncIteration:
                 final = await _driven(stepping.over(port, None, None))
                 break
-            except BaseException as error:  # noqa: BLE001 - every way to leave becomes a state
+            except BaseException as error:
                 final = await _driven(stepping.over(port, None, only_theirs(error)))
                 break
             try:
@@ -190,7 +191,7 @@ async def _async(make: Make, definition: Any, return_state: bool) -> AsyncGenera
             except GeneratorExit:
                 stepping.abandon()
                 raise
-            except BaseException as thrown:  # noqa: BLE001 - the caller's `athrow` is for the body
+            except BaseException as thrown:
                 call, argument = generator.athrow, thrown
     _result(stepping, await _driven(stepping.end(port, final)))
 

@@ -10,9 +10,10 @@ import msgspec
 
 from callsheet._clock import from_micros
 from callsheet._engine import bodies
+from callsheet._engine.leaving import Final
 from callsheet._engine.names import default_task_run_name, format_run_name
 from callsheet._engine.recording import Calls, encode, to_blob
-from callsheet._engine.run import Final, Run
+from callsheet._engine.run import Run
 from callsheet._engine.upstream import find_inputs, resolve_upstream
 from callsheet._kernel.messages import Amend
 from callsheet._model.kinds import Kind, StateType

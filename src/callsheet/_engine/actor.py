@@ -1,0 +1,273 @@
+"""What a run is, as opposed to how it lives: its cell, its states, and the objects that users see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import UUID
+
+from callsheet._clock import from_micros
+from callsheet._engine.leaving import Final
+from callsheet._ids import new_id, state_id
+from callsheet._kernel.messages import Amend, Answer, CancelTree, Cell, Propose, Register
+from callsheet._kernel.scopes import PARENT, RunScope
+from callsheet._kernel.signals import Once
+from callsheet._model.kinds import Kind, StateType
+from callsheet._model.records import Definition
+from callsheet._model.states import State, StateDetails
+from callsheet._rules.verdicts import Reject
+
+if TYPE_CHECKING:
+    from callsheet._engine.core import Core
+    from callsheet._kernel.host import Host
+    from callsheet._kernel.ports import Port
+
+_S = StateType
+
+
+class Actor:
+    """One run: what is known of it. `Run` adds the life."""
+
+    is_flow: ClassVar[bool]
+    kind: ClassVar[Kind]
+    noun: ClassVar[str]
+
+    __slots__ = (
+        "__weakref__", "_context", "_record", "_state", "at", "cell", "core", "created", "definition",
+        "detached", "ended", "final", "first_started", "home", "inputs", "known", "name", "parameters",
+        "places", "scope", "seq", "spent", "started", "state_name", "tags", "task", "type", "unsaved",
+        "upstream", "wait_for",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        core: Core,
+        definition: Any,
+        parameters: dict[str, Any],
+        wait_for: Iterable[Any] | None,
+        parent: Actor | None,
+        home: Host | None,
+        described: Definition,
+        tags: frozenset[str],
+        run_id: UUID | None = None,
+    ) -> None:
+        self.core = core
+        self.definition = definition
+        self.parameters = parameters
+        self.wait_for = wait_for
+        self.home = home  # the loop on which async children run; None: the process's runtime thread
+        self.tags = tags
+        self.scope = RunScope()
+        self.cell = Cell(run_id or new_id(), self.kind, described, None if parent is None else parent.cell, self)
+        self.name = ""
+        self.detached = False  # nobody awaits its life: it was submitted
+        self.task: object = None  # the event loop's, which keeps itself alive only weakly
+        self.unsaved = 0  # the position in the journal that its future waits for
+        self.upstream: dict[str, list[Any]] | None = None
+        self.ended: Once | None = None
+        self.final: Final | None = None
+        self.places: Any = None  # of a bounded runner, while this run occupies one
+        self.type: StateType = _S.PENDING
+        self.state_name = "Pending"
+        self.seq = self.at = self.created = self.started = self.first_started = self.spent = 0
+        self._record: Any = None
+        self._context: Any = None
+        self._state: State[Any] | None = None
+
+    # --------------------------------------------------------------------- what kinds do differently
+
+    @property
+    def flow_actor(self) -> Any:
+        """Give the innermost flow run: this one, or the one around it."""
+        cell = self.cell.flow
+        return None if cell is None else cell.actor
+
+    def registration(self) -> dict[str, Any]:
+        """Give what is written down with the run's creation, beyond what every run has."""
+        raise NotImplementedError
+
+    async def prepare(self, port: Port) -> None:
+        """Resolve inputs and names, so that the body can be called."""
+        raise NotImplementedError
+
+    async def body(self, port: Port) -> Any:
+        """Call the body once and give what it returned."""
+        raise NotImplementedError
+
+    def conclude(self, value: Any) -> Final:
+        """Turn what the body returned into a state."""
+        raise NotImplementedError
+
+    def hooks_for(self, type: StateType) -> list[Callable[..., Any]]:
+        """Give the hooks of a state."""
+        raise NotImplementedError
+
+    def details(self) -> StateDetails:
+        """Give the details that every state of this run has."""
+        raise NotImplementedError
+
+    def make_record(self) -> Any:
+        """Make the object that users see (`FlowRun`, `TaskRun`)."""
+        raise NotImplementedError
+
+    def make_context(self) -> Any:
+        """Make the context that users see."""
+        raise NotImplementedError
+
+    def context_field(self, name: str) -> Any:
+        """Give a field of the context that was not set by hand."""
+        raise NotImplementedError
+
+    async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
+        """Give what goes with the final proposal, beyond the state."""
+        return {}
+
+    def logger(self) -> Any:
+        """Give the run's logger."""
+        raise NotImplementedError
+
+    async def settle_children(self, port: Port, *, cancel: bool) -> None:
+        """End what the body left running."""
+
+    def begin_calls(self) -> None:
+        """Note that a body begins here, whose calls are counted from the start."""
+
+    def release(self) -> None:
+        """Let go of what only a living run needs."""
+        self.parameters = {}
+        self.wait_for = self.upstream = self._context = None
+
+    # ------------------------------------------------------------------------------------ its states
+
+    def register(self, *, start: bool) -> None:
+        """Come into being: from here on the run is in the call sheet and in history.
+
+        With `start` it also enters Running where nothing is to be waited for first: one message less.
+        """
+        cell = self.cell
+        self.core.admit(cell.parent)
+        registration = self.registration()
+        answer = self.core.ask(
+            Register(
+                cell=cell,
+                name=self.name,
+                type=_S.PENDING,
+                state_name="Pending",
+                start=start and self.is_ready(),
+                **registration,
+            )
+        )
+        self.seq = answer.seq
+        self.at = self.created = answer.at
+        if cell.type is _S.RUNNING:
+            self.type, self.state_name = _S.RUNNING, "Running"
+            self.started = self.first_started = answer.at
+
+    def is_ready(self) -> bool:
+        """Tell whether the body can be called as soon as the run exists."""
+        return False
+
+    def propose(self, type: StateType, name: str, **rest: Any) -> Answer:
+        """Propose a state to the orchestrator, and take over what it decides."""
+        answer = self.core.ask(Propose(cell=self.cell, type=type, name=name, **rest))
+        verdict = answer.verdict
+        if verdict.accepted:
+            self.entered(type, name, answer)
+        elif isinstance(verdict, Reject):
+            self.entered(verdict.type, verdict.name, answer)
+        return answer
+
+    def entered(self, type: StateType, name: str, answer: Answer) -> None:
+        """Take over a state that the orchestrator has entered."""
+        at = answer.at
+        if self.type is _S.RUNNING:
+            self.spent += at - self.at
+        if type is _S.RUNNING:
+            self.started = at
+            if not self.first_started:
+                self.first_started = at
+        self.type, self.state_name, self.at, self.seq = type, name, at, answer.seq
+        self._state = None
+        if self._record is not None:
+            self._record.run_count = self.cell.attempt
+            self._record.set_state(self.state)
+
+    # ----------------------------------------------------------------------------------- what it knows
+
+    def when_ended(self) -> Once:
+        """Give the condition that is set when the run has ended. It is made with the run's future."""
+        if self.ended is None:
+            self.ended = Once()
+            if self.final is not None:
+                self.ended.set()
+        return self.ended
+
+    @property
+    def state(self) -> State[Any]:
+        """Give the current state, as users see it."""
+        if self._state is None:
+            self._state = self._make_state()
+        return self._state
+
+    def _make_state(self) -> State[Any]:
+        final = self.final
+        if final is not None and final.name == self.state_name:
+            return self.state_of(final)
+        return self.state_of(Final(self.type, self.state_name))
+
+    def state_of(self, final: Final) -> State[Any]:
+        """Give the state that users see of an outcome, or of a step on the way to one."""
+        details = self.details()
+        made = final.made
+        if made is not None:
+            made.state_details.flow_run_id = details.flow_run_id
+            made.state_details.task_run_id = details.task_run_id
+            return made
+        if final.type is _S.SCHEDULED and self.cell.due is not None:
+            details.scheduled_time = from_micros(self.cell.due)
+        return State(
+            type=final.type,
+            name=final.name,
+            timestamp=from_micros(self.at or self.core.clock.micros()),
+            message=final.message,
+            state_details=details,
+            data=final.data,
+            id=state_id(self.cell.id, self.seq),
+        )
+
+    @property
+    def record(self) -> Any:
+        """Give the object that users see, made when it is first asked for."""
+        if self._record is None:
+            record = self._record = self.make_record()
+            record.run_count = self.cell.attempt
+            if self.first_started:
+                record.start_time = from_micros(self.first_started)
+            record.total_run_time = timedelta(microseconds=self.spent)
+            record.set_state(self.state)
+        return self._record
+
+    @property
+    def context(self) -> Any:
+        """Give the context that users see, made when it is first asked for."""
+        if self._context is None:
+            self._context = self.make_context()
+        return self._context
+
+    @property
+    def start_time(self) -> datetime:
+        """Give when the current attempt's body was started."""
+        return from_micros(self.started or self.at)
+
+    def rename(self, name: str) -> None:
+        """Take a final name."""
+        self.name = name
+        if self._record is not None:
+            self._record.name = name
+        self.core.ask(Amend(cell=self.cell, name=name))
+
+    def cancel_children(self, reason: str = PARENT) -> None:
+        """Ask everything below to leave."""
+        if self.cell.children:
+            self.core.ask(CancelTree(self.cell, reason, whole=False))

@@ -1,0 +1,48 @@
+"""How an attempt ended, and what is done to an exception on the way."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from callsheet._model.kinds import StateType
+from callsheet._model.states import State
+
+
+class Final(NamedTuple):
+    """How an attempt ended. `reraise` is set where the caller's surroundings must hear of it."""
+
+    type: StateType
+    name: str
+    message: str | None = None
+    data: Any = None
+    made: State[Any] | None = None  # the state that the body returned, which stays the same object
+    reraise: BaseException | None = None
+    retriable: bool = True
+
+
+def only_theirs(error: BaseException) -> BaseException:
+    """Take the engine's own frames off the beginning of a traceback.
+
+    Users see where their code failed. And the frames hold the run, which holds the error: with them every failed
+    run would be a cycle for the garbage collector.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
+        try:
+            trace.tb_frame.clear()  # the user's frame leads back to it all the same
+        except RuntimeError:
+            pass  # it is still executing
+        trace = trace.tb_next
+    error.__traceback__ = trace
+    return error
+
+
+_OURS = ("callsheet._engine.", "callsheet._kernel.")
+
+
+def as_raised(error: Exception) -> Exception:
+    """Give a sync body's `StopIteration` back: on its way through our coroutines Python has replaced it."""
+    cause = error.__cause__
+    if type(cause) is StopIteration and error.args == ("coroutine raised StopIteration",):
+        return cause
+    return error
