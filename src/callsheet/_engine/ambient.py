@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callsheet._kernel.host import current_host, runtime_thread
@@ -115,6 +117,37 @@ def shut_down(timeout: float = 10.0) -> None:
             errors.append(error)
     if errors:
         raise errors[0]
+
+
+def close_database(database: str, timeout: float = 10.0) -> None:
+    """Write down and close the ambient engines of one database; the next run opens one again.
+
+    Raises:
+        StoreError: Something could not be saved.
+    """
+    global _latest
+    with _lock:
+        cores = [_cores.pop(key) for key in list(_cores) if key[0] == database]
+        _latest = None
+    for core in cores:
+        core.close(timeout)
+
+
+def empty_current() -> None:
+    """Begin the ambient history of the current settings anew.
+
+    Raises:
+        RuntimeError: Runs are alive in it.
+    """
+    core = ambient_core()
+    if core.orchestrator.roots:
+        raise RuntimeError("The history cannot be emptied while runs are alive in it.")
+    database = core.store.location
+    close_database(get_current_settings().database)
+    if database != "memory":
+        for name in (database, f"{database}-wal", f"{database}-shm"):
+            Path(name).unlink(missing_ok=True)
+        shutil.rmtree(f"{database}-results", ignore_errors=True)
 
 
 def _at_exit() -> None:

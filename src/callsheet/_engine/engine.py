@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from contextvars import Token
@@ -15,6 +14,7 @@ from callsheet._engine import ambient
 from callsheet._kernel.host import current_host
 from callsheet._kernel.ports import LoopPort
 from callsheet._kernel.signals import Once
+from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import Durability
 from callsheet.context import EngineContext, current_run
 from callsheet.exceptions import EngineClosed
@@ -212,7 +212,7 @@ async def _off_loop(call: Callable[[], T]) -> T:
             box.extend((None, error))
         done.set()
 
-    threading.Thread(target=work, name="callsheet-open", daemon=True).start()
+    start_thread(work, "callsheet-open")
     await LoopPort(host).shielded_wait(done)
     value, error = box
     if error is not None:

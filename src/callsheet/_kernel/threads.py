@@ -32,6 +32,15 @@ def _start(thread: threading.Thread) -> None:
         raise RuntimeError(f"No thread could be started for a run: {error}.") from error
 
 
+def start_thread(work: Callable[[], None], name: str) -> None:
+    """Start a daemon thread for one piece of work that may wait for the disk.
+
+    Raises:
+        RuntimeError: The interpreter is shutting down, or the system gives no thread.
+    """
+    _start(threading.Thread(target=work, name=name, daemon=True))
+
+
 class _Worker:
     """One thread. Its lock is a semaphore: released once for each job that is put in, acquired by the thread."""
 
