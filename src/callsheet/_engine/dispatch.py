@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from callsheet._kernel.critical import critical
 from callsheet._kernel.driver import driven
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from callsheet._engine.run import Run
     from callsheet._engine.waiting import Places
     from callsheet._kernel.host import Host
+
+_LOG: Final = logging.getLogger("callsheet.engine")
 
 
 def start(run: Run, places: Places | None) -> None:
@@ -54,10 +57,10 @@ def _spawn(run: Run, host: Host, context: Context) -> None:
 async def _on_loop(run: Run, host: Host) -> None:
     try:
         await driven(run.live(StartedPort(host)))
-    except Exception:  # noqa: BLE001 - nothing of the kind leaves a run; a task of ours must not die loudly
-        raise
-    except (KeyboardInterrupt, SystemExit):
-        pass  # recorded as the run's crash; whoever reads its future hears of it
+    except Exception:  # a bug of ours; on trio it would end the host's program
+        _LOG.exception("Run %s could not be carried to its end.", run.name)
+    except BaseException:  # recorded as the run's end; whoever reads its future hears of it
+        pass
     finally:
         _leave_place(run)
 

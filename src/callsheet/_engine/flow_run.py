@@ -187,7 +187,7 @@ class FlowRunActor(Run):
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     async def settle_children(self, port: Port, *, cancel: bool) -> None:
-        if self.lost_futures:
+        if self.lost_futures and not cancel:
             self.logger().warning(
                 "A future was garbage collected before it resolved (%s). Please call `.wait()` or `.result()` on "
                 "futures to ensure they resolve.",

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from callsheet._engine.actor import Actor
 from callsheet._engine.hooks import run_hooks, sheltered
 from callsheet._engine.leaving import Final, as_raised, only_theirs
-from callsheet._engine.state_values import crashed_state
+from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
-from callsheet._kernel.messages import Answer, Leave
+from callsheet._kernel.messages import Answer, Leave, Orphan
 from callsheet._kernel.scopes import CANCEL, DEADLINE, PARENT, SIGNAL, Interrupted, RunScope
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, StateType
@@ -178,6 +178,8 @@ class Run(Actor):
             return Final(_S.FAILED, "Failed", self.failure_message(error), error)
         if reason in (CANCEL, PARENT):
             return Final(_S.CANCELLED, "Cancelled", "The run was cancelled.", error, None, error)
+        if is_cancellation(error) and _outer_is_ending(self):
+            return Final(_S.CANCELLED, "Cancelled", "The run around this one has ended.", reraise=error)
         return Final(_S.CRASHED, "Crashed", crashed_state(error).message, error, None, error)
 
     def failure_message(self, error: BaseException) -> str:
@@ -249,6 +251,9 @@ class Run(Actor):
         self.release()
         if self.final is None:  # something of ours failed on the way: nobody may wait for ever
             self.final = Final(_S.CRASHED, "Crashed", "The engine could not end this run.")
+            self.state_name, self._state = "Crashed", None
+            self.core.orchestrator.mailbox.leave(Orphan(self.cell))
+            self.core.orchestrator.mailbox.sweep()
         if not self.cell.ended:
             self.core.ask(Leave(self.cell))
         self.task = None
@@ -259,6 +264,16 @@ class Run(Actor):
 
     def log_end(self, final: Final) -> None:
         """Tell the run's log how it ended, where that is worth a line."""
+
+
+def _outer_is_ending(run: Run) -> bool:
+    """Tell whether a cancellation came from a run further out; else it came from the user's own surroundings."""
+    cell = run.cell.parent
+    while cell is not None:
+        if cell.actor is not None and cell.actor.scope.is_ending:
+            return True
+        cell = cell.parent
+    return False
 
 
 def _if_outer(run: Run, error: BaseException) -> BaseException | None:

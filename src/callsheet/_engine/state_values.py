@@ -93,7 +93,7 @@ read_results_with(_read)
 
 def crashed_state(exc: BaseException) -> State[Any]:
     """Make the Crashed state of something that ended a run from outside."""
-    if _is_cancellation(exc):
+    if is_cancellation(exc):
         message = "Execution was cancelled by the runtime environment."
     elif isinstance(exc, KeyboardInterrupt):
         message = "Execution was aborted by a keyboard interrupt."
@@ -106,7 +106,7 @@ def crashed_state(exc: BaseException) -> State[Any]:
     return State(type=StateType.CRASHED, data=exc, message=message)
 
 
-def _is_cancellation(exc: BaseException) -> bool:
+def is_cancellation(exc: BaseException) -> bool:
     if isinstance(exc, Exception):
         return False
     import anyio

@@ -25,6 +25,7 @@ from callsheet._kernel.host import current_host
 from callsheet.exceptions import TerminationSignal
 
 RETRY_SECONDS = 0.005  # an alarm that came in a critical section comes again
+AGAIN_SECONDS = 0.02  # an alarm that this thread has not noticed comes again
 PATIENCE_SECONDS = 0.5  # a second Ctrl-C this long after one that was held back is raised wherever it comes
 _SHORTEST = 1e-6  # zero would switch the timer off
 _EARLY = 1e-4  # timers count in another unit than the clock; this much before its time an alarm counts as due
@@ -218,7 +219,8 @@ def _set_timer() -> None:
     if _host_alarm is not None and _host_alarm.rings_at is not None:
         moments.append(_host_alarm.rings_at)
     rests = [moment - now if moment > now else RETRY_SECONDS for moment in moments]
-    signal.setitimer(signal.ITIMER_REAL, max(min(rests), _SHORTEST) if rests else 0)
+    # It repeats: a signal that the system hands to another thread does not wake this one from what it waits for.
+    signal.setitimer(signal.ITIMER_REAL, max(min(rests), _SHORTEST) if rests else 0, AGAIN_SECONDS)
 
 
 # ------------------------------------------------------------------------------------------------- SIGINT and SIGTERM

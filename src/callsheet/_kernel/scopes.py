@@ -46,6 +46,12 @@ class RunScope(Once):
             else:
                 host.post(loop_scope.cancel)
 
+    @property
+    def is_ending(self) -> bool:
+        """Tell on its loop whether the scope has ended, also by a deadline that nobody has noted yet."""
+        loop_scope = self._loop_scope
+        return self.reason is not None or (loop_scope is not None and self._host.is_here() and loop_scope.cancel_called)
+
     def attach(self, loop_scope: Any, host: Any) -> None:
         """Have an entered anyio scope cancelled along with this one."""
         self._host = host

@@ -1,0 +1,329 @@
+"""Deadlines of tasks and flows: what they end, what everybody is told, and when they begin to count."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+from callsheet import State, flow, task
+from callsheet._model.kinds import Kind
+from callsheet.exceptions import UnfinishedRun
+from past import runs, states_of
+
+SOON = 0.05
+LONG = 20.0  # nobody waits so long
+
+
+def assert_timed_out(state: State[Any], what: str, seconds: float = SOON) -> None:
+    assert state.is_failed()
+    assert state.name == "TimedOut"
+    assert state.message == f"{what} run exceeded timeout of {seconds} second(s)"
+    error = state.data
+    assert isinstance(error, TimeoutError)
+    assert f"timed out after {seconds} second(s)" in str(error)
+
+
+# ------------------------------------------------------------------------------------------- options
+
+
+def test_a_timeout_is_a_float_and_zero_means_none() -> None:
+    @task(timeout_seconds=3)
+    def one() -> None: ...
+
+    @flow(timeout_seconds=0)
+    def none() -> None: ...
+
+    assert type(one.timeout_seconds) is float
+    assert none.timeout_seconds is None
+    assert one.with_options(timeout_seconds=0).timeout_seconds is None
+
+
+@pytest.mark.anyio
+async def test_who_is_quick_enough_is_not_disturbed() -> None:
+    @task(timeout_seconds=LONG)
+    async def quick(x: int) -> int:
+        await anyio.sleep(0)
+        return x
+
+    @task(timeout_seconds=LONG)
+    def sync_quick(x: int) -> int:
+        return x
+
+    @flow(timeout_seconds=LONG)
+    async def around() -> int:
+        return await quick(1) + sync_quick(2) + quick.submit(3).result() + sync_quick.submit(4).result()
+
+    assert await around() == 10
+
+
+# --------------------------------------------------------------------------------------- async bodies
+
+
+@pytest.mark.anyio
+async def test_an_async_task_ends_at_its_deadline() -> None:
+    after: list[int] = []
+
+    @task(timeout_seconds=SOON)
+    async def forever() -> None:
+        await anyio.sleep_forever()
+        after.append(1)
+
+    @flow
+    async def around() -> list[State[Any]]:
+        submitted = forever.submit()
+        called = await forever(return_state=True)
+        submitted.wait()
+        with pytest.raises(TimeoutError, match=r"timed out after 0\.05 second\(s\)"):
+            await forever()
+        with pytest.raises(TimeoutError):
+            await submitted
+        assert_timed_out(called, "Task")
+        assert_timed_out(submitted.state, "Task")
+        return states_of(called)
+
+    assert await around() == ["Pending", "Running", "TimedOut"]
+    assert after == []
+
+
+@pytest.mark.anyio
+async def test_an_async_flow_ends_at_its_deadline_with_everything_below() -> None:
+    ended: list[str] = []
+
+    @task
+    async def child() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append("child")
+
+    @flow(timeout_seconds=SOON)
+    async def around() -> None:
+        child.submit()
+        await child()
+
+    state = await around(return_state=True)
+    assert state.name == "TimedOut"
+    assert state.message == "Flow run exceeded timeout of 0.05 second(s)"
+    with pytest.raises(TimeoutError):
+        await state.result()
+    assert ended == ["child", "child"]
+    assert states_of(state) == ["Pending", "Running", "TimedOut"]
+    assert {run.state.name for run in runs(flow_run_ids=(state.state_details.flow_run_id,))} == {"Cancelled"}
+
+
+@pytest.mark.anyio
+async def test_a_body_that_hides_its_cancellation_is_timed_out_all_the_same() -> None:
+    @task(timeout_seconds=SOON)
+    async def stubborn() -> str:
+        try:
+            await anyio.sleep_forever()
+        except BaseException:
+            return "I did it"
+
+    assert_timed_out(await stubborn(return_state=True), "Task")
+
+
+@pytest.mark.anyio
+async def test_timeouts_of_the_body_itself_are_its_own_failures() -> None:
+    @task(timeout_seconds=LONG)
+    async def impatient() -> None:
+        with anyio.fail_after(0.001):
+            await anyio.sleep_forever()
+
+    state = await impatient(return_state=True)
+    assert state.name == "Failed"
+    with pytest.raises(TimeoutError):
+        await state.result()
+
+
+@pytest.mark.anyio
+async def test_a_timed_out_task_is_tried_again_with_all_of_its_time() -> None:
+    attempts: list[int] = []
+
+    @task(timeout_seconds=SOON, retries=1)
+    async def slow_at_first() -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            await anyio.sleep_forever()
+        await anyio.sleep(0)
+        return "done"
+
+    state = await slow_at_first(return_state=True)
+    assert await state.result() == "done"
+    assert states_of(state) == ["Pending", "Running", "Retrying", "Completed"]
+
+
+@pytest.mark.anyio
+async def test_a_parked_wait_ends_at_the_flows_deadline() -> None:
+    @task
+    async def forever() -> None:
+        await anyio.sleep_forever()
+
+    @flow(timeout_seconds=SOON)
+    async def around() -> None:
+        forever.submit().result()
+
+    assert_it = await around(return_state=True)
+    assert assert_it.name == "TimedOut"
+
+
+@pytest.mark.anyio
+async def test_waiting_for_children_that_nobody_reads_ends_at_the_deadline() -> None:
+    @task
+    async def forever() -> None:
+        await anyio.sleep_forever()
+
+    @flow(timeout_seconds=SOON)
+    async def around() -> int:
+        forever.submit()
+        return 1
+
+    assert (await around(return_state=True)).name == "TimedOut"
+
+
+# ------------------------------------------------------------------------------------------ subflows
+
+
+@pytest.mark.anyio
+async def test_a_subflow_has_a_deadline_of_its_own() -> None:
+    @flow(timeout_seconds=SOON)
+    async def inner() -> None:
+        await anyio.sleep_forever()
+
+    @flow
+    async def outer() -> str:
+        state = await inner(return_state=True)
+        assert_it(state)
+        return "went on"
+
+    def assert_it(state: State[Any]) -> None:
+        assert state.name == "TimedOut"
+        assert states_of(state.state_details.task_run_id)[-1] == "TimedOut"
+
+    assert await outer() == "went on"
+
+
+@pytest.mark.anyio
+async def test_the_time_of_a_subflow_begins_with_its_body() -> None:
+    @task
+    async def slow() -> None:
+        await anyio.sleep(2 * SOON)
+
+    @flow(timeout_seconds=SOON)
+    async def inner() -> str:
+        await anyio.sleep(0)
+        return "in time"
+
+    @flow
+    async def outer() -> str:
+        return await inner(wait_for=[slow.submit()])
+
+    assert await outer() == "in time"
+
+
+def test_the_time_of_a_sync_subflow_begins_with_its_body() -> None:
+    @task
+    def slow() -> None:
+        time.sleep(2 * SOON)
+
+    @flow(timeout_seconds=SOON)
+    def inner() -> str:
+        return "in time"
+
+    @flow
+    def outer() -> str:
+        return inner(wait_for=[slow.submit()])
+
+    assert outer() == "in time"
+
+
+@pytest.mark.anyio
+async def test_the_outer_deadline_ends_a_subflow() -> None:
+    found: list[Any] = []
+
+    @flow
+    async def inner() -> None:
+        found.append(1)
+        await anyio.sleep_forever()
+
+    @flow(timeout_seconds=SOON)
+    async def outer() -> None:
+        await inner()
+
+    state = await outer(return_state=True)
+    assert state.name == "TimedOut"
+    (child,) = runs(kind=Kind.FLOW, definition_names=("inner",))
+    assert child.state is not None
+    assert child.state.name == "Cancelled"
+
+
+# -------------------------------------------------------------------------------- the surroundings
+
+
+@pytest.mark.anyio
+async def test_a_deadline_of_the_caller_is_no_deadline_of_the_run() -> None:
+    states: list[str] = []
+
+    @flow(on_crashed=[lambda _, __, state: states.append(state.name)])
+    async def forever() -> None:
+        await anyio.sleep_forever()
+
+    with anyio.move_on_after(0.02):
+        await forever()
+    assert states == ["Crashed"]
+
+
+def test_asyncios_own_timeout_around_a_flow() -> None:
+    @flow
+    async def forever() -> None:
+        await asyncio.sleep(LONG)
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await forever()
+
+    asyncio.run(main())
+    (run,) = runs(definition_names=("forever",))
+    assert run.state is not None
+    assert run.state.name == "Crashed"
+
+
+def test_a_not_ready_run_has_no_deadline_to_miss() -> None:
+    @task
+    def fails() -> None:
+        raise ValueError("no")
+
+    @task(timeout_seconds=SOON)
+    def after(_: Any) -> None: ...
+
+    @flow
+    def around() -> None:
+        with pytest.raises(UnfinishedRun):
+            after(fails(return_state=True))
+
+    around()
+
+
+@pytest.mark.anyio
+async def test_what_no_except_clause_expects_ends_a_submitted_run_and_nothing_else() -> None:
+    class Odd(BaseException):
+        pass
+
+    @task
+    async def odd() -> None:
+        raise Odd("from a task")
+
+    @task
+    def sync_odd() -> None:
+        raise Odd("from a thread")
+
+    @flow
+    async def around() -> list[str]:
+        return [odd.submit(return_state=True).name, sync_odd.submit(return_state=True).name]
+
+    assert await around() == ["Crashed", "Crashed"]
