@@ -217,7 +217,7 @@ def _judge(record: RunRecord, order: SetState, now: int) -> Verdict:
     current = record.state
     facts = Facts(
         now=now / 1e6,
-        due_at=None if record.due_at is None else record.due_at / 1e6,
+        due_at=_due_at(record),
         attempts=record.attempt,
         foreign=True,
         run_id=record.id,
@@ -240,6 +240,15 @@ async def _details(reader: Reader, order: SetState) -> StateDetails:
     except ObjectNotFound:
         of_flow = order.kind is Kind.FLOW
         return StateDetails(flow_run_id=order.run_id) if of_flow else StateDetails(task_run_id=order.run_id)
+
+
+def _due_at(record: RunRecord) -> float | None:
+    """Give when a run that waits is due, in seconds since the epoch."""
+    current = record.state
+    if current is None or current.type is not StateType.SCHEDULED:
+        return None
+    scheduled = _decode.state(current, StateDetails()).state_details.scheduled_time
+    return None if scheduled is None else scheduled.timestamp()
 
 
 def _result(
