@@ -1,0 +1,407 @@
+"""Ctrl-C and SIGTERM, sent for real to programs that run flows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from callsheet import Engine, State, flow, task
+from callsheet.client.orchestration import get_client
+from callsheet.exceptions import TerminationSignal
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+PRELUDE = """
+    import asyncio, os, signal, sys, threading, time
+    import anyio
+    from callsheet import flow, task
+
+    def say(*words):
+        print(*words, flush=True)
+
+    def note(flow, flow_run, state):
+        say(flow.name, state.name, state.message)
+
+    hooks = dict(on_crashed=[note], on_cancellation=[note], on_completion=[note], on_failure=[note])
+
+    def run(main):
+        if backend == "none":
+            return main()
+        options = {"use_uvloop": True} if backend == "uvloop" else {}
+        return anyio.run(main, backend="trio" if backend == "trio" else "asyncio", backend_options=options)
+
+    backend = sys.argv[1]
+"""
+TERMINATED = "Execution was aborted by a termination signal."
+LOOPS = ["asyncio", "uvloop", "trio"]
+
+
+class Program:
+    """A program that runs elsewhere; it has said "ready"."""
+
+    def __init__(self, source: str, backend: str) -> None:
+        code = textwrap.dedent(PRELUDE) + textwrap.dedent(source)
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", code, backend],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        first = self._process.stdout.readline()
+        if first != "ready\n":
+            raise AssertionError(first + self.end()[2])
+
+    def send(self, signum: int) -> None:
+        self._process.send_signal(signum)
+
+    def next_line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().rstrip("\n")
+
+    def end(self) -> tuple[int, list[str], str]:
+        """Give its exit code, what else it said, and what it complained about."""
+        try:
+            out, err = self._process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            out, err = self._process.communicate()
+        return self._process.returncode, out.splitlines(), err
+
+
+ASYNC = """
+    @flow(**hooks)
+    async def inner():
+        say("ready")
+        await anyio.sleep(60)
+
+    @flow(**hooks)
+    async def outer():
+        await inner()
+"""
+SYNC = """
+    @flow(**hooks)
+    def inner():
+        say("ready")
+        time.sleep(60)
+
+    @flow(**hooks)
+    def outer():
+        inner()
+"""
+
+
+def recorded_ends() -> list[tuple[str | None, str | None]]:
+    """Give the states in which the flow runs of the history are."""
+    with get_client(sync_client=True) as client:
+        return [(run.state_name, run.state and run.state.message) for run in client.read_flow_runs()]
+
+
+def source_for(backend: str) -> str:
+    return SYNC if backend == "none" else ASYNC
+
+
+@pytest.mark.parametrize("backend", ["none", *LOOPS])
+def test_sigterm_crashes_the_runs_and_ends_the_process_as_ever(backend: str) -> None:
+    program = Program(source_for(backend) + "    run(outer)\n", backend)
+    program.send(signal.SIGTERM)
+    code, said, _ = program.end()
+    assert said == [f"inner Crashed {TERMINATED}", f"outer Crashed {TERMINATED}"]
+    assert code == -signal.SIGTERM
+    assert recorded_ends() == [("Crashed", TERMINATED)] * 2
+
+
+@pytest.mark.parametrize("backend", ["none", *LOOPS])
+def test_the_hosts_handler_is_called_afterwards_and_back_in_its_place(backend: str) -> None:
+    program = Program(
+        source_for(backend)
+        + """
+    def handler(signum, frame):
+        say("handler", signum)
+
+    signal.signal(signal.SIGTERM, handler)
+    try:
+        run(outer)
+    except BaseException as error:
+        say(type(error).__name__, error.signal == signal.SIGTERM, signal.getsignal(signal.SIGTERM) is handler)
+    """,
+        backend,
+    )
+    program.send(signal.SIGTERM)
+    code, said, err = program.end()
+    assert said[:2] == [f"inner Crashed {TERMINATED}", f"outer Crashed {TERMINATED}"]
+    assert said[2:] == [f"handler {int(signal.SIGTERM)}", "TerminationSignal True True"]
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("backend", ["none", *LOOPS])
+def test_ctrl_c_crashes_the_runs(backend: str) -> None:
+    program = Program(
+        source_for(backend)
+        + """
+    try:
+        run(outer)
+    except KeyboardInterrupt:
+        say("interrupted")
+    """,
+        backend,
+    )
+    program.send(signal.SIGINT)
+    code, said, err = program.end()
+    assert [line.rpartition("Execution was ")[0] for line in said[:2]] == ["inner Crashed ", "outer Crashed "], err
+    assert said[2:] == ["interrupted"]
+    assert code == 0
+    assert [name for name, _ in recorded_ends()] == ["Crashed", "Crashed"]
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_every_root_run_of_a_loop_leaves(backend: str) -> None:
+    program = Program(
+        """
+    started = []
+
+    @flow(**hooks)
+    async def root(n):
+        started.append(n)
+        if len(started) == 3:
+            say("ready")
+        await anyio.sleep(60)
+
+    async def main():
+        async with anyio.create_task_group() as group:
+            for n in range(3):
+                group.start_soon(root, n)
+
+    run(main)
+    """,
+        backend,
+    )
+    program.send(signal.SIGTERM)
+    code, said, _ = program.end()
+    assert [line.partition(" Execution")[0] for line in said] == ["root Crashed"] * 3
+    assert said.count(f"root Crashed {TERMINATED}") >= 1
+    assert code == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_submitted_children_leave_too(backend: str) -> None:
+    program = Program(
+        """
+    @task
+    async def child():
+        try:
+            say("ready")
+            await anyio.sleep(60)
+        finally:
+            say("child leaves")
+
+    @flow(**hooks)
+    async def outer():
+        child.submit().result()
+
+    run(outer)
+    """,
+        backend,
+    )
+    program.send(signal.SIGTERM)
+    code, said, _ = program.end()
+    assert said == ["child leaves", f"outer Crashed {TERMINATED}"]
+    assert code == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_a_body_that_will_not_leave_is_ended_by_a_second_signal(backend: str) -> None:
+    program = Program(
+        """
+    @flow(**hooks)
+    async def outer():
+        say("ready")
+        try:
+            await anyio.sleep(60)
+        finally:
+            with anyio.CancelScope(shield=True):
+                say("stays")
+                await anyio.sleep(60)
+                say("never")
+
+    run(outer)
+    """,
+        backend,
+    )
+    program.send(signal.SIGTERM)
+    assert program.next_line() == "stays"
+    program.send(signal.SIGTERM)
+    code, said, _ = program.end()
+    assert said == []
+    assert code == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("backend", LOOPS)
+def test_ignored_signals_stay_ignored(backend: str) -> None:
+    program = Program(
+        """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    @flow(**hooks)
+    async def outer():
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        say("ready")
+        await anyio.to_thread.run_sync(sys.stdin.readline)
+
+    run(outer)
+    """,
+        backend,
+    )
+    program.send(signal.SIGTERM)
+    code, said, err = program.end()
+    assert said == ["outer Completed None"], err
+    assert code == 0
+
+
+# --------------------------------------------------------------------------------- in this process
+
+
+@contextmanager
+def handler(function: Any) -> Iterator[None]:
+    """Install a SIGTERM handler as a host would; it must still be there at the end."""
+    before = signal.signal(signal.SIGTERM, function)
+    try:
+        yield
+        assert signal.getsignal(signal.SIGTERM) is function
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_sync_flow_may_be_terminated_by_itself() -> None:
+    calls: list[Any] = []
+
+    @flow(on_crashed=[lambda flow, run, state: calls.append(state.message)])
+    def outer() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with handler(lambda signum, frame: calls.append(signum)), pytest.raises(TerminationSignal):
+        outer()
+    assert calls == [TERMINATED, signal.SIGTERM]
+
+
+def test_an_async_flow_may_be_terminated_by_itself(run_on: Callable[..., Any]) -> None:
+    calls: list[Any] = []
+
+    @flow(on_crashed=[lambda flow, run, state: calls.append(state.message)])
+    async def outer() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await anyio.sleep_forever()
+
+    with handler(lambda signum, frame: calls.append(signum)), pytest.raises(TerminationSignal):
+        run_on(outer)
+    assert calls == [TERMINATED, signal.SIGTERM]
+
+
+def test_the_state_says_that_the_run_was_terminated(run_on: Callable[..., Any]) -> None:
+    seen: list[State[Any]] = []
+
+    @task
+    async def stuck() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await anyio.sleep_forever()
+
+    @flow(on_crashed=[lambda flow, run, state: seen.append(state)])
+    async def outer() -> None:
+        await stuck()
+
+    with handler(lambda signum, frame: None), pytest.raises(TerminationSignal) as caught:
+        run_on(outer)
+    assert seen[0].data is caught.value
+    assert caught.value.signal == signal.SIGTERM
+
+
+def test_handlers_of_loops_and_servers_stay() -> None:
+    seen: list[Any] = []
+
+    @flow
+    async def outer() -> None:
+        seen.append(signal.getsignal(signal.SIGTERM))
+
+    async def with_a_loops_handler() -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, print)
+        before = signal.getsignal(signal.SIGTERM)
+        await outer()
+        assert seen.pop() is before
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+
+    class Server:
+        __module__ = "uvicorn.server"
+
+        def handle_exit(self, signum: int, frame: Any) -> None:
+            raise AssertionError
+
+    asyncio.run(with_a_loops_handler())
+    server = Server()
+    handle_exit = server.handle_exit
+    handle_exit.__func__.__module__ = "uvicorn.server"
+    with handler(handle_exit):
+        asyncio.run(outer())
+        assert seen.pop() is handle_exit
+
+
+def test_runs_of_explicit_engines_install_nothing(run_on: Callable[..., Any]) -> None:
+    seen: list[Any] = []
+
+    @flow
+    async def outer() -> None:
+        seen.append(signal.getsignal(signal.SIGTERM))
+
+    async def main() -> None:
+        async with Engine():
+            await outer()
+        await outer()
+
+    before = signal.getsignal(signal.SIGTERM)
+    run_on(main)
+    assert seen[0] == before != seen[1]
+
+
+def test_loops_of_other_threads_install_nothing() -> None:
+    seen: list[Any] = []
+
+    @flow
+    async def outer() -> None:
+        seen.append(signal.getsignal(signal.SIGTERM))
+
+    async def main() -> None:
+        await anyio.to_thread.run_sync(lambda: asyncio.run(outer()))
+
+    before = signal.getsignal(signal.SIGTERM)
+    asyncio.run(main())
+    assert seen == [before]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_nothing_is_left_installed_after_async_runs(run_on: Callable[..., Any]) -> None:
+    @flow
+    async def outer() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(inner)
+
+    @flow
+    async def inner() -> None:
+        pass
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(outer)
+
+    before = signal.getsignal(signal.SIGTERM)
+    run_on(main)
+    assert signal.getsignal(signal.SIGTERM) == before
