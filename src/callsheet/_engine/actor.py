@@ -9,6 +9,7 @@ from uuid import UUID
 
 from callsheet._clock import from_micros
 from callsheet._engine.leaving import Final
+from callsheet._engine.upstream import as_collection
 from callsheet._ids import new_id, state_id
 from callsheet._kernel.messages import Amend, Answer, CancelTree, Cell, Propose, Register
 from callsheet._kernel.scopes import PARENT, RunScope
@@ -55,7 +56,7 @@ class Actor:
         self.core = core
         self.definition = definition
         self.parameters = parameters
-        self.wait_for = wait_for
+        self.wait_for = None if wait_for is None else as_collection(wait_for)
         self.home = home  # the loop on which async children run; None: the process's runtime thread
         self.tags = tags
         self.scope = RunScope()

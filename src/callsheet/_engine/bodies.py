@@ -55,8 +55,11 @@ def _under_alarm(
         scope.cancel(DEADLINE)
         return Interrupted()
 
-    with alarms.deadline_alarm(timeout, strike, may_raise=critical.may_raise):
-        return critical.lift(lambda: used_up(fn(*args, **kwargs)))
+    with alarms.deadline_alarm(timeout, strike, may_raise=critical.may_raise) as alarm:
+        value = critical.lift(lambda: used_up(fn(*args, **kwargs)))
+    if alarm.expired:  # where nothing could be raised any more
+        scope.cancel(DEADLINE)
+    return value
 
 
 async def _on_worker(

@@ -13,6 +13,7 @@ from callsheet._engine.futures import RunFuture, TaskFutureList
 from callsheet._engine.mapping import pair
 from callsheet._engine.run import Run
 from callsheet._engine.task_run import TaskRunActor, describe_task
+from callsheet._engine.upstream import as_collection
 from callsheet._kernel.alarms import guarded_signals
 from callsheet._kernel.critical import critical
 from callsheet._kernel.driver import driven, is_driven
@@ -296,7 +297,7 @@ def map_task(task: Any, parameters: dict[str, Any], *, wait_for: Any, return_sta
     flow = None if parent is None else parent.flow_actor
     if flow is None:
         raise RuntimeError(_OUTSIDE_MAP)
-    futures = flow.runner.map(task, parameters, wait_for=wait_for)
+    futures = flow.runner.map(task, parameters, wait_for=as_collection(wait_for))
     if return_state:
         return [_waited(future) for future in futures]
     return futures

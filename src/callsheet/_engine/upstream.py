@@ -74,10 +74,17 @@ def find_inputs(
         if sources:
             inputs.append((name, tuple(dict.fromkeys(sources))))
     if wait_for is not None:
-        found = find(wait_for if isinstance(wait_for, (list, tuple, set)) else [wait_for], UPSTREAM)
+        found = find(wait_for, UPSTREAM)
         sources = [source for item in found if (source := run_id_of(item)) is not None]
         inputs.append(("wait_for", tuple(sources)))
     return upstream, tuple(inputs)
+
+
+def as_collection(wait_for: Any) -> Any:
+    """Give what a run is to wait for as something that can be searched again and again."""
+    if wait_for is None or isinstance(wait_for, (list, tuple, set, dict, BaseAnnotation, *UPSTREAM)):
+        return cast("Any", wait_for)
+    return list(wait_for)
 
 
 def _traced(value: Any, origins: Origins) -> list[UUID]:
@@ -105,16 +112,13 @@ async def resolve_upstream(run: Run, port: Port) -> dict[str, Any]:
     """
     parameters = run.parameters
     if run.wait_for is not None:
-        for item in find(run.wait_for if isinstance(run.wait_for, (list, tuple, set)) else [run.wait_for], UPSTREAM):
-            await _arrive(item, run, port)
+        await _arrive_all(run.wait_for, [], run, port)
         replace(run.wait_for, UPSTREAM, _strict, inside={allow_failure: _lenient})
     if not run.upstream:
         return parameters
     resolved = dict(parameters)
     for name, found in run.upstream.items():
-        # Looked up again: a list may have got further futures since the call.
-        for item in find(parameters[name], UPSTREAM) or found:
-            await _arrive(item, run, port)
+        await _arrive_all(parameters[name], found, run, port)
         resolved[name] = replace(
             parameters[name], UPSTREAM, _strict, inside={allow_failure: _lenient, quote: _itself}, strip=_WRAPPERS
         )
@@ -123,7 +127,20 @@ async def resolve_upstream(run: Run, port: Port) -> dict[str, Any]:
     return resolved
 
 
-async def _arrive(item: Any, run: Run, port: Port) -> None:
+async def _arrive_all(value: Any, known: list[Any], run: Run, port: Port) -> None:
+    """Wait for every run in a value, and for those that a list in it gets meanwhile."""
+    arrived: set[int] = set()
+    waited = True
+    while waited:
+        waited = False
+        for item in find(value, UPSTREAM) or known:
+            if id(item) not in arrived:
+                arrived.add(id(item))
+                waited |= await _arrive(item, run, port)
+
+
+async def _arrive(item: Any, run: Run, port: Port) -> bool:
+    """Wait for one run; tell whether that took time."""
     if isinstance(item, RunFuture):
         if item.run is run:
             raise ValueError("A run cannot wait for itself: this would be a deadlock. Take it out of its `wait_for`.")
@@ -131,11 +148,13 @@ async def _arrive(item: Any, run: Run, port: Port) -> None:
     elif isinstance(item, TaskFuture):
         ended = cast("TaskFuture[Any]", item).when_done()
     else:
-        return
-    if not ended.is_set:
+        return False
+    waits = not ended.is_set
+    if waits:
         await port.wait(ended, scope=run.scope)
     if isinstance(item, TaskFuture) and not isinstance(item, RunFuture):
         cast("TaskFuture[Any]", item).wait(0)
+    return waits
 
 
 def _state_of(item: Any) -> State[Any]:
