@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from callsheet._clock import SYSTEM_CLOCK, Clock
 from callsheet._kernel.host import Host
@@ -49,20 +50,21 @@ class Core:
         self.cancel_grace = settings.cancel_grace_seconds
         self.blobs = None if store.location == "memory" else Path(store.location + "-results")
         self.closed = False
-        self._pid = os.getpid()
+        self.inherited = False  # by a fork: the parent process has it
         self._workers: WorkerThreads | None = None
         self._lock = threading.Lock()
         self._refusals: dict[int, Refusal] = {}
         # Which endings are on disk before their caller goes on: durability.md section 2.
         self.acknowledges_outcomes = durability in (Durability.RESULTS, Durability.STRICT)
         self.acknowledges_all = durability is Durability.STRICT
+        _cores.add(self)
 
     # ------------------------------------------------------------------------------------- running
 
     @property
     def usable(self) -> bool:
         """Tell whether runs can be started: not closed, and not inherited by a fork."""
-        return not self.closed and self._pid == os.getpid()
+        return not (self.closed or self.inherited)
 
     @property
     def workers(self) -> WorkerThreads:
@@ -105,6 +107,13 @@ class Core:
         done = Once()
         journal.notify(position, done.set)
         await port.wait(done)
+
+    def forget(self) -> None:
+        """Leave store and threads to the process from which this one was forked; bodies may still return here."""
+        self.inherited = True
+        self.log_sink = None
+        self._lock = threading.Lock()
+        self.orchestrator.forget()
 
     def _keep_log(self, record: LogWritten) -> None:
         self.journal.put(record)
@@ -151,3 +160,14 @@ class Core:
         self.store.close()
         if lost:
             raise lost.as_error()
+
+
+_cores: WeakSet[Core] = WeakSet()
+
+
+def _after_fork() -> None:
+    for core in list(_cores):
+        core.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

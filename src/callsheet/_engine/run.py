@@ -88,6 +88,8 @@ class Run(Actor):
 
     async def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | None:
         """Give how the run ends after an attempt, or `None` where another one begins."""
+        if self.core.inherited:  # a forked child's body has come back; the run itself lives on in the parent process
+            return self.final_of(error) if error is not None else self.conclude(value)
         final = await self._failed(port, error) if error is not None else self.conclude(value)
         if final.type is _S.FAILED and final.reraise is None and self.cell.attempt <= self.definition.retries:
             return await self._try_again(port, final)
@@ -196,6 +198,9 @@ class Run(Actor):
     async def end(self, port: Port, final: Final) -> Final:
         """Enter the final state, call hooks, and wait for the acknowledgement that is due."""
         position = 0
+        if self.core.inherited:
+            self.final = final
+            return final
         if self.cell.ended:
             pass  # its last failure was final already, or the orchestrator ended it
         elif self.cell.overruled is not None:

@@ -110,6 +110,11 @@ class Mailbox(Generic[M, R]):
         self._post(_Envelope(self._orphans.popleft()))
         return True
 
+    def forget(self) -> None:
+        """Begin anew in a forked child, where a thread that held the lock does not exist."""
+        self._lock = threading.RLock()
+        self._draining = False
+
     def close(self) -> None:
         """Close the stream; anyio warns of streams that are dropped open."""
         self._send.close()

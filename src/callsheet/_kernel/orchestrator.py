@@ -61,6 +61,7 @@ class Orchestrator:
     def __init__(self, journal: EntryQueue, clock: Clock) -> None:
         self._put = journal.put
         self._keeps = journal.keeps
+        self._alive = True
         self._micros = clock.micros
         self.mailbox: Mailbox[Message, Answer] = Mailbox(self._handle)
         self.roots: dict[Cell, None] = {}
@@ -77,10 +78,15 @@ class Orchestrator:
             idle.set()
         return idle
 
+    def forget(self) -> None:
+        """Keep nothing more and wait for nobody: the runs live in the process from which this one was forked."""
+        self._keeps = self._alive = False
+        self.mailbox.forget()
+
     def when_childless(self, cell: Cell) -> Once | None:
         """Give a condition that is set when the last child of a run has left; `None` where there is none."""
         self.mailbox.sweep()
-        if not cell.children:
+        if not (cell.children and self._alive):
             return None
         once = cell.childless = Once()
         if not cell.children:  # the last one left in between
