@@ -227,6 +227,7 @@ class Run(Actor):
         assert order is not None
         self.entered(order.type, order.name, Answer(ACCEPT, self.cell.seq, order.at, 0))
         self.core.ask(Leave(self.cell))
+        self._state = None
         return 0, Final(order.type, order.name, order.message, order.data, None, final.reraise)
 
     async def _propose_final(self, final: Final, port: Port) -> tuple[int, Final]:
