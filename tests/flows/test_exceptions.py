@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Callable
 from typing import Any
@@ -304,119 +303,6 @@ def test_an_interrupted_task_is_crashed() -> None:
     assert kept[0].message.startswith("Execution was aborted")
     with pytest.raises(KeyboardInterrupt):
         kept[0].result()
-
-
-# --------------------------------------------------------------------------------- cancellation
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("depth", ["flow", "task", "subflow"])
-async def test_cancelling_the_scope_around_crashes_the_runs(depth: str) -> None:
-    ends: list[tuple[str, str]] = []
-    started = anyio.Event()
-
-    def note(flow: Any, flow_run: Any, state: State[Any]) -> None:
-        ends.append((flow.name, str(state.message)))
-
-    @task
-    async def stuck() -> None:
-        started.set()
-        await anyio.sleep_forever()
-
-    @flow(on_crashed=[note])
-    async def inner() -> None:
-        await stuck()
-
-    @flow(on_crashed=[note])
-    async def outer() -> None:
-        if depth == "flow":
-            started.set()
-            await anyio.sleep_forever()
-        await (stuck() if depth == "task" else inner())
-
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as group:
-            group.start_soon(outer)
-            await started.wait()
-            group.cancel_scope.cancel()
-    expected = ["inner", "outer"] if depth == "subflow" else ["outer"]
-    assert [name for name, _ in ends] == expected
-    assert all("Execution was cancelled by the runtime environment" in message for _, message in ends)
-
-
-@pytest.mark.anyio
-async def test_cancelling_an_asyncio_task_crashes_its_run(anyio_backend_name: str) -> None:
-    if anyio_backend_name != "asyncio":
-        pytest.skip("asyncio's own way")
-    ends: list[str] = []
-    started = asyncio.Event()
-
-    @flow(on_crashed=[lambda flow, run, state: ends.append(state.message)])
-    async def outer() -> None:
-        started.set()
-        await asyncio.sleep(100)
-
-    running = asyncio.create_task(outer())
-    await started.wait()
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    assert running.cancelled()
-    assert len(ends) == 1
-    assert "Execution was cancelled by the runtime environment" in ends[0]
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01):
-            await outer()
-    assert len(ends) == 2
-
-
-@pytest.mark.anyio
-async def test_a_cancelled_flow_takes_its_submitted_children_along() -> None:
-    started = anyio.Event()
-    left: list[str] = []
-
-    @task
-    async def child() -> None:
-        try:
-            started.set()
-            await anyio.sleep_forever()
-        finally:
-            left.append("child")
-
-    @flow
-    async def outer() -> None:
-        future = child.submit()
-        try:
-            await future
-        finally:
-            left.append("outer")
-
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as group:
-            group.start_soon(outer)
-            await started.wait()
-            group.cancel_scope.cancel()
-    assert sorted(left) == ["child", "outer"]
-
-
-@pytest.mark.anyio
-async def test_a_scope_inside_a_flow_cancels_only_what_is_in_it() -> None:
-    @task
-    async def stuck() -> None:
-        await anyio.sleep_forever()
-
-    @task
-    async def fine() -> int:
-        return 1
-
-    @flow
-    async def outer() -> int:
-        with anyio.move_on_after(0.01) as scope:
-            await stuck()
-        assert scope.cancelled_caught
-        return await fine()
-
-    assert await outer() == 1
 
 
 # ------------------------------------------------------------------------------------- helpers
