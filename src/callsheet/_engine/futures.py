@@ -96,7 +96,10 @@ class ConcurrentTaskFuture(WrappedTaskFuture[R, "concurrent.futures.Future[Any]"
 
     def wait(self, timeout: float | None = None) -> None:
         if wait_once(self.when_done(), timeout):
-            self._take()
+            try:
+                self._take()
+            except Exception:  # what the future inside raises is raised by `result`
+                pass
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R:
         if self._final_state is None:
@@ -108,10 +111,7 @@ class ConcurrentTaskFuture(WrappedTaskFuture[R, "concurrent.futures.Future[Any]"
         return cast("R", value_of(cast("State[Any]", self._final_state), raise_on_failure=raise_on_failure))
 
     def _take(self) -> Any:
-        try:
-            value = self.wrapped_future.result(timeout=0)
-        except concurrent.futures.CancelledError:
-            return None
+        value = self.wrapped_future.result(timeout=0)
         if isinstance(value, State):
             self._final_state = cast("State[Any]", value)
         return value
