@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
+import msgspec
+
+from callsheet._clock import micros
+from callsheet._engine.decode import encode_details
+from callsheet._engine.history import task_runs, the_run
 from callsheet._engine.names import default_task_run_name
-from callsheet._engine.task_run import task_inputs_of
+from callsheet._engine.places import LoopPlace, Place, current_core
+from callsheet._engine.task_run import describe_task, task_inputs_of
 from callsheet._engine.upstream import find_inputs
 from callsheet._ids import new_id
-from callsheet._model.kinds import StateType
-from callsheet._model.runs import TaskRun, TaskRunPolicy
+from callsheet._kernel.host import current_host
+from callsheet._model.kinds import Kind, StateType
+from callsheet._model.records import RunCreated, RunFilter, RunRecord, StateEntered
+from callsheet._model.runs import TaskRun, TaskRunPolicy, TaskRunResult
 from callsheet._model.states import State, StateDetails
+from callsheet._rules.facts import Facts
+from callsheet._rules.table import judge
+from callsheet._rules.verdicts import Abort
 from callsheet.context import FlowRunContext, TaskRunContext, current_tags
+from callsheet.exceptions import ObjectAlreadyExists
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
 def local_run(
@@ -49,7 +64,7 @@ def local_run(
             retries=task.retries, retry_delay=task.retry_delay_seconds, retry_jitter_factor=task.retry_jitter_factor
         ),
         tags=sorted(tags),
-        task_inputs=_inputs(task, parameters or {}, flow_context, parent, wait_for, extra_task_inputs),
+        task_inputs=_inputs(parameters or {}, flow_context, parent, wait_for, extra_task_inputs),
         expected_start_time=state.timestamp,
         created=state.timestamp,
         updated=state.timestamp,
@@ -59,7 +74,6 @@ def local_run(
 
 
 def _inputs(
-    task: Any,
     parameters: dict[str, Any],
     flow_context: FlowRunContext | None,
     parent: TaskRunContext | None,
@@ -100,22 +114,109 @@ async def create_task_run(task: Any, *, client: Any = None, **given: Any) -> Tas
     elif run.flow_run_id is None:
         run.name = task.name
     if client is not None:
-        return await _store(client, task, run)
-    from callsheet.client.orchestration import get_client
-
-    async with get_client() as own:
-        return await _store(own, task, run)
-
-
-async def _store(client: Any, task: Any, run: TaskRun) -> TaskRun:
-    return await client.create_task_run(
-        task=task,
-        flow_run_id=run.flow_run_id,
+        return await client.create_task_run(
+            task=task,
+            flow_run_id=run.flow_run_id,
+            dynamic_key=run.dynamic_key,
+            id=run.id,
+            name=run.name,
+            state=run.state,
+            task_inputs=run.task_inputs,
+            extra_tags=set(run.tags) - task.tags,
+        )
+    by_hand = ByHand(
+        task,
+        first=cast("State[Any]", run.state),
         dynamic_key=run.dynamic_key,
+        flow_run_id=run.flow_run_id,
         id=run.id,
         name=run.name,
-        state=run.state,
-        task_inputs=run.task_inputs,
-        extra_tags=set(run.tags) - task.tags,
+        extra_tags=tuple(run.tags),
+        inputs=run.task_inputs,
     )
+    host = current_host()
+    if host is None:
+        raise RuntimeError(f"A run of {task!r} was to be made outside of asyncio and trio. Await `create_run` there.")
+    place = LoopPlace(current_core(), host)
+    try:
+        return await by_hand.store(place)
+    finally:
+        await place.reader.aclose()
 
+
+class ByHand(NamedTuple):
+    """A task run that is stored without being run."""
+
+    task: Any
+    first: State[Any]
+    dynamic_key: str
+    flow_run_id: UUID | None
+    id: UUID | None
+    name: str | None
+    extra_tags: tuple[str, ...]
+    inputs: Mapping[str, Iterable[Any]]
+
+    async def store(self, place: Place) -> TaskRun:
+        """Write it down, and read it back.
+
+        Raises:
+            ObjectNotFound: there is no such flow run.
+            ObjectAlreadyExists: a run has this id.
+            ValueError: a run cannot begin in this state, or an input is no `TaskRunResult`.
+        """
+        await place.catch_up()
+        reader = place.reader
+        flow_run = None if self.flow_run_id is None else await the_run(reader, Kind.FLOW, self.flow_run_id)
+        if self.id is not None and (await reader.read_runs(RunFilter(ids=(self.id,)), limit=1)).items:
+            raise ObjectAlreadyExists(f"A run with the id {self.id} exists already.")
+        verdict = judge(Kind.TASK, None, self.first.type, Facts(now=0.0), proposed_name=self.first.name)
+        if isinstance(verdict, Abort):
+            raise ValueError(verdict.reason)
+        created = self._created(self.id or new_id(), flow_run)
+        place.core.journal.put(created, self._entered(created.id))
+        await place.catch_up()
+        return (await task_runs(reader, [await the_run(reader, Kind.TASK, created.id)]))[0]
+
+    def _created(self, run_id: UUID, flow_run: RunRecord | None) -> RunCreated:
+        definition, described = describe_task(self.task)
+        extra = {**_unpack(described), "dynamic_key": self.dynamic_key}
+        named = set(extra["parameters"])  # each is a key when the run is read, also without inputs
+        inputs = [(key, _sources(key, given)) for key, given in self.inputs.items()]
+        task, state = self.task, self.first
+        due = state.state_details.scheduled_time if state.type is StateType.SCHEDULED else None
+        return RunCreated(
+            id=run_id,
+            kind=Kind.TASK,
+            definition=definition,
+            name=self.name or (task.name if flow_run is None else f"{task.name}-{self.dynamic_key}"),
+            created=micros(state.timestamp),
+            parent_id=None if flow_run is None else flow_run.id,
+            flow_run_id=None if flow_run is None else flow_run.id,
+            root_id=run_id if flow_run is None else flow_run.root_id,
+            due_at=None if due is None else micros(due),
+            tags=tuple(sorted({*task.tags, *self.extra_tags})),
+            inputs=tuple((key, sources) for key, sources in inputs if sources or key not in named),
+            extra=_pack(extra),
+        )
+
+    def _entered(self, run_id: UUID) -> StateEntered:
+        state = self.first
+        return StateEntered(
+            run_id=run_id,
+            seq=1,
+            type=state.type,
+            name=state.name,
+            at=micros(state.timestamp),
+            state_id=state.id,
+            message=state.message,
+            details=encode_details(state.state_details),
+        )
+
+
+def _sources(name: str, given: Iterable[Any]) -> tuple[UUID, ...]:
+    sources: list[UUID] = []
+    for item in given:
+        if not isinstance(item, TaskRunResult):
+            raise ValueError(f"Input {name!r}: expected TaskRunResult, got {type(item).__name__}")
+        sources.append(item.id)
+    return tuple(sources)

@@ -19,6 +19,8 @@ from callsheet._model.runs import Flow, FlowRun, FlowRunPolicy, Log, TaskRun, Ta
 from callsheet._model.states import NOT_RECORDED, State, StateDetails
 
 _RUNNING: Final = StateType.RUNNING
+_OF_THE_RUN: Final = frozenset({"flow_run_id", "task_run_id", "child_flow_run_id"})
+_pack = msgspec.msgpack.Encoder().encode
 _details = msgspec.msgpack.Decoder(StateDetails).decode
 _extra = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _parameters = msgspec.json.Decoder(dict[str, Any]).decode
@@ -122,6 +124,17 @@ def state_details(record: RunRecord, child: UUID | None = None) -> StateDetails:
     if record.kind is Kind.FLOW:
         return StateDetails(flow_run_id=record.id, task_run_id=record.parent_task_run_id)
     return StateDetails(task_run_id=record.id, flow_run_id=record.flow_run_id, child_flow_run_id=child)
+
+
+def encode_details(details: StateDetails) -> bytes | None:
+    """Give the details that are set, without those that follow from the run."""
+    unset = StateDetails()
+    said = {
+        name: value
+        for name in details.__struct_fields__
+        if name not in _OF_THE_RUN and (value := getattr(details, name)) != getattr(unset, name)
+    }
+    return _pack(said) if said else None
 
 
 def state(record: StateRecord, of_run: StateDetails) -> State[Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from uuid import UUID
 
+from callsheet._engine.history import state_of_task_run
 from callsheet._engine.waiting import await_once, wait_for_run, wait_once
 from callsheet._kernel.signals import Once
 from callsheet._model.outcomes import Pending
@@ -105,10 +106,10 @@ class ConcurrentTaskFuture(WrappedTaskFuture[R, "concurrent.futures.Future[Any]"
         if self._final_state is None:
             if not wait_once(self.when_done(), timeout):
                 raise TimeoutError(f"Task run {self._task_run_id} did not complete within {timeout} seconds")
-            value = self._take()
-            if not isinstance(value, State):
-                return value
-        return cast("R", value_of(cast("State[Any]", self._final_state), raise_on_failure=raise_on_failure))
+            value: Any = self._take()
+            if self._final_state is None:
+                return cast("R", value)
+        return cast("R", value_of(self._final_state, raise_on_failure=raise_on_failure))
 
     def _take(self) -> Any:
         value = self.wrapped_future.result(timeout=0)
@@ -177,22 +178,16 @@ class DistributedTaskFuture(TaskFuture[R]):
 
     poll_seconds = 0.1
 
-    def _read(self) -> State[Any] | None:
-        from callsheet.client.orchestration import get_client
-
-        with get_client(sync_client=True) as client:
-            return client.read_task_run(self._task_run_id).state
-
     @property
     def state(self) -> State[Any]:
         if self._final_state is None:
-            return self._read() or super().state
+            return state_of_task_run(self._task_run_id) or super().state
         return self._final_state
 
     def wait(self, timeout: float | None = None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while self._final_state is None:
-            state = self._read()
+            state = state_of_task_run(self._task_run_id)
             if state is not None and state.is_final():
                 self._final_state = state
                 return

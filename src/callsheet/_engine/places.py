@@ -1,4 +1,4 @@
-"""Where a client lives: in a task of an event loop, or in a thread that it blocks."""
+"""Where somebody who reads or changes the history lives: in a task of an event loop, or in a thread that it blocks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def current_core() -> Core:
 
 
 class LoopPlace:
-    """A client in async code. Its reader suspends, and what blocks is done on a thread."""
+    """Reading in async code. The reader suspends, and what blocks is done on a thread."""
 
     def __init__(self, core: Core, host: Host) -> None:
         self.core = core
@@ -64,7 +64,7 @@ class LoopPlace:
 
 
 class ThreadPlace:
-    """A client in sync code. Its coroutines never suspend."""
+    """Reading in sync code. Its coroutines never suspend."""
 
     host: Host | None = None
 
@@ -91,8 +91,8 @@ Place = LoopPlace | ThreadPlace
 async def _catch_up(core: Core, port: Port) -> None:
     journal = core.journal
     position = journal.accepted
-    if journal.committed >= position:
+    if journal.shown >= position:
         return
     await core.acknowledge(position, port)
-    if journal.committed < position:
+    if journal.shown < position:
         journal.flush()  # it was given up for now: says why

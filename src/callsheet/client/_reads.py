@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 from uuid import UUID
 
+from callsheet._engine import decode
+from callsheet._engine.history import children, flow_runs, records_of, task_runs, the_run
+from callsheet._engine.places import Place
 from callsheet._ids import flow_id as id_of_flow
 from callsheet._model.kinds import Kind
-from callsheet._model.records import LogRecord, RunFilter, RunRecord
+from callsheet._model.records import LogRecord, RunFilter
 from callsheet._model.runs import Flow, FlowRun, Log, TaskRun
 from callsheet._model.states import State
 from callsheet._store.protocol import Reader
 from callsheet._version import __version__
-from callsheet.client import _decode, _narrow
-from callsheet.client._places import Place
+from callsheet.client import _narrow
 from callsheet.client._session import Session
 from callsheet.client.schemas.filters import FlowFilter, FlowRunFilter, LogFilter, TaskRunFilter, as_filter
 from callsheet.client.schemas.responses import Page
@@ -79,8 +80,8 @@ class Reads:
             ('Completed', {'year': 1900})
         """
         reader = await self._caught_up()
-        record = await the_run(reader, Kind.FLOW, flow_run_id)
-        return (await _flow_runs(reader, [record]))[0]
+        record = await the_run(reader, Kind.FLOW, _narrow.as_id(flow_run_id))
+        return (await flow_runs(reader, [record]))[0]
 
     async def read_flow_runs(
         self,
@@ -120,7 +121,7 @@ class Reads:
         reader = await self._caught_up()
         where = await _narrow.flow_runs(reader, flow_filter, flow_run_filter, task_run_filter)
         page = await reader.read_runs(where, **order, **place)
-        return Page(await _flow_runs(reader, _records(page.items)), cursor=page.cursor)
+        return Page(await flow_runs(reader, records_of(page.items)), cursor=page.cursor)
 
     async def count_flow_runs(
         self,
@@ -174,8 +175,8 @@ class Reads:
             ObjectNotFound: There is none.
         """
         reader = await self._caught_up()
-        record = await the_run(reader, Kind.TASK, task_run_id)
-        return (await _task_runs(reader, [record]))[0]
+        record = await the_run(reader, Kind.TASK, _narrow.as_id(task_run_id))
+        return (await task_runs(reader, [record]))[0]
 
     async def read_task_runs(
         self,
@@ -215,7 +216,7 @@ class Reads:
         reader = await self._caught_up()
         where = await _narrow.task_runs(reader, flow_filter, flow_run_filter, task_run_filter)
         page = await reader.read_runs(where, **order, **place)
-        return Page(await _task_runs(reader, _records(page.items)), cursor=page.cursor)
+        return Page(await task_runs(reader, records_of(page.items)), cursor=page.cursor)
 
     async def count_task_runs(
         self,
@@ -256,10 +257,10 @@ class Reads:
 
     async def _states(self, kind: Kind, run_id: UUID | str) -> list[State[Any]]:
         reader = await self._caught_up()
-        record = await the_run(reader, kind, run_id)
-        child = (await _children(reader, [record])).get(record.id)
+        record = await the_run(reader, kind, _narrow.as_id(run_id))
+        child = (await children(reader, [record])).get(record.id)
         return [
-            _decode.state(state, _decode.state_details(record, child)) for state in await reader.read_states(record.id)
+            decode.state(state, decode.state_details(record, child)) for state in await reader.read_states(record.id)
         ]
 
     # ------------------------------------------------------------------------------------ flows, logs
@@ -327,7 +328,7 @@ class Reads:
         runs = None
         if flow_run_filter is not None or task_run_filter is not None:
             runs = await _narrow.flow_runs(reader, None, flow_run_filter, task_run_filter)
-        found = _decode.flows(await reader.read_definitions(Kind.FLOW, runs))
+        found = decode.flows(await reader.read_definitions(Kind.FLOW, runs))
         chosen = _narrow.named(as_filter(flow_filter, FlowFilter, "flow_filter"), [flow.name for flow in found])
         found = [flow for flow in found if flow.name in chosen]
         if order.startswith("CREATED"):
@@ -365,52 +366,8 @@ class Reads:
         """
         where, order, place = _narrow.logs(log_filter), _narrow.log_order(sort), _narrow.page(limit, offset, cursor)
         page = await (await self._caught_up()).read_logs(where, **order, **place)
-        return Page([_decode.log(cast("LogRecord", item)) for item in page.items], cursor=page.cursor)
-
-
-# ------------------------------------------------------------------------------------------- records
-
-
-async def the_run(reader: Reader, kind: Kind, run_id: UUID | str) -> RunRecord:
-    """Give the record of a run.
-
-    Raises:
-        ObjectNotFound: there is no such run of this kind.
-    """
-    wanted = _narrow.as_id(run_id)
-    found = _records((await reader.read_runs(RunFilter(kind=kind, ids=(wanted,)), limit=1)).items)
-    if not found:
-        what = kind.name.lower()
-        raise ObjectNotFound(help_message=f"There is no {what} run with the id {wanted} in this history.")
-    return found[0]
-
-
-async def _flow_runs(reader: Reader, records: Sequence[RunRecord]) -> list[FlowRun]:
-    retried = [record.id for record in records if _decode.needs_states(record)]
-    states = await reader.read_states_of(retried) if retried else {}
-    return [_decode.flow_run(record, states) for record in records]
-
-
-async def _task_runs(reader: Reader, records: Sequence[RunRecord]) -> list[TaskRun]:
-    wanted = {record.flow_run_id for record in records if record.flow_run_id is not None}
-    wanted.update(record.id for record in records if _decode.needs_states(record))
-    states = await reader.read_states_of(sorted(wanted)) if wanted else {}
-    children = await _children(reader, records)
-    return [_decode.task_run(record, states, children.get(record.id)) for record in records]
-
-
-async def _children(reader: Reader, records: Sequence[RunRecord]) -> dict[UUID, UUID]:
-    """Give the subflow's run behind each task run that tracks one."""
-    trackers = tuple(record.id for record in records if record.kind is Kind.TASK and _decode.is_tracker(record))
-    if not trackers:
-        return {}
-    page = await reader.read_runs(RunFilter(kind=Kind.FLOW, parent_task_run_ids=trackers), limit=len(trackers))
-    return {run.parent_task_run_id: run.id for run in _records(page.items) if run.parent_task_run_id is not None}
+        return Page([decode.log(cast("LogRecord", item)) for item in page.items], cursor=page.cursor)
 
 
 async def _by_state(reader: Reader, where: RunFilter) -> dict[str, int]:
     return {name: count for (_, name), count in (await reader.count_states(where)).items()}
-
-
-def _records(items: Sequence[object]) -> list[RunRecord]:
-    return cast("list[RunRecord]", list(items))

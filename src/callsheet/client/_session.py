@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from callsheet.client._places import Place
+from callsheet._engine.places import Place
 from callsheet.context import AsyncClientContext, SyncClientContext
 from callsheet.exceptions import StoreClosed
 

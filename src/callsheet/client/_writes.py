@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, cast
+from typing import Any, cast
 from uuid import UUID
 
-import msgspec
-
-from callsheet._clock import from_micros, micros
-from callsheet._engine.task_run import describe_task
+from callsheet._clock import from_micros
+from callsheet._engine import decode
+from callsheet._engine.by_hand import ByHand
+from callsheet._engine.decode import encode_details
+from callsheet._engine.history import the_run
 from callsheet._ids import new_id
 from callsheet._ids import state_id as derived_state_id
 from callsheet._kernel.messages import NOT_ALIVE, Answer, SetState
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.outcomes import Pending
-from callsheet._model.records import RunCreated, RunFilter, RunRecord, SeqIs, StateEntered
-from callsheet._model.runs import TaskRun, TaskRunResult
+from callsheet._model.records import RunRecord, SeqIs, StateEntered
+from callsheet._model.runs import TaskRun
 from callsheet._model.states import State, StateCreate, StateDetails
 from callsheet._rules.facts import Facts
 from callsheet._rules.table import judge
 from callsheet._rules.verdicts import Abort, AcceptIf, Reject, Verdict, Wait
 from callsheet._store.protocol import Reader
-from callsheet.client import _decode, _narrow
-from callsheet.client._reads import Reads, the_run
+from callsheet.client import _narrow
+from callsheet.client._reads import Reads
 from callsheet.client.schemas.responses import (
     OrchestrationResult,
     SetStateStatus,
@@ -32,10 +33,7 @@ from callsheet.client.schemas.responses import (
     StateRejectDetails,
     StateWaitDetails,
 )
-from callsheet.exceptions import ObjectAlreadyExists, ObjectNotFound
-
-_OF_THE_RUN: Final = frozenset({"flow_run_id", "task_run_id", "child_flow_run_id"})
-_pack = msgspec.msgpack.Encoder().encode
+from callsheet.exceptions import ObjectNotFound
 
 
 class Writes(Reads):
@@ -96,7 +94,7 @@ class Writes(Reads):
             type=proposed.type,
             name=proposed.name,
             message=proposed.message,
-            details=_encoded(proposed.state_details),
+            details=encode_details(proposed.state_details),
             data=proposed.data,
             force=force,
         )
@@ -112,7 +110,7 @@ class Writes(Reads):
 
     async def _set_stored(self, record: RunRecord, order: SetState, proposed: State[Any]) -> OrchestrationResult | None:
         """Judge and commit a state of a run that is not alive here; `None` if somebody moved it meanwhile."""
-        core, current, own = self._session.place.core, record.state, _decode.state_details(record)
+        core, current, own = self._session.place.core, record.state, decode.state_details(record)
         now = core.clock.micros()
         seq = 0 if current is None else current.seq
         verdict: Verdict = AcceptIf((SeqIs(record.id, seq),)) if order.force else _judge(record, order, now)
@@ -170,47 +168,17 @@ class Writes(Reads):
             ObjectAlreadyExists: A run has this id.
             ValueError: A run cannot begin in this state, or an input is no `TaskRunResult`.
         """
-        reader = await self._caught_up()
-        flow_run = None if flow_run_id is None else await the_run(reader, Kind.FLOW, flow_run_id)
-        if id is not None and (await reader.read_runs(RunFilter(ids=(id,)), limit=1)).items:
-            raise ObjectAlreadyExists(f"A run with the id {id} exists already.")
-        first = Pending() if state is None else _as_state(state)
-        verdict = judge(Kind.TASK, None, first.type, Facts(now=0.0), proposed_name=first.name)
-        if isinstance(verdict, Abort):
-            raise ValueError(verdict.reason)
-        definition, described = describe_task(task)
-        extra = {**msgspec.msgpack.decode(described), "dynamic_key": str(dynamic_key)}
-        named = set(extra["parameters"])  # each is a key when the run is read, also without inputs
-        inputs = [(key, _sources(key, given)) for key, given in (task_inputs or {}).items()]
-        at = micros(first.timestamp)
-        run_id = id or new_id()
-        self._session.place.core.journal.put(
-            RunCreated(
-                id=run_id,
-                kind=Kind.TASK,
-                definition=definition,
-                name=name or (task.name if flow_run is None else f"{task.name}-{dynamic_key}"),
-                created=at,
-                parent_id=None if flow_run is None else flow_run.id,
-                flow_run_id=None if flow_run is None else flow_run.id,
-                root_id=run_id if flow_run is None else flow_run.root_id,
-                due_at=_due(first),
-                tags=tuple(sorted({*task.tags, *(extra_tags or ())})),
-                inputs=tuple((key, sources) for key, sources in inputs if sources or key not in named),
-                extra=_pack(extra),
-            ),
-            StateEntered(
-                run_id=run_id,
-                seq=1,
-                type=first.type,
-                name=first.name,
-                at=at,
-                state_id=first.id,
-                message=first.message,
-                details=_encoded(first.state_details),
-            ),
+        by_hand = ByHand(
+            task,
+            first=Pending() if state is None else _as_state(state),
+            dynamic_key=str(dynamic_key),
+            flow_run_id=None if flow_run_id is None else _narrow.as_id(flow_run_id),
+            id=id,
+            name=name,
+            extra_tags=tuple(extra_tags or ()),
+            inputs={} if task_inputs is None else task_inputs,
         )
-        return await self.read_task_run(run_id)
+        return await by_hand.store(self._session.place)
 
 
 def _judge(record: RunRecord, order: SetState, now: int) -> Verdict:
@@ -236,7 +204,7 @@ def _judge(record: RunRecord, order: SetState, now: int) -> Verdict:
 async def _details(reader: Reader, order: SetState) -> StateDetails:
     """Give the details of a live run's states, also where its history is not kept."""
     try:
-        return _decode.state_details(await the_run(reader, order.kind, order.run_id))
+        return decode.state_details(await the_run(reader, order.kind, order.run_id))
     except ObjectNotFound:
         of_flow = order.kind is Kind.FLOW
         return StateDetails(flow_run_id=order.run_id) if of_flow else StateDetails(task_run_id=order.run_id)
@@ -247,7 +215,7 @@ def _due_at(record: RunRecord) -> float | None:
     current = record.state
     if current is None or current.type is not StateType.SCHEDULED:
         return None
-    scheduled = _decode.state(current, StateDetails()).state_details.scheduled_time
+    scheduled = decode.state(current, StateDetails()).state_details.scheduled_time
     return None if scheduled is None else scheduled.timestamp()
 
 
@@ -293,28 +261,3 @@ def _as_state(state: State[Any] | StateCreate) -> State[Any]:
         state_details=state.state_details,
         data=state.data,
     )
-
-
-def _encoded(details: StateDetails) -> bytes | None:
-    """Give the details that are set, without those that follow from the run."""
-    unset = StateDetails()
-    said = {
-        name: value
-        for name in details.__struct_fields__
-        if name not in _OF_THE_RUN and (value := getattr(details, name)) != getattr(unset, name)
-    }
-    return _pack(said) if said else None
-
-
-def _due(state: State[Any]) -> int | None:
-    scheduled = state.state_details.scheduled_time
-    return micros(scheduled) if state.type is StateType.SCHEDULED and scheduled is not None else None
-
-
-def _sources(name: str, given: Iterable[Any]) -> tuple[UUID, ...]:
-    sources: list[UUID] = []
-    for item in given:
-        if not isinstance(item, TaskRunResult):
-            raise ValueError(f"Input {name!r}: expected TaskRunResult, got {type(item).__name__}")
-        sources.append(item.id)
-    return tuple(sources)

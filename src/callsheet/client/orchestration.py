@@ -10,13 +10,13 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 
+from callsheet._engine.places import LoopPlace, ThreadPlace, current_core
 from callsheet._kernel.host import current_host
 from callsheet._kernel.ports import step
-from callsheet.client._places import LoopPlace, ThreadPlace, current_core
 from callsheet.client._session import Session
 from callsheet.client._writes import Writes
 from callsheet.context import AsyncClientContext, SyncClientContext
-from callsheet.settings import get_current_settings
+from callsheet.settings import refresh_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -158,7 +158,7 @@ def get_client(httpx_settings: dict[str, Any] | None = None, sync_client: bool =
         return context.client
     if httpx_settings is not None:
         raise NotImplementedError("httpx_settings: clients of a server are not implemented yet")
-    settings = get_current_settings()
+    settings = refresh_settings()
     if settings.api_url is not None:
         raise NotImplementedError(
             "CALLSHEET_API_URL is set, but clients of a server are not implemented yet. Unset it to work in this process."
