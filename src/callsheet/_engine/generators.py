@@ -190,6 +190,7 @@ async def _async(make: Make, definition: Any, return_state: bool) -> AsyncGenera
                 call, argument = generator.asend, (yield stepping.gave(item))
             except GeneratorExit:
                 stepping.abandon()
+                await _driven(_async_close(stepping, generator))
                 raise
             except BaseException as thrown:
                 call, argument = generator.athrow, thrown
@@ -200,6 +201,11 @@ async def _async_step(stepping: _Stepping, port: LoopPort, call: Callable[[Any],
     rest = stepping.rest()
     with stepping.surroundings():
         return await port.call_async(call, (argument,), {}, stepping.run.scope, rest)
+
+
+async def _async_close(stepping: _Stepping, generator: AsyncGenerator[Any, Any]) -> None:
+    with stepping.surroundings():
+        await generator.aclose()
 
 
 async def _driven(life: Any) -> Any:
