@@ -12,7 +12,7 @@ from weakref import WeakSet
 from callsheet._clock import SYSTEM_CLOCK, Clock
 from callsheet._kernel.host import Host
 from callsheet._kernel.journal import Journal
-from callsheet._kernel.messages import CancelTree, Cell
+from callsheet._kernel.messages import CancelTree, Cell, Orphan
 from callsheet._kernel.orchestrator import Orchestrator
 from callsheet._kernel.ports import Port
 from callsheet._kernel.scopes import TERMINATE
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from callsheet._model.records import Entry, LogWritten, Refusal
     from callsheet._store.protocol import Store
     from callsheet.settings import Settings
+
+_THREAD_SECONDS = 0.5  # for bodies whose runs are over; their threads are daemons
 
 
 class Core:
@@ -96,13 +98,13 @@ class Core:
     async def acknowledge(self, position: int, port: Port) -> None:
         """Wait until everything up to a position of the journal is committed.
 
-        One run at a time commits where it is (a hop to the journal's thread and back costs more than the
-        commit); many at once wait together for the thread's next batch.
+        Who waits commits where it is: one page in the redo log costs less than a hop to the journal's thread and
+        back. Where somebody else is committing, everybody waits together for the thread's next batch.
         """
         journal = self.journal
         if journal.committed >= position:
             return
-        if self.orchestrator.busy <= 1 and journal.flush_here(position):
+        if journal.flush_here(position):
             return
         done = Once()
         journal.notify(position, done.set)
@@ -153,10 +155,12 @@ class Core:
                 return
             self.closed = True
         self.accepting = False
+        for cell in self.orchestrator.alive():  # a thread's body cannot be made to leave
+            self.ask(Orphan(cell, "The engine was closed before the run ended."))
         lost = self.journal.close(timeout)
         self.orchestrator.mailbox.close()
         if self._workers is not None:
-            self._workers.close(timeout)
+            self._workers.close(min(timeout, _THREAD_SECONDS))
         self.store.close()
         if lost:
             raise lost.as_error()

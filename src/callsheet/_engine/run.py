@@ -289,7 +289,8 @@ def _if_outer(run: Run, error: BaseException) -> BaseException | None:
 
 
 def _root_of(run: Run) -> Run:
+    """Give the outermost run around one that is alive: a run that could not be made to leave outlives its parents."""
     cell = run.cell
-    while cell.parent is not None:
+    while cell.parent is not None and cell.parent.actor is not None:
         cell = cell.parent
     return cell.actor

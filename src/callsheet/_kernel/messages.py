@@ -103,9 +103,10 @@ class CancelTree(msgspec.Struct, frozen=True, tag_field="message_type"):
 
 
 class Orphan(msgspec.Struct, frozen=True, tag_field="message_type"):
-    """A generator run was abandoned: nobody will ever end it."""
+    """Nobody will ever end this run: its generator was dropped, or the engine closes."""
 
     cell: Any
+    why: str = "The run was abandoned before it ended."
 
 
 class SetState(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):

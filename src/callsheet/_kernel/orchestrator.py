@@ -42,7 +42,6 @@ from callsheet._rules.table import CALM, judge
 from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Verdict
 
 _RUNNING = StateType.RUNNING
-_TASK = Kind.TASK
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -65,7 +64,6 @@ class Orchestrator:
         self._micros = clock.micros
         self.mailbox: Mailbox[Message, Answer] = Mailbox(self._handle)
         self.roots: dict[Cell, None] = {}
-        self.busy = 0  # of those, task runs: whether a commit on the spot could hold somebody up
         self._idle: list[Once] = []
 
     # ------------------------------------------------------------------ asked by actors, any thread
@@ -93,6 +91,13 @@ class Orchestrator:
             once.set()
         return once
 
+    def alive(self) -> list[Cell]:
+        """Give every live run, children before their parents."""
+        found = list(self.roots)
+        for cell in found:
+            found += cell.children or ()
+        return found[::-1]
+
     # ----------------------------------------------------------------- handling, under the one lock
 
     def _handle(self, message: Message) -> Answer:
@@ -110,7 +115,7 @@ class Orchestrator:
                 self._cancel(message.cell, message.reason, whole=message.whole)
                 return _DONE
             case Orphan():
-                return self._crash(message.cell, "The run was abandoned before it ended.")
+                return self._crash(message.cell, message.why)
             case SetState():
                 return self._set_state(message)
             case _:
@@ -145,8 +150,6 @@ class Orchestrator:
             parent.children = {cell: None}
         else:
             parent.children[cell] = None
-        if cell.kind is _TASK:
-            self.busy += 1
         answer = self._enter(cell, ACCEPT, message.type, message.state_name, at, None, message.details)
         if not message.start:
             return answer
@@ -253,20 +256,20 @@ class Orchestrator:
         return _DONE
 
     def _leave(self, cell: Cell) -> None:
-        """Take a run out of the tree. Its own children have left before: the engine waits for them."""
+        """Take a run out of the tree. Its children have left before, but for those that could not be made to leave."""
         if cell.ended:
             return
         cell.ended = True
-        if cell.kind is _TASK:
-            self.busy -= 1
+        for child in cell.children or ():
+            self.roots[child] = None
         parent = cell.parent
-        if parent is None:
+        if parent is None or parent.ended:
             self.roots.pop(cell, None)
             if not self.roots and self._idle:
                 waiting, self._idle = self._idle, []
                 for once in waiting:
                     once.set()
-        elif parent.children is not None:
+        if parent is not None and parent.children is not None:
             parent.children.pop(cell, None)
             if not parent.children and parent.childless is not None:
                 once, parent.childless = parent.childless, None
