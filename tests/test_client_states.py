@@ -172,14 +172,17 @@ async def test_only_a_live_run_itself_moves_on():
 
 
 def test_a_live_sync_run_is_ended_too():
-    begun, ids = threading.Event(), []
+    begun, over, ids = threading.Event(), threading.Event(), []
+
+    @task
+    def tick() -> None: ...
 
     @task
     def hold() -> None:
         ids.append(FlowRunContext.get().flow_run.id)
         begun.set()
-        for _ in range(2000):  # a thread can be made to leave between two waits only
-            threading.Event().wait(0.01)
+        while not over.wait(0.01):
+            tick()  # a thread leaves where it calls the engine
 
     @flow
     def siege() -> None:
@@ -191,9 +194,13 @@ def test_a_live_sync_run_is_ended_too():
             client.set_flow_run_state(ids[0], Cancelled())
 
     thread = threading.Thread(target=cancel)
+    alarm = threading.Timer(20, over.set)
+    alarm.start()
     thread.start()
     state = siege(return_state=True)
+    alarm.cancel()
     thread.join()
+    assert not over.is_set()
     assert state.name == "Cancelled"
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(ids[0]).state_name == "Cancelled"
