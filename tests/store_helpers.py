@@ -133,7 +133,14 @@ class Refusing:
         refused += [Refusal(kept[one.index][0], one.guard, one.current) for one in inner]
         return sorted(refused, key=lambda one: one.index)
 
-    def try_commit(self, entries: Sequence[Entry], *, sync: bool = False) -> list[Refusal] | None:
+    def append(self, entries: Sequence[Entry], *, sync: bool = False) -> int | None:
+        """Refuse: what is not to be refused is committed."""
+        return None
+
+    def prepare(self, entries: Sequence[Entry]) -> None:
+        """Nothing can be done beforehand."""
+
+    def try_commit(self, entries: Sequence[Entry], *, sync: bool = False, settled: int = 0) -> list[Refusal] | None:
         """Commit what is not refused."""
         return self.commit(entries, sync=sync)
 

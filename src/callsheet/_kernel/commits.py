@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from callsheet._kernel.lost import HEAVY, weight
 from callsheet._kernel.trouble import Trouble
@@ -20,9 +21,12 @@ from callsheet.exceptions import StoreError
 MOST_ROWS = 10_000
 MOST_BYTES = 64 << 20
 MOST_PER_COMMIT = 5_000
+MOST_LOGGED = 4_000
+"""Entries in the redo log above which a caller waits for the thread to write the tables."""
 _logger = logging.getLogger("callsheet.journal")
 
 Callback = Callable[[], None]
+T = TypeVar("T")
 
 
 def call_all(callbacks: list[Callback]) -> None:
@@ -66,6 +70,11 @@ class Commits:
         self._committed = sys.maxsize if self._level is Durability.OFF else 0
         self._bytes = 0
         self._waiters: list[tuple[int, int, Callback]] = []
+        self._logged: list[Entry] = []  # durable in the store's redo log, not in its tables yet
+        self._logged_id = 0  # the log's own number of the newest of them
+        self._logged_end = 0  # and its position
+        self._shown = self._committed  # everything up to this position can be read
+        self._watchers: list[tuple[int, int, Callback]] = []  # who waits for that
         self._unsynced_since: float | None = None
         self._trouble = Trouble(self._store.location, self._ack_deadline)
 
@@ -80,6 +89,11 @@ class Commits:
     def accepted(self) -> int:
         """The position of the newest entry."""
         return self._accepted
+
+    @property
+    def shown(self) -> int:
+        """Everything up to this position can be read."""
+        return self._shown
 
     @property
     def degraded(self) -> StoreError | None:
@@ -108,27 +122,85 @@ class Commits:
     # ---------------------------------------------------------------------------------------- commit
 
     def _commit_next(self, callbacks: list[Callback], *, on_the_spot: bool = False) -> bool:
-        """Commit the next batch; the caller holds the writer's lock. False: not now. Never raises."""
+        """Commit the next batch to the tables; the caller holds the writer's lock. False: not now. Never raises."""
+        batch = self._take()
+        logged, settled = self._logged, self._logged_id
+        if not batch and not logged:
+            return True
+        refusals = self._attempt(
+            lambda: self._written([*logged, *batch], self._syncs(on_the_spot), settled if logged else 0), callbacks
+        )
+        if refusals is None:
+            return False
+        if refusals:
+            self._tell_refused([*logged, *batch], refusals)
+        self._logged = []
+        self._advance(batch, callbacks)
+        self._show(self._committed, callbacks)
+        return True
+
+    def _log_next(self, callbacks: list[Callback]) -> bool:
+        """Make the next batch durable, on the spot, in the store's redo log; the tables follow. False: not now."""
         batch = self._take()
         if not batch:
             return True
-        # A caller on the spot may be an event loop: the one commit a second that waits for the disk is not for it.
-        sync = self._level is Durability.STRICT or (not on_the_spot and self._sync_is_due())
-        try:
-            refusals = self._written(batch, sync)
-        except StoreError as error:
-            self._trouble.failed(error)
-            self._let_go(callbacks)
+        if len(self._logged) > MOST_LOGGED:
             return False
-        if refusals is None:
-            self._trouble.held()
-            self._let_go(callbacks)
+        sync = self._syncs(on_the_spot=True)
+        number = self._attempt(lambda: self._store.append(batch, sync=sync), None)
+        if number is None:
             return False
-        self._unsynced_since = None if sync else self._unsynced_since or time.monotonic()
-        if refusals:
-            self._tell_refused(batch, refusals)
+        self._wrote(sync=sync)
+        self._logged += batch
+        self._logged_id, self._logged_end = number, self._batch_end
         self._advance(batch, callbacks)
         return True
+
+    def _settle(self, callbacks: list[Callback]) -> bool:
+        """Write what the redo log holds to the tables, encoding it while others may still append to the log."""
+        with self._writer:
+            logged, number, end = self._logged, self._logged_id, self._logged_end
+            batch = logged[:]
+        if not batch:
+            return True
+        self._store.prepare(batch)
+        with self._writer:
+            if self._logged is not logged:
+                return True  # somebody else has written them meanwhile
+            done = self._attempt(lambda: self._written(batch, sync=False, settled=number), callbacks)
+            if done is None:
+                return False
+            del logged[: len(batch)]
+            self._show(end, callbacks)
+            self._trouble.over()
+        return True
+
+    def _syncs(self, on_the_spot: bool) -> bool:
+        # A caller on the spot may be an event loop: the one commit a second that waits for the disk is not for it.
+        return self._level is Durability.STRICT or (not on_the_spot and self._sync_is_due())
+
+    def _attempt(self, write: Callable[[], T | None], callbacks: list[Callback] | None) -> T | None:
+        """Write; `None`: not now. What goes wrong is noted, and waiters are let go where there is no hope."""
+        try:
+            done = write()
+        except StoreError as error:
+            self._trouble.failed(error)
+            done = None
+        else:
+            if done is None and callbacks is not None:
+                self._trouble.held()
+        if done is None and callbacks is not None:
+            self._let_go(callbacks)
+        return done
+
+    def _wrote(self, *, sync: bool) -> None:
+        self._unsynced_since = None if sync else self._unsynced_since or time.monotonic()
+
+    def _show(self, position: int, callbacks: list[Callback]) -> None:
+        with self._gate:
+            self._shown = position
+            while self._watchers and self._watchers[0][0] <= position:
+                callbacks.append(heapq.heappop(self._watchers)[2])
 
     def _take(self) -> list[Entry]:
         if self._batch is None and self._queue:
@@ -151,14 +223,17 @@ class Commits:
             self._urgent = bool(waiters)
         self._trouble.over()
 
-    def _written(self, batch: list[Entry], sync: bool) -> list[Refusal] | None:
+    def _written(self, batch: list[Entry], sync: bool, settled: int) -> list[Refusal] | None:
         try:
-            return self._store.try_commit(batch, sync=sync)
+            refusals = self._store.try_commit(batch, sync=sync, settled=settled)
+            if refusals is not None:
+                self._wrote(sync=sync)
+            return refusals
         except StoreError:
             raise
         except Exception:
             _logger.exception("Writing history failed in an unforeseen way; trying its entries one by one")
-        refusals: list[Refusal] = []
+        refusals = []
         for index, entry in enumerate(batch):
             try:
                 refusals += [Refusal(index, one.guard, one.current) for one in self._store.commit([entry], sync=sync)]
@@ -212,8 +287,10 @@ class Commits:
             self._trouble.failed(error)
 
     def _pop_waiters(self) -> list[Callback]:
-        callbacks = [callback for _, _, callback in sorted(self._waiters, key=lambda waiter: waiter[:2])]
+        waiters = sorted((*self._waiters, *self._watchers), key=lambda waiter: waiter[:2])
+        callbacks = [callback for _, _, callback in waiters]
         self._waiters.clear()
+        self._watchers.clear()
         self._urgent = False
         return callbacks
 

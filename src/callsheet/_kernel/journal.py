@@ -120,7 +120,7 @@ class Journal(Commits):
             self._fire(callbacks)
         with self._gate:
             self._closed = True
-            left = (*(self._batch or ()), *self._queue)
+            left = (*(self._batch or ()), *self._queue)  # what is in the redo log is safe
             callbacks = self._pop_waiters()
         if left and self._trouble.failure is None:
             silent = StoreUnavailable(f"The history in '{self._store.location}' did not answer.")
@@ -133,7 +133,7 @@ class Journal(Commits):
         callbacks: list[Callback] = []
         for pause in pauses(max(0.01, deadline - time.monotonic())):
             done = self._commit_next(callbacks)
-            if self._committed >= self._accepted or self._trouble.hopeless:
+            if self._shown >= self._accepted or self._trouble.hopeless:
                 break
             if not done:
                 time.sleep(pause)
@@ -196,6 +196,16 @@ class Journal(Commits):
         if now:
             self._fire([callback])
 
+    def notify_shown(self, position: int, callback: Callback) -> None:
+        """Call `callback()` once everything up to `position` can be read, or `failure` is set; maybe at once."""
+        with self._gate:
+            now = self._shown >= position or self._trouble.failure is not None or self._closed
+            if not now:
+                heapq.heappush(self._watchers, (position, next(self._order), callback))
+                self._hurry()
+        if now:
+            self._fire([callback])
+
     # ----------------------------------------------------------------------------------------- commit
 
     def flush_here(self, position: int) -> bool:
@@ -210,7 +220,7 @@ class Journal(Commits):
         if self._writer.acquire(blocking=False):
             try:
                 if self._trouble.degraded is None and len(self._queue) <= ON_THE_SPOT:
-                    self._commit_next(callbacks, on_the_spot=True)
+                    _ = self._log_next(callbacks) or self._commit_next(callbacks, on_the_spot=True)
             finally:
                 self._writer.release()
         if callbacks:
@@ -222,21 +232,21 @@ class Journal(Commits):
         return False
 
     def flush(self) -> None:
-        """Wait in the calling thread until everything accepted so far is committed.
+        """Wait in the calling thread until everything accepted so far is committed and can be read.
 
         Raises:
             StoreError: the commit failed for longer than the deadline, or cannot succeed.
         """
         position = self._accepted
-        if self.flush_here(position):
+        if self._shown >= position:
             return
         if self._thread is None or not self._thread.is_alive():
             self._flush_without_thread(position)
         else:
             done = threading.Event()
-            self.notify(position, done.set)
+            self.notify_shown(position, done.set)
             done.wait()
-        if self._committed < position and (error := self._trouble.failure or self._trouble.degraded):
+        if self._shown < position and (error := self._trouble.failure or self._trouble.degraded):
             raise error
 
     def _flush_without_thread(self, position: int) -> None:
@@ -248,7 +258,7 @@ class Journal(Commits):
                         break
                     time.sleep(pause)
                     self._reopen()
-                if self._committed >= position:
+                if self._shown >= position:
                     break
         self._fire(callbacks)
 
@@ -270,11 +280,11 @@ class Journal(Commits):
                 if not (self._urgent or self._stopping):
                     self._bell.sleep(self._gather)
                 attempts = 0 if self._work() else attempts + 1
-                if self._stopping and (self._committed == self._accepted or self._trouble.degraded is not None):
+                if self._stopping and (self._shown >= self._accepted or self._trouble.degraded is not None):
                     return  # close() sees to the rest
                 if attempts:
                     self._pause(attempts)
-                elif not self._waiters:
+                elif not (self._waiters or self._watchers):
                     self._store.tend()
             except Exception:  # whatever it was, the thread that saves history goes on
                 _logger.exception("The journal stumbled")
@@ -283,8 +293,16 @@ class Journal(Commits):
     def _work(self) -> bool:
         callbacks: list[Callback] = []
         with self._writer:
-            done = self._commit_next(callbacks)
-            if done and self._sync_is_due():
+            # Where callers commit on the spot, a batch in between is not to hold them up for long.
+            quick = self._logged and len(self._queue) <= ON_THE_SPOT and not self._watchers
+            done = not (self._queue or self._batch) or bool(quick and self._log_next(callbacks))
+            done = done or self._commit_next(callbacks)
+        if callbacks:
+            self._fire(callbacks)
+            callbacks = []
+        done = done and self._settle(callbacks)
+        if done and self._sync_is_due():
+            with self._writer:
                 done = self._sync(callbacks)
         if callbacks:
             self._fire(callbacks)
@@ -293,7 +311,7 @@ class Journal(Commits):
     def _wait_for_work(self) -> None:
         while True:
             with self._gate:
-                if self._queue or self._batch or self._stopping or self._sync_is_due():
+                if self._queue or self._batch or self._logged or self._stopping or self._sync_is_due():
                     self._idle = False
                     return
                 self._idle = True

@@ -16,21 +16,21 @@ from callsheet._model.kinds import Kind, StateType
 # ------------------------------------------------------------------------------------------ guards
 
 
-class SeqIs(msgspec.Struct, frozen=True):
+class SeqIs(msgspec.Struct, frozen=True, tag_field="guard"):
     """Holds while the run's newest state has this sequence number (nobody else moved it)."""
 
     run_id: UUID
     seq: int
 
 
-class FenceIs(msgspec.Struct, frozen=True):
+class FenceIs(msgspec.Struct, frozen=True, tag_field="guard"):
     """Holds while the run's fencing token is this one (its ownership was not taken over)."""
 
     run_id: UUID
     fence: int
 
 
-class KeyFree(msgspec.Struct, frozen=True):
+class KeyFree(msgspec.Struct, frozen=True, tag_field="guard"):
     """Holds while no unexpired run has this key; applying the entry claims it for `run_id`."""
 
     definition: str
@@ -52,7 +52,7 @@ class Definition(msgspec.Struct, frozen=True):
     code: str = ""
 
 
-class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
+class RunCreated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
     """A run exists from now on. `inputs` maps a parameter's name to the runs whose results went into it."""
 
     id: UUID
@@ -72,7 +72,7 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True):
     guards: tuple[Guard, ...] = ()
 
 
-class StateEntered(msgspec.Struct, frozen=True, kw_only=True):
+class StateEntered(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
     """A run entered a state. The current state of a run is the one with the highest `seq`."""
 
     run_id: UUID
@@ -87,14 +87,14 @@ class StateEntered(msgspec.Struct, frozen=True, kw_only=True):
     guards: tuple[Guard, ...] = ()
 
 
-class RunRenamed(msgspec.Struct, frozen=True):
+class RunRenamed(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):
     """A run got its final name (templates are formatted when its parameters are resolved)."""
 
     run_id: UUID
     name: str
 
 
-class InputsResolved(msgspec.Struct, frozen=True):
+class InputsResolved(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):
     """Inputs or parameters that were known only when the run began; united with those of its creation."""
 
     run_id: UUID
@@ -112,7 +112,7 @@ class ResultBlob(msgspec.Struct, frozen=True):
     digest: bytes | None = None
 
 
-class OutcomeRecorded(msgspec.Struct, frozen=True, kw_only=True):
+class OutcomeRecorded(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
     """The run journal's memory: inside this flow run the task of this identity ended so.
 
     `status` is the final state's type, `recorded` is false where result or exception refused to be serialized.
@@ -127,7 +127,7 @@ class OutcomeRecorded(msgspec.Struct, frozen=True, kw_only=True):
     result: ResultBlob | None = None
 
 
-class LogWritten(msgspec.Struct, frozen=True, kw_only=True):
+class LogWritten(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
     """A run wrote a log record. `n` tells apart what one process logged in one microsecond; leave it to its default."""
 
     flow_run_id: UUID | None

@@ -112,7 +112,20 @@ class MemoryStore:
             self._changed.notify_all()
             return refused
 
-    def try_commit(self, entries: Sequence[Entry], *, sync: bool = False) -> list[Refusal] | None:
+    def append(self, entries: Sequence[Entry], *, sync: bool = False) -> int | None:  # noqa: ARG002
+        """Nothing is cheaper here than a commit."""
+        return None
+
+    def prepare(self, entries: Sequence[Entry]) -> None:
+        """Nothing can be done beforehand."""
+
+    def try_commit(
+        self,
+        entries: Sequence[Entry],
+        *,
+        sync: bool = False,
+        settled: int = 0,  # noqa: ARG002
+    ) -> list[Refusal] | None:
         """Do the same: memory is never held by another process."""
         return self.commit(entries, sync=sync)
 

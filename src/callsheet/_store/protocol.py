@@ -110,8 +110,24 @@ class Store(Protocol):
         """
         ...
 
-    def try_commit(self, entries: Sequence[Entry], *, sync: bool = False) -> list[Refusal] | None:
-        """Do the same, or give `None` at once where another process holds the place. Never waits."""
+    def append(self, entries: Sequence[Entry], *, sync: bool = False) -> int | None:
+        """Make entries durable at the lowest price; readers see them after the next commit that settles them.
+
+        Returns:
+            A number that grows with each call, for `settled`. `None`: not possible now, or not with these
+            entries, or not cheaper than a commit.
+        """
+        ...
+
+    def prepare(self, entries: Sequence[Entry]) -> None:
+        """Do for the next `try_commit` of these entries what can be done without holding up anybody."""
+        ...
+
+    def try_commit(self, entries: Sequence[Entry], *, sync: bool = False, settled: int = 0) -> list[Refusal] | None:
+        """Commit, or give `None` at once where another process holds the place. Never waits.
+
+        `settled` says that what was appended up to this number is among the entries, in front.
+        """
         ...
 
     def tend(self) -> None:

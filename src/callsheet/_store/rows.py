@@ -69,8 +69,7 @@ class Encoder:
     """Turns entries into rows. Remembers the ids of definitions it has seen."""
 
     def __init__(self) -> None:
-        self._definition: Definition | None = None
-        self._definition_id = 0
+        self._latest: tuple[Definition | None, int] = (None, 0)  # as a pair: two threads may encode at once
         self._ids: dict[Definition, int] = {}
 
     def encode(self, entries: Sequence[Entry], skip: Container[int] = _NOTHING) -> Batch:
@@ -98,17 +97,16 @@ class Encoder:
 
     def _create(self, entry: RunCreated, batch: Batch) -> None:
         definition = entry.definition
-        if definition is not self._definition:
-            number = self._ids.get(definition)
-            if number is None:
-                number = self._ids[definition] = definition_id(definition)
-            self._definition = definition
-            self._definition_id = number
-        batch.definitions[self._definition_id] = definition
+        latest, number = self._latest
+        if definition is not latest:
+            known = self._ids.get(definition)
+            number = self._ids[definition] = definition_id(definition) if known is None else known
+            self._latest = definition, number
+        batch.definitions[number] = definition
         run = entry.id.int
         if run in batch.created:
             return
-        row = batch.created[run] = _created_row(entry, self._definition_id)
+        row = batch.created[run] = _created_row(entry, number)
         if is_skewed(run, entry.created):
             batch.skewed = True
         if (earlier := batch.moved.pop(run, None)) is not None:  # its states came first

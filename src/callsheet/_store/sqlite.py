@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import random
 import sqlite3
 import sys
 import threading
@@ -13,7 +15,7 @@ from typing import TypeVar
 
 from callsheet._clock import SYSTEM_CLOCK, Clock, micros
 from callsheet._model.records import Entry, Refusal
-from callsheet._store import forks, guards, migrate, mishaps, places, statements
+from callsheet._store import forks, guards, migrate, mishaps, places, redo, statements
 from callsheet._store.patience import PATIENCE, is_held, patiently
 from callsheet._store.protocol import Reader
 from callsheet._store.readers import AsyncReader, BlockingReader, Hop
@@ -28,7 +30,9 @@ CHECKPOINT_ABOVE = 4 << 20
 TRUNCATE_ABOVE = 32 << 20
 """Bytes of write-ahead log from which writers wait while it is emptied."""
 _POLL = 0.1
+_logger = logging.getLogger("callsheet.journal")
 _LOOK = 0.1  # seconds between two looks whether the file is still there
+_ADOPT = 1.0  # seconds between looks for what dead processes left in the redo log
 
 
 class SqliteStore:
@@ -73,6 +77,8 @@ class SqliteStore:
         self._synchronous = "NORMAL"
         self._outside = 0
         self._look_again = 0.0
+        self._adopt_again = 0.0
+        self._owner = random.getrandbits(62)  # of rows in the redo log
         forks.remember(self)
 
     @property
@@ -99,6 +105,7 @@ class SqliteStore:
                 self._connection = self._translated(self._connect)
                 self._defined.clear()
                 self._encoded = None
+                self._translated(lambda: patiently(self._adopt, patience=self._patience))
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -141,6 +148,7 @@ class SqliteStore:
         self._connection = None
         self._lock = threading.Lock()
         self._encoded = None
+        self._owner = random.getrandbits(62)
 
     # --------------------------------------------------------------------------------------- write
 
@@ -153,16 +161,58 @@ class SqliteStore:
         """
         return self._translated(lambda: patiently(lambda: self._commit(entries, sync), patience=self._patience))
 
-    def try_commit(self, entries: Sequence[Entry], *, sync: bool = False) -> list[Refusal] | None:
+    def append(self, entries: Sequence[Entry], *, sync: bool = False) -> int | None:
+        """Make entries durable as one row of the redo log: see `redo`.
+
+        Raises:
+            StoreError: the place cannot be written, or is too new.
+        """
+        body = None if guards.guarded(entries) else redo.encode(entries)
+        if body is None:
+            return None
+        try:
+            with self._lock:
+                connection = self._writer()
+                self._set_synchronous(connection, "FULL" if sync else "NORMAL")
+                cursor = connection.execute(redo.APPEND, (self._owner, body, migrate.newest()))
+        except sqlite3.Error as error:
+            if is_held(error):
+                return None
+            raise mishaps.translate(error, self._path, self._patience) from error
+        if not cursor.rowcount:
+            raise mishaps.too_new(self._path)
+        return cursor.lastrowid
+
+    def prepare(self, entries: Sequence[Entry]) -> None:
+        """Encode what is to be committed next, so that the lock need not be held for it."""
+        if not guards.guarded(entries):
+            self._encode_once(entries)
+
+    def _adopt(self) -> None:
+        """Write to the tables what processes that are gone have left in the redo log."""
+        connection = self._connection
+        if connection is not None:
+            while redo.adopt(connection, self._owner, lambda entries: self._write_all(connection, entries)):
+                pass
+
+    def _write_all(self, connection: sqlite3.Connection, entries: list[Entry]) -> None:
+        try:
+            apply(connection, self._encoder.encode(entries), frozenset())
+        except sqlite3.Error:
+            raise
+        except Exception:  # a row that nobody can read must not keep the file from being opened
+            _logger.exception("Entries of the redo log cannot be written and are left out of history")
+
+    def try_commit(self, entries: Sequence[Entry], *, sync: bool = False, settled: int = 0) -> list[Refusal] | None:
         """Do the same, or give `None` at once where somebody else holds the database."""
         try:
-            return self._commit(entries, sync)
+            return self._commit(entries, sync, settled)
         except sqlite3.Error as error:
             if is_held(error):
                 return None
             raise mishaps.translate(error, self._path, self._patience) from error
 
-    def _commit(self, entries: Sequence[Entry], sync: bool) -> list[Refusal]:
+    def _commit(self, entries: Sequence[Entry], sync: bool, settled: int = 0) -> list[Refusal]:
         with self._lock:
             connection = self._writer()
             batch = None if guards.guarded(entries) else self._encode_once(entries)
@@ -170,6 +220,8 @@ class SqliteStore:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 refused = self._write(connection, entries, batch, sync)
+                if settled:
+                    connection.execute(redo.SETTLE, (self._owner, settled))
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -219,6 +271,14 @@ class SqliteStore:
 
     def tend(self) -> None:
         """Copy a long write-ahead log home, beside writers; above 32 MB empty it. Called by one thread at a time."""
+        now = time.monotonic()
+        if now >= self._adopt_again:
+            self._adopt_again = now + _ADOPT
+            try:
+                with self._lock:
+                    self._adopt()
+            except sqlite3.Error:  # somebody else is at it; another time
+                pass
         try:
             size = os.stat(self._log_name).st_size  # noqa: PTH116 - 2 µs less, after every batch
         except OSError:

@@ -117,3 +117,10 @@ CREATE TABLE log (
     PRIMARY KEY (scope_id, at, n)
 ) WITHOUT ROWID;
 CREATE INDEX log_by_task_run ON log (task_run_id, at, n) WHERE task_run_id IS NOT NULL;
+
+-- Batches that are durable and not in the tables yet: see redo.py. Empty most of the time.
+CREATE TABLE redo (
+    id INTEGER PRIMARY KEY,
+    owner INTEGER NOT NULL,
+    body BLOB NOT NULL
+);

@@ -1,0 +1,162 @@
+"""The redo log: durable in one row, in the tables a moment later, never in neither."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from callsheet._ids import new_id
+from callsheet._kernel.journal import Journal
+from callsheet._kernel.ports import step
+from callsheet._model.kinds import Durability, Kind, StateType
+from callsheet._model.records import Definition, Entry, RunCreated, RunFilter, SeqIs, StateEntered
+from callsheet._store.sqlite import SqliteStore
+
+TASK = Definition(Kind.TASK, "m.work", "work", "1")
+
+
+def a_run(**changes: object) -> list[Entry]:
+    run = new_id()
+    at = time.time_ns() // 1000
+    return [
+        RunCreated(id=run, kind=Kind.TASK, definition=TASK, name="work-1", created=at, tags=("a",)),
+        StateEntered(run_id=run, seq=1, type=StateType.PENDING, name="Pending", at=at),
+        StateEntered(run_id=run, seq=2, type=StateType.COMPLETED, name="Completed", at=at, attempt=1, **changes),  # type: ignore[arg-type]
+    ]
+
+
+def names(path: Path) -> list[str]:
+    store = SqliteStore(path)
+    store.open()
+    reader = store.blocking_reader()
+    page = step(reader.read_runs(RunFilter()))
+    step(reader.aclose())
+    store.close()
+    return [run.state.name for run in page.items]  # type: ignore[attr-defined]
+
+
+def in_log(path: Path) -> int:
+    connection = sqlite3.connect(path)
+    (count,) = connection.execute("SELECT count(*) FROM redo").fetchone()
+    connection.close()
+    return count
+
+
+def test_what_was_appended_is_in_the_tables_after_the_commit_that_settles_it(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "h.db")
+    store.open()
+    first, second = a_run(), a_run()
+    number = store.append(first)
+    assert number is not None
+    assert in_log(store.path) == 1
+    assert store.try_commit([*first, *second], settled=number) == []
+    assert in_log(store.path) == 0
+    store.close()
+    assert names(tmp_path / "h.db") == ["Completed", "Completed"]
+
+
+def test_what_a_killed_process_left_is_written_by_the_next_to_open(tmp_path: Path) -> None:
+    path = tmp_path / "h.db"
+    script = (
+        "import os, sys\n"
+        "sys.path.insert(0, sys.argv[2])\n"
+        "from test_redo import SqliteStore, a_run\n"
+        "store = SqliteStore(sys.argv[1]); store.open()\n"
+        "assert all(store.append(a_run()) for _ in range(3))\n"
+        "os._exit(9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path, Path(__file__).parent], check=False)
+    assert done.returncode == 9
+    assert in_log(path) == 3
+    assert names(path) == ["Completed"] * 3
+    assert in_log(path) == 0
+
+
+def test_a_living_process_sees_to_what_a_dead_one_left(tmp_path: Path) -> None:
+    living, dead = SqliteStore(tmp_path / "h.db"), SqliteStore(tmp_path / "h.db")
+    living.open()
+    dead.open()
+    assert dead.append(a_run()) is not None
+    dead.forget_after_fork()  # gone without a word
+    living.tend()
+    assert in_log(living.path) == 0
+    living.close()
+
+
+def test_entries_that_only_the_database_can_judge_are_not_appended(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "h.db")
+    store.open()
+    assert store.append(a_run(guards=(SeqIs(new_id(), 1),))) is None
+    assert store.append(a_run(message="\ud800")) is None  # the tables' own encoding has an answer to that
+    store.close()
+
+
+def test_a_database_that_is_held_is_not_waited_for(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "h.db")
+    store.open()
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    assert store.append(a_run()) is None
+    other.execute("ROLLBACK")
+    other.close()
+    assert store.append(a_run()) is not None
+    store.close()
+
+
+def test_a_journal_shows_what_was_committed_on_the_spot(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "h.db")
+    journal = Journal(store, Durability.RESULTS, gather=60.0)  # the thread does nothing by itself
+    journal.start()
+    position = journal.put(*a_run())
+    assert journal.flush_here(position)
+    assert (journal.committed, journal.shown) == (position, 0)
+    shown = threading.Event()
+    journal.notify_shown(position, shown.set)
+    assert shown.wait(10)
+    assert journal.shown == position
+    assert in_log(store.path) == 0
+    assert not journal.close()
+    store.close()
+    assert names(tmp_path / "h.db") == ["Completed"]
+
+
+def test_closing_leaves_nothing_in_the_log(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "h.db")
+    journal = Journal(store, Durability.RESULTS, gather=60.0)
+    journal.start()
+    for _ in range(50):
+        assert journal.flush_here(journal.put(*a_run()))
+    assert not journal.close()
+    assert in_log(store.path) == 0
+    store.close()
+    assert names(tmp_path / "h.db") == ["Completed"] * 50
+
+
+def test_callers_and_the_thread_together_keep_the_order(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "h.db")
+    journal = Journal(store, Durability.RESULTS, gather=0.0)
+    journal.start()
+
+    def work() -> None:
+        for _ in range(100):
+            position = journal.put(*a_run())
+            if not journal.flush_here(position):
+                done = threading.Event()
+                journal.notify(position, done.set)
+                assert done.wait(20)
+            assert journal.committed >= position
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    journal.flush()
+    assert journal.shown == journal.committed == journal.accepted == 1200
+    assert not journal.close()
+    store.close()
+    assert names(tmp_path / "h.db")[:200] == ["Completed"] * 200
