@@ -157,14 +157,17 @@ class Run(Actor):
         return self.final_of(error)
 
     async def _failed(self, port: Port, error: BaseException) -> Final:
-        await self.settle_children(port, cancel=True)
+        try:
+            await self.settle_children(port, cancel=True)
+        except BaseException as another:  # noqa: BLE001 - a second Ctrl-C, or a cancellation: no more waiting
+            error = another
         return self.final_of(error)
 
     def final_of(self, error: BaseException) -> Final:
         """Turn what was raised into a state, and say whether it must be raised on."""
         reason = self.scope.reason
-        if reason == DEADLINE and not isinstance(error, (KeyboardInterrupt, SystemExit)):
-            return self._timed_out()
+        if reason == DEADLINE and isinstance(error, (Exception, Interrupted)):
+            return self._timed_out()  # else somebody outside wants us to leave as well, and must be heard
         if not isinstance(error, Exception) and _root_of(self).scope.reason == SIGNAL:
             ended = TerminationSignal(signal.SIGTERM)
             return Final(
