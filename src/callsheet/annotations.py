@@ -6,11 +6,11 @@ from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
+from callsheet._unset import NotSet
+
+__all__ = ["BaseAnnotation", "NotSet", "allow_failure", "quote", "unmapped"]
+
 T = TypeVar("T")
-
-
-class NotSet:
-    """Stands for an argument that was left out, where `None` means something."""
 
 
 class BaseAnnotation(msgspec.Struct, Generic[T], frozen=True):

@@ -22,10 +22,8 @@ from callsheet._engine.options import (
     keep_unset,
 )
 from callsheet._engine.parameters import check_signature
-from callsheet.settings import refresh_settings
-from callsheet.utilities.annotations import NotSet
+from callsheet._unset import NotSet
 from callsheet.utilities.functions import callable_name, module_or_file
-from callsheet.utilities.hashing import file_hash
 
 if TYPE_CHECKING:
     from callsheet.client.schemas.objects import FlowRun
@@ -151,6 +149,8 @@ class Flow(FlowCalls[P, R_co]):
         self.cache_result_in_memory = in_memory
 
     def _set_retries(self, retries: int | None, delay: float | None) -> None:
+        from callsheet.settings import refresh_settings
+
         settings = refresh_settings()
         self.retries = check_retries(keep_none(retries, settings.flow_default_retries))
         self.retry_delay_seconds = check_delay(keep_none(delay, settings.flow_default_retry_delay_seconds))
@@ -253,6 +253,8 @@ _OPTIONS: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
 
 
 def _version_of(fn: Callable[..., Any]) -> str | None:
+    from callsheet.utilities.hashing import file_hash
+
     try:
         file = inspect.getsourcefile(cast("Any", fn))
         return file_hash(file) if file else None

@@ -6,14 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
-from callsheet.futures import TaskFuture, TaskFutureList
-from callsheet.settings import get_current_settings
-
 if TYPE_CHECKING:
     from callsheet._engine.waiting import Places
+    from callsheet.futures import TaskFuture, TaskFutureList
     from callsheet.tasks import Task
 
-F = TypeVar("F", bound=TaskFuture[Any])
+F = TypeVar("F", bound="TaskFuture[Any]")
 
 
 class TaskRunner(ABC, Generic[F]):
@@ -55,6 +53,7 @@ class TaskRunner(ABC, Generic[F]):
             MappingLengthMismatch: The iterables differ in length.
         """
         from callsheet._engine.mapping import pair
+        from callsheet.futures import TaskFutureList
 
         return TaskFutureList(self.submit(task, bound, wait_for=wait_for) for bound in pair(task, parameters))
 
@@ -87,6 +86,8 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
 
     def __init__(self, max_workers: int | None = None) -> None:
         if max_workers is None:
+            from callsheet.settings import get_current_settings
+
             max_workers = get_current_settings().task_runner_max_workers
         if max_workers is not None and max_workers < 1:
             raise ValueError("`max_workers` must be at least 1.")

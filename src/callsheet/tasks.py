@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
 from callsheet._engine.caching import Kept, decide_persistence
@@ -25,13 +24,13 @@ from callsheet._engine.options import (
     resolve_delays,
 )
 from callsheet._engine.task_calls import TaskCalls
-from callsheet.cache_policies import CachePolicy
-from callsheet.settings import refresh_settings
-from callsheet.utilities.annotations import NotSet
+from callsheet._unset import NotSet
 from callsheet.utilities.functions import callable_name
-from callsheet.utilities.hashing import hash_objects
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from callsheet.cache_policies import CachePolicy
     from callsheet.client.schemas.objects import TaskRun
     from callsheet.context import TaskRunContext
     from callsheet.states import State
@@ -156,6 +155,8 @@ class Task(TaskCalls[P, R_co]):
         self.task_run_name = run_name
 
     def _set_retries(self, retries: Any, delays: Any, jitter: float | None, condition: RetryCondition | None) -> None:
+        from callsheet.settings import refresh_settings
+
         settings = refresh_settings()
         self.retries = check_retries(keep_none(retries, settings.task_default_retries))
         self.retry_delay_seconds: Delays = resolve_delays(
@@ -387,4 +388,6 @@ def task_input_hash(context: TaskRunContext, arguments: dict[str, Any]) -> str |
     Returns:
         The key; `None`, which switches caching off, if an input has no digest.
     """
+    from callsheet.utilities.hashing import hash_objects
+
     return hash_objects(context.task.task_key, context.task._digest(), arguments)

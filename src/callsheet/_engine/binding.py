@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from callsheet.exceptions import SignatureMismatchError
-from callsheet.utilities.callables import get_call_parameters
+from callsheet.utilities.functions import get_call_parameters
 
 _POSITIONAL_ONLY: Final = inspect.Parameter.POSITIONAL_ONLY
 _PLAIN: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from callsheet.cache_policies import DEFAULT, NONE, CacheKeyFnPolicy, CachePolicy
-from callsheet.utilities.annotations import NotSet
+from callsheet._unset import NotSet
+
+if TYPE_CHECKING:
+    from callsheet.cache_policies import CachePolicy
+
+    Policy = CachePolicy | None | type[NotSet]
 
 _LOG: Final = logging.getLogger("callsheet.tasks")
-Policy = CachePolicy | None | type[NotSet]
 
 
 class Kept:
@@ -34,6 +37,8 @@ def decide_persistence(
     Returns:
         The policy as it was passed, and the values of `cache_policy` and `persist_result`.
     """
+    from callsheet.cache_policies import DEFAULT, NONE, CacheKeyFnPolicy
+
     quiet = isinstance(given, Kept)
     raw: Policy = given.policy if isinstance(given, Kept) else given
     policy = raw

@@ -7,9 +7,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 from callsheet._engine.binding import Binder
 from callsheet._engine.options import Kind, check_function, check_parameters, unsupported_options
@@ -154,7 +152,7 @@ def _is_object(fn: object) -> bool:
 _REBUILT = frozenset({"_binder", "__wrapped__", "_validators", "_schemas", "_is_coroutine_mark"})
 
 
-class _FunctionOf(msgspec.Struct, frozen=True):
+class _FunctionOf(NamedTuple):
     """Stands in a pickle for the function of the definition with this name."""
 
     module: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal, TypeVar, cast
 
+from callsheet._unset import NotSet
 from callsheet.exceptions import InvalidNameError, ReservedArgumentError
-from callsheet.utilities.annotations import NotSet
 
 Kind = Literal["flow", "task"]
 Hook = TypeVar("Hook", bound=Callable[..., Any])

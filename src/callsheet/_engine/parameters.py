@@ -16,11 +16,8 @@ from typing import Annotated, Any, Final, NoReturn, cast, get_args
 
 from callsheet._engine.binding import Binder
 from callsheet._engine.later import not_yet
-from callsheet._model.states import State
 from callsheet.exceptions import ParameterTypeError, SignatureMismatchError
-from callsheet.utilities.functions import type_hints
-from callsheet.utilities.jsonable import to_jsonable
-from callsheet.utilities.schema import is_pydantic_field
+from callsheet.utilities.functions import is_pydantic_field, type_hints
 
 INCOMPATIBLE: Final = (
     "Flow function is not compatible with `validate_parameters`. Disable validation or change the argument names."
@@ -286,6 +283,9 @@ def serialize_parameters(flow_name: str, parameters: Mapping[str, Any], skipped:
     Returns:
         Converted values by name. A future, a state, or a value that has no such form becomes ``<TypeName>``.
     """
+    from callsheet._model.states import State
+    from callsheet.utilities.jsonable import to_jsonable
+
     futures = sys.modules.get("callsheet.futures")
     opaque = (State,) if futures is None else (State, futures.TaskFuture)
     serialized: dict[str, Any] = {}

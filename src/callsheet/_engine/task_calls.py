@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
-from uuid import UUID
 
 from callsheet._engine.calls import Calls
 from callsheet._engine.definitions import refuse_when_tracked
 from callsheet._engine.later import not_yet
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from callsheet.client.schemas.objects import TaskRun
     from callsheet.context import FlowRunContext, TaskRunContext
     from callsheet.futures import TaskFutureList

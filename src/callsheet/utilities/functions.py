@@ -1,17 +1,19 @@
-"""What functions tell about themselves: their names, their source, and what their annotations mean."""
+"""What functions tell about themselves: names, source, what annotations mean, and how a call's arguments bind."""
 
 from __future__ import annotations
 
 import inspect
+import linecache
 import re
 import sys
+import tokenize
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from callsheet.utilities.hashing import stable_hash
+from callsheet.exceptions import ParameterBindError
 
 
 def callable_name(fn: Callable[..., Any]) -> str:
@@ -40,21 +42,39 @@ def source_digest(fn: Callable[..., Any]) -> str:
     Returns:
         Thirty-two hexadecimal digits; empty if there is neither source nor byte code.
     """
-    code = getattr(inspect.unwrap(fn), "__code__", None) or getattr(type(fn).__call__, "__code__", None)
-    return _code_digest(code) if isinstance(code, types.CodeType) else ""
+    inner: Any = inspect.unwrap(fn)
+    if not hasattr(inner, "__code__"):
+        inner = type(fn).__call__
+    code = getattr(inner, "__code__", None)
+    if not isinstance(code, types.CodeType):
+        return ""
+    linecache.lazycache(code.co_filename, getattr(inner, "__globals__", {}))  # where a loader has what no file has
+    return _code_digest(code)
 
 
 @lru_cache(maxsize=1024)
 def _code_digest(code: types.CodeType) -> str:
-    try:
-        source = inspect.getsource(code)
-    except (OSError, TypeError, IndexError, SyntaxError):
-        source = ""
+    from callsheet.utilities.hashing import stable_hash
+
+    source = _source_of(code)
     if source and code.co_name != "<lambda>":
         return stable_hash(source)
     # Of lambdas only whole lines can be read, which may hold several.
     constants = repr([constant for constant in code.co_consts if not _is_code(constant)])
     return stable_hash(source, code.co_code, repr(code.co_names), constants)
+
+
+def _source_of(code: types.CodeType) -> str:
+    """Read a function's lines, with its decorators; empty where there are none to read.
+
+    `inspect.getsource` looks through all modules of the process first, which takes longer than everything else here.
+    """
+    linecache.checkcache(code.co_filename)
+    lines = linecache.getlines(code.co_filename)
+    try:
+        return "".join(inspect.getblock(lines[code.co_firstlineno - 1 :]))
+    except (SyntaxError, tokenize.TokenError):  # not the file that was loaded
+        return ""
 
 
 def _is_code(value: object) -> bool:
@@ -129,3 +149,48 @@ def module_or_file(fn: Callable[..., Any]) -> str:
         return inspect.getfile(fn)
     except TypeError:
         return module
+
+
+def get_call_parameters(
+    fn: Callable[..., Any],
+    call_args: tuple[Any, ...],
+    call_kwargs: Mapping[str, Any],
+    apply_defaults: bool = True,
+) -> dict[str, Any]:
+    """Bind a call's arguments to a function's parameters.
+
+    Args:
+        fn: The function.
+        call_args: Positional arguments.
+        call_kwargs: Keyword arguments.
+        apply_defaults: Whether parameters that were not given get their defaults.
+
+    Returns:
+        Parameters by name, `*args` as a tuple and `**kwargs` as a dict under their own names.
+
+    Raises:
+        ParameterBindError: The arguments do not fit the signature.
+
+    Example:
+        >>> get_call_parameters(lambda x, y=2: None, (1,), {})
+        {'x': 1, 'y': 2}
+    """
+    signature = inspect.signature(fn)
+    try:
+        bound = signature.bind(*call_args, **call_kwargs)
+        for name, parameter in signature.parameters.items():
+            # Python 3.13 lets `**kwargs` take the name of a positional-only parameter and forgets that it is missing.
+            required = parameter.kind is parameter.POSITIONAL_ONLY and parameter.default is parameter.empty
+            if required and name not in bound.arguments:
+                raise TypeError(f"missing a required positional-only argument: {name!r}")
+    except TypeError as error:
+        raise ParameterBindError.from_bind_failure(fn, error, call_args, dict(call_kwargs)) from None
+    if apply_defaults:
+        bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def is_pydantic_field(default: object) -> bool:
+    """Tell whether a default is pydantic's `Field(…)`, without importing pydantic."""
+    kind = type(default)
+    return kind.__name__ == "FieldInfo" and kind.__module__.startswith("pydantic.")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from callsheet.utilities.docstrings import parameter_descriptions
-from callsheet.utilities.functions import type_hints
+from callsheet.utilities.functions import is_pydantic_field, type_hints
 from callsheet.utilities.jsonable import to_jsonable
 
 _EMPTY = inspect.Parameter.empty
@@ -106,12 +106,6 @@ def _whole_type(parameter: inspect.Parameter, hint: Any) -> Any:
     if parameter.kind is parameter.VAR_KEYWORD:
         return dict[str, hint]
     return hint
-
-
-def is_pydantic_field(default: object) -> bool:
-    """Tell whether a default is pydantic's `Field(…)`, without importing pydantic."""
-    kind = type(default)
-    return kind.__name__ == "FieldInfo" and kind.__module__.startswith("pydantic.")
 
 
 def _add_default(schema: ParameterSchema, entry: dict[str, Any], parameter: inspect.Parameter) -> None:
