@@ -54,15 +54,16 @@ def run_task(
         if given is not None:
             raise NotImplementedError(f"`{name}` of run_task is not implemented yet")
     args, kwargs = task._binder.call_arguments(parameters or {})  # pyright: ignore[reportPrivateUsage]
+    run: Any = task  # a task of any signature
     options: dict[str, Any] = {"wait_for": wait_for, "return_state": return_type == "state"}
     if context is None:
-        return task(*args, **options, **kwargs)
+        return run(*args, **options, **kwargs)
     if task.isasync and not task.isgenerator:
         return _in_context(task, args, options, kwargs, context)
     from callsheet.context import hydrated_context
 
     with hydrated_context(context):
-        return task(*args, **options, **kwargs)
+        return run(*args, **options, **kwargs)
 
 
 async def _in_context(

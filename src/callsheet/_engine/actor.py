@@ -33,6 +33,7 @@ class Actor:
     is_flow: ClassVar[bool]
     kind: ClassVar[Kind]
     noun: ClassVar[str]
+    log_prints: bool
 
     __slots__ = (
         "__weakref__", "_context", "_record", "_state", "at", "cell", "core", "created", "definition",

@@ -106,15 +106,16 @@ class ConcurrentTaskFuture(WrappedTaskFuture[R, "concurrent.futures.Future[Any]"
         if self._final_state is None:
             if not wait_once(self.when_done(), timeout):
                 raise TimeoutError(f"Task run {self._task_run_id} did not complete within {timeout} seconds")
-            value: Any = self._take()
+            value = self._take()
             if self._final_state is None:
-                return cast("R", value)
+                return value
         return cast("R", value_of(self._final_state, raise_on_failure=raise_on_failure))
 
     def _take(self) -> Any:
-        value = self.wrapped_future.result(timeout=0)
+        value: Any = self.wrapped_future.result(timeout=0)
         if isinstance(value, State):
             self._final_state = cast("State[Any]", value)
+            return self._final_state
         return value
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:

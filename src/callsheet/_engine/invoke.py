@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from callsheet._engine import dispatch, generators
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from callsheet._kernel.host import Host
 
 T = TypeVar("T")
+A = TypeVar("A", FlowRunActor, TaskRunActor)
+AnyRun = FlowRunActor | TaskRunActor
 _LOG: Final = logging.getLogger("callsheet.engine")
 _OUTSIDE_SUBMIT: Final = (
     "Unable to determine task runner to use for submission. If you are submitting a task outside of a flow, please "
@@ -49,25 +52,24 @@ _NO_SUBMIT: Final = "Submitting the generator {!r} is not implemented; iterate o
 # ------------------------------------------------------------------------------------------- making
 
 
-def parent_run() -> Run | None:
+def parent_run() -> AnyRun | None:
     """Give the run whose body makes this call, if it is alive and of this process."""
-    parent = current_run.get()
+    parent: Any = current_run.get()
     if parent is None or parent.cell.ended or not parent.core.usable:
         return None
     return parent
 
 
 def new_run(
-    cls: type[Run],
+    cls: type[A],
     definition: Any,
     parameters: dict[str, Any],
     wait_for: Iterable[Any] | None,
     host: Host | None,
-    parent: Run | None,
-    identity: bytes | None = None,
+    parent: AnyRun | None,
     *,
     start: bool = False,
-) -> Run:
+) -> A:
     """Make a run for a call that is made here, and register it.
 
     `host` is the loop that it lives on, if it does. With `start` its body is called right away.
@@ -79,7 +81,8 @@ def new_run(
         Interrupted: The run that makes the call must leave.
     """
     core, home, tags = surroundings(cls, definition, host, parent)
-    if identity is None and cls is TaskRunActor and remembers(core, parent):
+    identity: bytes | None = None
+    if cls is TaskRunActor and parent is not None and remembers(core, parent):
         identity = parent.calls.identify(describe_task(definition)[0].key, parameters)
     run = cls(core, definition, parameters, wait_for, parent, home, tags, None, identity)
     run.register(start=start)
@@ -87,7 +90,7 @@ def new_run(
 
 
 def surroundings(
-    cls: type[Run], definition: Any, host: Host | None, parent: Run | None
+    cls: type[Run], definition: Any, host: Host | None, parent: AnyRun | None
 ) -> tuple[Core, Host | None, frozenset[str]]:
     """Give what a run takes over from where it is called: the machinery, the loop of its children, and tags."""
     if definition._unsupported is not None:
@@ -104,9 +107,9 @@ def surroundings(
     return parent.core, host or parent.home, tags
 
 
-def remembers(core: Core, parent: Run | None) -> bool:
+def remembers(core: Core, parent: Run) -> bool:
     """Tell whether the outcome of a task that is called by `parent` goes into a run journal."""
-    return parent is not None and parent.flow_actor is not None and core.durability is not Durability.OFF
+    return parent.flow_actor is not None and core.durability is not Durability.OFF
 
 
 def outcome(run: Run, return_state: bool) -> Any:
@@ -128,14 +131,14 @@ def outcome(run: Run, return_state: bool) -> Any:
 
 
 async def _await_run(
-    cls: type[Run], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool
+    cls: type[A], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool
 ) -> Any:
     host = current_host()
     if host is None:
         raise RuntimeError(f"{definition!r} was awaited outside of asyncio and trio. Run it with `asyncio.run(...)`.")
     run = new_run(cls, definition, parameters, wait_for, host, parent_run(), start=True)
+    life = run.live(LoopPort(host))
     try:
-        life = run.live(LoopPort(host))
         if run.cell.parent is not None or run.core.home is not None:
             await driven(life)
         else:
@@ -147,7 +150,7 @@ async def _await_run(
 
 async def _guarded(run: Run, host: Host, life: Coroutine[Any, Any, None]) -> None:
     """Await a root run that nobody but us could tell of SIGTERM."""
-    guard = TerminationGuard(host, lambda: run.scope.cancel(SIGNAL))
+    guard = TerminationGuard(host, partial(_terminate, run))
     try:
         with guard:
             await life
@@ -158,7 +161,11 @@ async def _guarded(run: Run, host: Host, life: Coroutine[Any, Any, None]) -> Non
         del run, guard
 
 
-def _call_run(cls: type[Run], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
+def _terminate(run: Run) -> None:
+    run.scope.cancel(SIGNAL)
+
+
+def _call_run(cls: type[A], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
     parent = parent_run()
     if parent is None:
         return _call_root(cls, definition, parameters, wait_for, return_state)
@@ -171,7 +178,7 @@ def _call_run(cls: type[Run], definition: Any, parameters: dict[str, Any], wait_
             del run
 
 
-def _call_root(cls: type[Run], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
+def _call_root(cls: type[A], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
     host = current_host()
     guard = guarded_signals()
     try:
@@ -219,7 +226,7 @@ def call_task(task: Any, parameters: dict[str, Any], *, wait_for: Any, return_st
     return _call(TaskRunActor, task, parameters, wait_for, return_state)
 
 
-def _call(cls: type[Run], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
+def _call(cls: type[A], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
     if definition.isgenerator:
 
         def make() -> Run:
@@ -255,23 +262,16 @@ def submit_flow(flow: Any, parameters: dict[str, Any], *, wait_for: Any, return_
     if parent is None:
         raise RuntimeError("A flow is submitted from inside a flow run. Outside of one, call it or start a task of it.")
     run = _submitted(FlowRunActor, flow, parameters, wait_for, parent)
-    tracking = run.tracking  # pyright: ignore[reportAttributeAccessIssue]
-    future: RunFuture[Any] = RunFuture(run, tracking.id)
+    tracking = run.tracking
+    future: RunFuture[Any] = RunFuture(run, None if tracking is None else tracking.id)
     dispatch.start(run, None)
     return _waited(future) if return_state else future
 
 
-def _submitted(
-    cls: type[Run],
-    definition: Any,
-    parameters: dict[str, Any],
-    wait_for: Any,
-    parent: Run,
-    identity: bytes | None = None,
-) -> Run:
+def _submitted(cls: type[A], definition: Any, parameters: dict[str, Any], wait_for: Any, parent: AnyRun) -> A:
     if definition.isgenerator:
         raise NotImplementedError(_NO_SUBMIT.format(definition))
-    return new_run(cls, definition, parameters, wait_for, None, parent, identity)
+    return new_run(cls, definition, parameters, wait_for, None, parent)
 
 
 def _waited(future: TaskFuture[Any]) -> Any:

@@ -101,5 +101,5 @@ def _resolved(value: Any) -> list[Any] | None:
 def _is_iterable(value: Any) -> bool:
     # What can be iterated only once is used up here; what merely has a length and items is data.
     return isinstance(value, (list, tuple, set, frozenset, range, GeneratorType)) or (
-        isinstance(value, Iterable) and not isinstance(value, (dict,)) and not hasattr(value, "model_fields")
+        not hasattr(value, "model_fields") and isinstance(value, Iterable) and not isinstance(value, dict)
     )

@@ -83,7 +83,7 @@ def encode(value: Any) -> tuple[bool, str, bytes]:
     try:
         import cloudpickle
 
-        return True, "cloudpickle", cloudpickle.dumps(value)
+        return True, "cloudpickle", cloudpickle.dumps(value)  # pyright: ignore[reportUnknownMemberType]
     except Exception:
         return False, "none", b""
 

@@ -46,8 +46,8 @@ class Origins(OrderedDict[int, tuple[Any, UUID]]):
             self.popitem(last=False)
 
     def _add(self, value: Any, run_id: UUID) -> None:
-        cls = cast("type", type(value))
-        if cls in _UNTRACED or (cls is int and -5 <= value <= 256) or issubclass(cls, UPSTREAM):
+        cls = value.__class__
+        if cls in _UNTRACED or (cls is int and -5 <= value <= 256) or isinstance(value, UPSTREAM):
             return
         self[id(value)] = (value, run_id)
 
@@ -141,19 +141,21 @@ async def _arrive_all(value: Any, known: list[Any], run: Run, port: Port) -> Non
 
 async def _arrive(item: Any, run: Run, port: Port) -> bool:
     """Wait for one run; tell whether that took time."""
+    foreign: TaskFuture[Any] | None = None
     if isinstance(item, RunFuture):
         if item.run is run:
             raise ValueError("A run cannot wait for itself: this would be a deadlock. Take it out of its `wait_for`.")
         ended: Once = item.run.when_ended()
     elif isinstance(item, TaskFuture):
-        ended = cast("TaskFuture[Any]", item).when_done()
+        foreign = cast("TaskFuture[Any]", item)
+        ended = foreign.when_done()
     else:
         return False
     waits = not ended.is_set
     if waits:
         await port.wait(ended, scope=run.scope)
-    if isinstance(item, TaskFuture) and not isinstance(item, RunFuture):
-        cast("TaskFuture[Any]", item).wait(0)
+    if foreign is not None:
+        foreign.wait(0)
     return waits
 
 

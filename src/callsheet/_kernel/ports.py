@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
-from functools import partial
 from inspect import isawaitable
 from typing import Any, Protocol, TypeVar
 
@@ -81,7 +80,8 @@ class LoopPort:
 
     async def shielded_wait(self, once: Once, timeout: float | None = None) -> bool:
         with CancelScope(shield=True):
-            return await self.wait(once, timeout)
+            await self.wait(once, timeout)
+        return once.is_set
 
     async def _suspend(self, once: Once, timeout: float | None, scope: RunScope | None) -> None:
         event, host = Event(), self.host
@@ -200,10 +200,13 @@ class SwitchPort:
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if once.is_set and (scope is None or scope.reason is None):
             return True
-        return critical.lift(driver.wait, self._loop_port.wait(once, timeout, scope))
+        critical.lift(driver.wait, self._loop_port.wait(once, timeout, scope))
+        return once.is_set
 
     async def shielded_wait(self, once: Once, timeout: float | None = None) -> bool:
-        return once.is_set or critical.lift(driver.wait, self._loop_port.shielded_wait(once, timeout))
+        if not once.is_set:
+            critical.lift(driver.wait, self._loop_port.shielded_wait(once, timeout))
+        return once.is_set
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
         value = critical.lift(fn, *args)
