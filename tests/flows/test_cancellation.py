@@ -230,3 +230,25 @@ def test_leaving_by_an_error_cancels_what_was_submitted(backend: str) -> None:
     with pytest.raises(ValueError, match="no"):
         anyio.run(outer, backend=backend)
     assert left == ["child"]
+
+
+@pytest.mark.anyio
+async def test_a_cancellation_that_comes_with_the_deadline_is_not_swallowed(anyio_backend_name: str) -> None:
+    if anyio_backend_name != "asyncio":
+        pytest.skip("asyncio's own way")
+    attempts: list[int] = []
+
+    @flow(timeout_seconds=0.02, retries=2)
+    async def late() -> None:
+        attempts.append(1)
+        try:
+            await asyncio.sleep(100)
+        finally:
+            running.cancel()
+            await asyncio.sleep(0)
+
+    running = asyncio.create_task(late())
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert running.cancelled()
+    assert attempts == [1]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -258,3 +259,42 @@ def test_ignored_signals_stay_ignored(backend: str) -> None:
     code, said, err = program.end()
     assert said == ["outer Completed None"], err
     assert code == 0
+
+
+@pytest.mark.parametrize("backend", ["none", "asyncio", "trio"])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_does_not_wait_for_children_that_cannot_be_stopped(
+    backend: str, signum: signal.Signals
+) -> None:
+    program = Program(
+        """
+    @task
+    def child():
+        say("ready")
+        while True:
+            time.sleep(0.01)
+
+    def sync_outer():
+        try:
+            child.submit().result()
+        finally:
+            say("leaves")
+
+    async def async_outer():
+        sync_outer()
+
+    try:
+        run(flow(sync_outer if backend == "none" else async_outer, **hooks))
+    except KeyboardInterrupt:
+        say("interrupted")
+    """,
+        backend,
+    )
+    program.send(signum)
+    assert program.next_line() == "leaves"
+    time.sleep(0.5)  # one that comes while the body is still leaving is the body's
+    program.send(signum)
+    _, said, err = program.end()
+    if signum == signal.SIGINT:
+        assert said[-1] == "interrupted", err
+        assert [name for name, _ in recorded_ends()] == ["Crashed"]
