@@ -12,10 +12,11 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from callsheet._kernel import critical as critical_module
 from callsheet._kernel.critical import critical
 from callsheet._kernel.threads import Deadlines, Interruptible, WorkerThreads
 
@@ -28,6 +29,17 @@ class Stop(BaseException):
 
 class OuterStop(Stop):
     """What interrupts the outer of two nested bodies."""
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Keep coverage out: traced bodies of 3.11 are not interrupted, and its own Python code must not be."""
+    here, in_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(cast("Any", None))
+    yield
+    threading.settrace(cast("Any", in_threads))
+    sys.settrace(here)
 
 
 @pytest.fixture
@@ -240,6 +252,7 @@ def spin(started: threading.Event) -> None:
         pass
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_body_is_interrupted_and_its_thread_retires(workers: WorkerThreads) -> None:
     body, started = Interruptible(), threading.Event()
     caught: list[BaseException] = []
@@ -285,6 +298,7 @@ def test_a_body_is_called_once() -> None:
         body.call(int)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_body_that_swallows_the_exception_gets_it_once(workers: WorkerThreads) -> None:
     body, started = Interruptible(), threading.Event()
 
@@ -306,6 +320,7 @@ def test_a_body_that_swallows_the_exception_gets_it_once(workers: WorkerThreads)
     assert body.interrupted
 
 
+@pytest.mark.usefixtures("untraced")
 def test_an_interruption_during_a_c_call_comes_after_it(workers: WorkerThreads) -> None:
     body, waiting, go = Interruptible(), threading.Event(), threading.Lock()
     go.acquire()
@@ -324,20 +339,52 @@ def test_an_interruption_during_a_c_call_comes_after_it(workers: WorkerThreads) 
         run(workers, lambda: body.call(job))
 
 
-def interrupt_here(body: Interruptible, exc_type: type[BaseException] = Stop) -> None:
-    """Interrupt from another thread and wait until that has been done."""
-    thread = threading.Thread(target=body.interrupt, args=(exc_type,))
-    thread.start()
-    thread.join()
+Strike = Callable[..., None]
 
 
-def test_a_critical_section_in_a_body_is_left_first() -> None:
+@pytest.fixture
+def strike(workers: WorkerThreads) -> Strike:
+    """Interrupt a body from another thread, and run on until that has been done and could land."""
+    barrier = threading.Barrier(3)
+    for _ in range(2):  # threads at hand: nothing should land in the middle of starting one
+        workers.run(lambda: barrier.wait(WAIT) and None)
+    barrier.wait(WAIT)
+    until(lambda: workers.idle == 2)
+
+    def strike(body: Interruptible, exc_type: type[BaseException] = Stop) -> None:
+        workers.run(lambda: body.interrupt(exc_type) and None)
+        while not body.interrupted:
+            pass
+        for _ in range(100):
+            pass
+
+    return strike
+
+
+def test_a_traced_body_is_interrupted_at_the_next_border(strike: Strike, monkeypatch: pytest.MonkeyPatch) -> None:
+    body, reached = Interruptible(), []
+    monkeypatch.setattr(critical_module, "_SPINS", True)
+    monkeypatch.setattr(threading, "gettrace", lambda: print)
+
+    def job() -> None:
+        strike(body)
+        reached.append("went on")
+        with critical:
+            reached.append("inside")
+        reached.append("outside")
+
+    with pytest.raises(Stop):
+        body.call(job)
+    assert reached == ["went on", "inside"]
+
+
+def test_a_critical_section_in_a_body_is_left_first(strike: Strike) -> None:
     body, reached = Interruptible(), []
 
     def job() -> None:
         with critical:
             with critical:
-                interrupt_here(body)
+                strike(body)
             reached.append("inside")
         reached.append("outside")
 
@@ -347,11 +394,12 @@ def test_a_critical_section_in_a_body_is_left_first() -> None:
     assert critical.may_raise()
 
 
-def test_lifted_code_in_a_critical_section_is_interrupted_and_the_rest_is_not() -> None:
+@pytest.mark.usefixtures("untraced")
+def test_lifted_code_in_a_critical_section_is_interrupted_and_the_rest_is_not(strike: Strike) -> None:
     body, reached = Interruptible(), []
 
     def wait() -> None:
-        interrupt_here(body)
+        strike(body)
         reached.append("waited")
 
     def job() -> None:
@@ -369,26 +417,27 @@ def test_lifted_code_in_a_critical_section_is_interrupted_and_the_rest_is_not() 
 
 
 @pytest.mark.parametrize("inner_first", [True, False])
-def test_the_outer_of_two_bodies_wins(inner_first: bool) -> None:
+def test_the_outer_of_two_bodies_wins(inner_first: bool, strike: Strike) -> None:
     outer, inner = Interruptible(), Interruptible()
     order = [(inner, Stop), (outer, OuterStop)]
 
     def both() -> None:
         with critical:  # so that both come at once
             for body, exc_type in order if inner_first else reversed(order):
-                interrupt_here(body, exc_type)
+                strike(body, exc_type)
 
     with pytest.raises(OuterStop):
         outer.call(inner.call, both)
     assert inner.interrupted
 
 
-def test_the_inner_of_two_bodies_leaves_the_outer_alone() -> None:
+@pytest.mark.usefixtures("untraced")
+def test_the_inner_of_two_bodies_leaves_the_outer_alone(strike: Strike) -> None:
     outer, inner = Interruptible(), Interruptible()
 
     def body() -> str:
         with pytest.raises(Stop):
-            inner.call(interrupt_here, inner)
+            inner.call(strike, inner)
         return "fine"
 
     assert outer.call(body) == "fine"
@@ -416,6 +465,7 @@ def test_a_failure_leaves_no_cycles(workers: WorkerThreads) -> None:
         gc.enable()
 
 
+@pytest.mark.usefixtures("untraced")
 def test_no_interruption_ever_lands_outside_its_body() -> None:
     """Thousands of interruptions at random moments, bodies nested, the engine's code beside them."""
     current: list[Interruptible | None] = [None, None, None]
@@ -555,6 +605,7 @@ def test_a_callback_may_close_and_set_deadlines(deadlines: Deadlines) -> None:
     assert done.wait(WAIT)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_deadline_interrupts_a_body(workers: WorkerThreads, deadlines: Deadlines) -> None:
     body = Interruptible()
     handle = deadlines.at(time.monotonic() + 0.01, lambda: body.interrupt(Stop) and None)

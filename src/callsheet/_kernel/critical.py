@@ -17,6 +17,7 @@ off the interpreter's common "look at your slot" flag for all others, who then n
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -24,6 +25,10 @@ from types import FrameType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+# A traced thread of 3.11 (a debugger's, coverage's) spins at its next call of a Python function for as long as any
+# thread has an exception in its slot: for ever, if that thread waits for it.
+_SPINS = sys.version_info < (3, 12)
 
 _lock = threading.Lock()
 _unsettled: set[_Guard] = set()  # threads whose slot was written since they were last known to be clean
@@ -182,6 +187,10 @@ _USERS_CODE = _body.__code__
 class Interruptible:
     """One call of a body that another thread may interrupt: for a deadline, or because its run was cancelled.
 
+    Attributes:
+        wanted: the type of exception that `interrupt` was given.
+        sent: it was raised, or that of an outer body, which ends this one too.
+
     Example:
         >>> body = Interruptible()
         >>> body.call(divmod, 7, 2)
@@ -190,24 +199,24 @@ class Interruptible:
         False
     """
 
-    __slots__ = ("_guard", "_over", "_sent", "_wanted")
+    __slots__ = ("_guard", "_over", "sent", "wanted")
 
     def __init__(self) -> None:
         self._guard: _Guard | None = None
-        self._wanted: type[BaseException] | None = None
-        self._sent = False
+        self.wanted: type[BaseException] | None = None
+        self.sent = False
         self._over = False
 
     @property
     def interrupted(self) -> bool:
         """Whether `interrupt` came before the end, whatever the body made of it."""
-        return self._wanted is not None
+        return self.wanted is not None
 
     def call(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """Call `fn` in this thread and give its value. Once.
 
-        A body that was interrupted and returns all the same (it caught the exception, or sat in a C function)
-        gives its value: whoever interrupted it discards that. Bodies nest, in one thread, on both sides.
+        A body that was interrupted, caught the exception and returns all the same gives its value: whoever
+        interrupted it discards that. Bodies nest in one thread: the outer one's interruption ends the inner one.
 
         Raises:
             BaseException: an instance of the type given to `interrupt`, if that came before or during the call;
@@ -233,9 +242,9 @@ class Interruptible:
             Whether the body is interrupted by this call: not if it is over or was interrupted before.
         """
         with _lock:
-            if self._over or self._wanted is not None:
+            if self._over or self.wanted is not None:
                 return False
-            self._wanted = exc_type
+            self.wanted = exc_type
             if self._guard is not None:
                 _send(self._guard)
             return True
@@ -245,31 +254,34 @@ class Interruptible:
         with _lock:
             if self._over or self._guard is not None:
                 raise RuntimeError("An interruptible body is called once only.")
-            if self._wanted is None:
+            if self.wanted is None:
                 if guard is None:
                     guard = section.guard = _Guard()
                 guard.bodies.append(self)
                 self._guard = guard
                 return guard
             self._over = True
-        raise self._wanted
+        raise self.wanted
 
     def _end(self, section: Section, guard: _Guard) -> None:
         with _lock:
             self._over = True
             guard.bodies.remove(self)
-            if self._sent:
+            if self.sent:
                 section.tainted = True
             if not guard.bodies:
                 section.guard = None
-        if self._wanted is not None and not self._sent:  # it came when the body had just returned
-            raise self._wanted
+        if self.wanted is not None and not self.sent:  # it came when the body had just returned
+            raise self.wanted
 
 
 def _open(guard: _Guard) -> None:
+    """Let exceptions reach this thread, and raise what came while it was shut."""
     with _lock:
         guard.open = True
-        _send(guard)
+        due = _claim(guard)
+    if due is not None:
+        raise due
 
 
 def _shut(guard: _Guard) -> None:
@@ -283,17 +295,23 @@ def _shut(guard: _Guard) -> None:
 
 def _send(guard: _Guard) -> None:
     """Under the lock: send what is due to a thread that is open."""
-    if not guard.open or guard.flying is not None:
+    # Where it would freeze every traced thread, the body hears of it at the next border of a critical section.
+    if not guard.open or guard.flying is not None or (_SPINS and (sys.gettrace() or threading.gettrace())):
         return
-    for position, body in enumerate(guard.bodies):
-        wanted = body._wanted  # pyright: ignore[reportPrivateUsage]
-        if wanted is not None and not body._sent:  # pyright: ignore[reportPrivateUsage]
-            for superseded in guard.bodies[position:]:  # they end with it
-                superseded._sent = True  # pyright: ignore[reportPrivateUsage]
-            guard.flying = wanted
-            _unsettled.add(guard)
-            _set_async_exc(guard.ident, _noting(wanted))
-            return
+    guard.flying = _claim(guard)
+    if guard.flying is not None:
+        _unsettled.add(guard)
+        _set_async_exc(guard.ident, _noting(guard.flying))
+
+
+def _claim(guard: _Guard) -> type[BaseException] | None:
+    """Under the lock: give what is due to the outermost body; those in it end with it."""
+    due: type[BaseException] | None = None
+    for body in guard.bodies:
+        if due is None and not body.sent:
+            due = body.wanted
+        body.sent |= due is not None
+    return due
 
 
 def _settle(guard: _Guard) -> None:
@@ -329,20 +347,17 @@ def _noting(exc_type: type[BaseException]) -> type[BaseException]:
 
 
 def _set_async_exc(ident: int, exc_type: type[BaseException] | None) -> None:
-    _async_exc_setter()(ident, exc_type)
+    function, null = _async_exc_setter()
+    function(ident, null if exc_type is None else exc_type)
 
 
 @cache
-def _async_exc_setter() -> Callable[[int, type[BaseException] | None], None]:
+def _async_exc_setter() -> tuple[Callable[[int, Any], object], Any]:
+    """Give the interpreter's own function, and its null pointer."""
     import ctypes  # 5 ms that most programs never need
 
-    function = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    function.argtypes = [ctypes.c_ulong, ctypes.py_object]
-
-    def set_async_exc(ident: int, exc_type: type[BaseException] | None) -> None:
-        function(ident, ctypes.py_object() if exc_type is None else exc_type)
-
-    return set_async_exc
+    prototype = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.py_object)
+    return prototype(("PyThreadState_SetAsyncExc", ctypes.pythonapi)), ctypes.py_object()
 
 
 def _after_fork() -> None:
