@@ -12,7 +12,7 @@ from weakref import WeakSet
 from callsheet._clock import SYSTEM_CLOCK, Clock
 from callsheet._kernel.host import Host
 from callsheet._kernel.journal import Journal
-from callsheet._kernel.messages import CancelTree, Cell, Orphan
+from callsheet._kernel.messages import CLOSED, CancelTree, Cell, Orphan
 from callsheet._kernel.orchestrator import Orchestrator
 from callsheet._kernel.ports import Port
 from callsheet._kernel.scopes import TERMINATE
@@ -156,7 +156,7 @@ class Core:
             self.closed = True
         self.accepting = False
         for cell in self.orchestrator.alive():  # a thread's body cannot be made to leave
-            self.ask(Orphan(cell, "The engine was closed before the run ended."))
+            self.ask(Orphan(cell, CLOSED))
         lost = self.journal.close(timeout)
         self.orchestrator.mailbox.close()
         if self._workers is not None:

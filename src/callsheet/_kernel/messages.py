@@ -5,7 +5,7 @@ A cell is the orchestrator's own record of a live run; actors hold it as an opaq
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -100,6 +100,9 @@ class CancelTree(msgspec.Struct, frozen=True, tag_field="message_type"):
     cell: Any
     reason: str
     whole: bool = True
+
+
+CLOSED: Final = "The engine was closed before the run ended."
 
 
 class Orphan(msgspec.Struct, frozen=True, tag_field="message_type"):
