@@ -130,7 +130,9 @@ class Actor:
         raise NotImplementedError
 
     async def settle_children(self, port: Port, *, cancel: bool) -> None:
-        """End what the body left running."""
+        """End what the body left running. What a task leaves behind, the flow run around it waits for."""
+        if cancel:
+            self.cancel_children()
 
     def begin_calls(self) -> None:
         """Note that a body begins here, whose calls are counted from the start."""

@@ -16,7 +16,7 @@ from callsheet._engine.hooks import run_hooks, sheltered
 from callsheet._engine.leaving import Final, as_raised, only_theirs
 from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
-from callsheet._kernel.messages import CLOSED, Answer, Leave, Orphan
+from callsheet._kernel.messages import Answer, Leave, Orphan
 from callsheet._kernel.scopes import CANCEL, DEADLINE, PARENT, SIGNAL, Interrupted, RunScope
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, StateType
@@ -26,7 +26,6 @@ from callsheet.context import current_run
 from callsheet.exceptions import TerminationSignal
 
 if TYPE_CHECKING:
-    from callsheet._kernel.messages import SetState
     from callsheet._kernel.ports import Port
 
 _S = StateType
@@ -148,7 +147,6 @@ class Run(Actor):
         self._context = None
 
     async def _is_retriable(self, port: Port, final: Final) -> bool:
-        del port, final
         return True
 
     # --------------------------------------------------------------------------------- ways to leave
@@ -161,7 +159,7 @@ class Run(Actor):
     async def _failed(self, port: Port, error: BaseException) -> Final:
         try:
             await self.settle_children(port, cancel=True)
-        except BaseException as another:
+        except BaseException as another:  # noqa: BLE001 - a second Ctrl-C, or a cancellation: no more waiting
             error = another
         return self.final_of(error)
 
@@ -170,7 +168,7 @@ class Run(Actor):
         reason = self.scope.reason
         if reason == DEADLINE and isinstance(error, (Exception, Interrupted)):
             return self._timed_out()  # else somebody outside wants us to leave as well, and must be heard
-        if not isinstance(error, Exception) and _root_of(self).scope.reason == SIGNAL:
+        if not isinstance(error, Exception) and _is_terminated(self):
             ended = TerminationSignal(signal.SIGTERM)
             return Final(
                 _S.CRASHED, "Crashed", crashed_state(ended).message, ended, None, ended if reason == SIGNAL else error
@@ -207,12 +205,9 @@ class Run(Actor):
             self.final = final
             return final
         if self.cell.ended:
-            if self.type is not self.cell.type:  # the engine was closed around it
-                self.entered(_S.CRASHED, "Crashed", Answer(ACCEPT, self.cell.seq, self.core.clock.micros(), 0))
-                final = Final(_S.CRASHED, "Crashed", CLOSED, None, None, final.reraise)
-            # else its last failure was final already
+            pass  # its last failure was final already, or the orchestrator ended it
         elif self.cell.overruled is not None:
-            position, final = self.overruled(self.cell.overruled, final)
+            position, final = self.overruled(final)
         else:
             position, final = await self._propose_final(final, port)
         self.final = final
@@ -229,8 +224,10 @@ class Run(Actor):
                     await self.core.acknowledge(position, port)
         return final
 
-    def overruled(self, order: SetState, final: Final) -> tuple[int, Final]:
+    def overruled(self, final: Final) -> tuple[int, Final]:
         """Take over the state in which somebody else has ended this run, and leave."""
+        order = self.cell.overruled
+        assert order is not None
         self.entered(order.type, order.name, Answer(ACCEPT, self.cell.seq, order.at, 0))
         self.core.ask(Leave(self.cell))
         self._state = None
@@ -294,9 +291,9 @@ def _if_outer(run: Run, error: BaseException) -> BaseException | None:
     return error if parent is not None and parent.actor is not None and parent.actor.scope.reason is not None else None
 
 
-def _root_of(run: Run) -> Run:
-    """Give the outermost run around one that is alive: a run that could not be made to leave outlives its parents."""
+def _is_terminated(run: Run) -> bool:
+    """Tell whether the process was asked to end: that reaches the outermost run."""
     cell = run.cell
-    while cell.parent is not None and cell.parent.actor is not None:
+    while cell.parent is not None:
         cell = cell.parent
-    return cell.actor
+    return cell.actor is not None and cell.actor.scope.reason == SIGNAL

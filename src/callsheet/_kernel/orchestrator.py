@@ -256,12 +256,12 @@ class Orchestrator:
         return _DONE
 
     def _leave(self, cell: Cell) -> None:
-        """Take a run out of the tree. Its children have left before, but for those that could not be made to leave."""
+        """Take a run out of the tree. Children that it leaves behind pass to the nearest run around it that lives."""
         if cell.ended:
             return
         cell.ended = True
-        for child in cell.children or ():
-            self.roots[child] = None
+        if cell.children:
+            self._inherit(cell.children, cell.parent)
         parent = cell.parent
         if parent is None or parent.ended:
             self.roots.pop(cell, None)
@@ -274,6 +274,18 @@ class Orchestrator:
             if not parent.children and parent.childless is not None:
                 once, parent.childless = parent.childless, None
                 once.set()
+
+    def _inherit(self, children: dict[Cell, None], heir: Cell | None) -> None:
+        while heir is not None and heir.ended:
+            heir = heir.parent
+        if heir is None:
+            self.roots.update(children)
+            return
+        for child in children:
+            child.parent = heir
+        if heir.children is None:
+            heir.children = {}
+        heir.children.update(children)
 
     def _cancel(self, cell: Cell, reason: str, *, whole: bool) -> None:
         """Children first: a parent that leaves must find them leaving already."""
