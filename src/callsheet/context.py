@@ -178,8 +178,9 @@ class TagsContext(ContextModel):
 
     def __exit__(self, *args: object) -> None:
         super().__exit__(*args)
-        assert self._outer is not None
-        _tags.reset(self._outer)
+        outer, self._outer = self._outer, None
+        if outer is not None:
+            _tags.reset(outer)
 
     @classmethod
     def get(cls) -> Self:

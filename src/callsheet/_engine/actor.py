@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import UUID
 
 from callsheet._clock import from_micros
 from callsheet._engine.leaving import Final
@@ -52,7 +51,6 @@ class Actor:
         home: Host | None,
         described: Definition,
         tags: frozenset[str],
-        run_id: UUID | None = None,
     ) -> None:
         self.core = core
         self.definition = definition
@@ -61,7 +59,7 @@ class Actor:
         self.home = home  # the loop on which async children run; None: the process's runtime thread
         self.tags = tags
         self.scope = RunScope()
-        self.cell = Cell(run_id or new_id(), self.kind, described, None if parent is None else parent.cell, self)
+        self.cell = Cell(new_id(), self.kind, described, None if parent is None else parent.cell, self)
         self.name = ""
         self.detached = False  # nobody awaits its life: it was submitted
         self.task: object = None  # the event loop's, which keeps itself alive only weakly
@@ -123,6 +121,7 @@ class Actor:
 
     async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
         """Give what goes with the final proposal, beyond the state."""
+        del final, port
         return {}
 
     def logger(self) -> Any:

@@ -113,7 +113,7 @@ def shut_down(timeout: float = 10.0) -> None:
     for core in cores:
         try:
             core.close(timeout)
-        except Exception as error:  # noqa: BLE001 - the others must be saved all the same
+        except Exception as error:
             errors.append(error)
     if errors:
         raise errors[0]
@@ -155,7 +155,7 @@ def _at_exit() -> None:
     try:
         shut_down()
     except Exception as error:
-        print(f"callsheet: {error}", file=sys.stderr)
+        sys.stderr.write(f"callsheet: {error}\n")
 
 
 def _forget_after_fork() -> None:

@@ -74,7 +74,7 @@ async def _on_worker(
     def job() -> None:
         try:
             box[:] = [body.call(call), None]
-        except BaseException as error:  # noqa: BLE001 - raised again where the run lives
+        except BaseException as error:
             box[:] = [None, error]
         done.set()
         if body.interrupted:

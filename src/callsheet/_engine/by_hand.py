@@ -17,7 +17,7 @@ from callsheet._engine.places import LoopPlace, Place, current_core
 from callsheet._engine.task_run import describe_task, task_inputs_of
 from callsheet._engine.upstream import find_inputs
 from callsheet._ids import new_id
-from callsheet._kernel.host import current_host
+from callsheet._kernel.host import here
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import RunCreated, RunFilter, RunRecord, StateEntered
 from callsheet._model.runs import TaskRun, TaskRunPolicy, TaskRunResult
@@ -134,10 +134,7 @@ async def create_task_run(task: Any, *, client: Any = None, **given: Any) -> Tas
         extra_tags=tuple(run.tags),
         inputs=run.task_inputs,
     )
-    host = current_host()
-    if host is None:
-        raise RuntimeError(f"A run of {task!r} was to be made outside of asyncio and trio. Await `create_run` there.")
-    place = LoopPlace(current_core(), host)
+    place = LoopPlace(current_core(), here())
     try:
         return await by_hand.store(place)
     finally:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import msgspec
 
 from callsheet._engine import ambient
-from callsheet._kernel.host import current_host
-from callsheet._kernel.ports import LoopPort
-from callsheet._kernel.signals import Once
+from callsheet._kernel.host import current_host, here
+from callsheet._kernel.ports import LoopPort, apart
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import Durability
 from callsheet.context import EngineContext, current_run
@@ -152,9 +151,7 @@ class Engine:
             pass  # opened in one task and closed in another, as some frameworks do: that context is gone with its task
 
     async def _drain(self, core: Core) -> None:
-        host = current_host()
-        assert host is not None
-        port = LoopPort(host)
+        port = LoopPort(here())
         core.accepting = False
         idle = core.orchestrator.when_idle()
         if await port.shielded_wait(idle, self._drain_seconds):
@@ -200,21 +197,4 @@ def _said(cell: Any) -> str:
 
 async def _off_loop(call: Callable[[], T]) -> T:
     """Make a call that may wait for the disk or other processes, on a thread of its own."""
-    host = current_host()
-    assert host is not None
-    done = Once()
-    box: list[Any] = []
-
-    def work() -> None:
-        try:
-            box.extend((call(), None))
-        except BaseException as error:  # noqa: BLE001 - raised again on the loop
-            box.extend((None, error))
-        done.set()
-
-    start_thread(work, "callsheet-open")
-    await LoopPort(host).shielded_wait(done)
-    value, error = box
-    if error is not None:
-        raise error
-    return value
+    return await apart(call, LoopPort(here()), lambda job: start_thread(job, "callsheet-open"))

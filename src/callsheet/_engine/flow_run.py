@@ -34,6 +34,8 @@ from callsheet.settings import get_current_settings
 from callsheet.utilities.collections import find, replace
 
 if TYPE_CHECKING:
+    from callsheet._engine.core import Core
+    from callsheet._kernel.messages import SetState
     from callsheet._kernel.ports import Port
 
 _S = StateType
@@ -68,11 +70,11 @@ class FlowRunActor(Run):
     __slots__ = ("_by_hand", "_deadline", "calls", "extra", "log_prints", "lost_futures", "runner", "tracking")
 
     def __init__(
-        self, core: Any, flow: Any, parameters: dict[str, Any], wait_for: Any, parent: Run | None, home: Any,
-        tags: frozenset[str], run_id: Any = None, identity: bytes | None = None,
+        self, core: Core, flow: Any, parameters: dict[str, Any], wait_for: Any, parent: Run | None, home: Any,
+        tags: frozenset[str],
     ) -> None:  # fmt: skip
         described, self.extra, tracker = describe_flow(flow)
-        super().__init__(core, flow, parameters, wait_for, parent, home, described, tags, run_id)
+        super().__init__(core, flow, parameters, wait_for, parent, home, described, tags)
         self.name = new_name()
         self.known = Origins()
         self.calls = Calls(self.cell.id.bytes)
@@ -115,7 +117,7 @@ class FlowRunActor(Run):
                     tags=tuple(self.tags),
                     inputs=self.inputs,
                     extra=self.extra,
-                )  # fmt: skip
+                )
             )
         return {
             "tags": tuple(self.tags),
@@ -219,19 +221,18 @@ class FlowRunActor(Run):
         return f"Flow run encountered an exception: {describe(error)}"
 
     async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
-        if self.tracking is not None:
-            self._track(final.type, final.name, final.message)
-        return {}
+        self._track(final.type, final.name, final.message)
+        return await super().proposal(final, port)
 
-    def overruled(self, final: Final) -> tuple[int, Final]:
-        position, final = super().overruled(final)
-        if self.tracking is not None:
-            self._track(final.type, final.name, final.message)
+    def overruled(self, order: SetState, final: Final) -> tuple[int, Final]:
+        position, final = super().overruled(order, final)
+        self._track(final.type, final.name, final.message)
         return position, final
 
     def _track(self, type: StateType, name: str, message: str | None) -> None:
         """Bring the tracking task run of a subflow along."""
-        assert self.tracking is not None
+        if self.tracking is None:
+            return
         self.core.ask(Propose(cell=self.tracking, type=type, name=name, message=message, retriable=False))
         if type not in TERMINAL_STATES and type is not _S.RUNNING:
             self.core.ask(Leave(self.tracking))

@@ -16,7 +16,7 @@ from callsheet._engine.run import Run
 from callsheet._kernel import alarms
 from callsheet._kernel.critical import critical
 from callsheet._kernel.driver import driven
-from callsheet._kernel.host import current_host
+from callsheet._kernel.host import here
 from callsheet._kernel.messages import Orphan
 from callsheet._kernel.ports import LoopPort, step, sync_port
 from callsheet._kernel.scopes import DEADLINE, Interrupted
@@ -169,9 +169,7 @@ def _sync_step(stepping: _Stepping, call: Callable[[Any], Any], argument: Any) -
 
 async def _async(make: Make, definition: Any, return_state: bool) -> AsyncGenerator[Any, Any]:
     _refuse_state(definition, return_state)
-    host = current_host()
-    assert host is not None
-    port = LoopPort(host)
+    port = LoopPort(here())
     stepping = _Stepping(make())
     final = await _driven(stepping.begin(port))
     while final is None:

@@ -13,7 +13,7 @@ from callsheet._engine.flow_run import FlowRunActor
 from callsheet._engine.futures import RunFuture, TaskFutureList
 from callsheet._engine.mapping import pair
 from callsheet._engine.run import Run
-from callsheet._engine.task_run import TaskRunActor, describe_task
+from callsheet._engine.task_run import TaskRunActor, identity_of_call
 from callsheet._engine.upstream import as_collection
 from callsheet._kernel.alarms import guarded_signals
 from callsheet._kernel.critical import critical
@@ -22,7 +22,7 @@ from callsheet._kernel.host import current_host, runtime_thread
 from callsheet._kernel.ports import LoopPort, run_on, step, sync_port
 from callsheet._kernel.scopes import SIGNAL
 from callsheet._kernel.terminations import TerminationGuard
-from callsheet._model.kinds import Durability, StateType
+from callsheet._model.kinds import StateType
 from callsheet._model.values import value_of
 from callsheet._rules.identity import element
 from callsheet.context import current_run, current_tags
@@ -81,10 +81,7 @@ def new_run(
         Interrupted: The run that makes the call must leave.
     """
     core, home, tags = surroundings(cls, definition, host, parent)
-    identity: bytes | None = None
-    if cls is TaskRunActor and parent is not None and remembers(core, parent):
-        identity = parent.calls.identify(describe_task(definition)[0].key, parameters)
-    run = cls(core, definition, parameters, wait_for, parent, home, tags, None, identity)
+    run = cls(core, definition, parameters, wait_for, parent, home, tags)
     run.register(start=start)
     return run
 
@@ -107,18 +104,12 @@ def surroundings(
     return parent.core, host or parent.home, tags
 
 
-def remembers(core: Core, parent: Run) -> bool:
-    """Tell whether the outcome of a task that is called by `parent` goes into a run journal."""
-    return parent.flow_actor is not None and core.durability is not Durability.OFF
-
-
 def outcome(run: Run, return_state: bool) -> Any:
     """Give what a direct call gives: the state, or the value, or the exception raised."""
     if return_state:
         return run.state
     final = run.final
-    assert final is not None
-    if final.type is StateType.COMPLETED and final.made is None:
+    if final is not None and final.type is StateType.COMPLETED and final.made is None:
         return final.data
     state = run.state
     try:
@@ -327,13 +318,11 @@ def start_tasks(task: Any, parameters: dict[str, Any], wait_for: Any, places: An
         raise NotImplementedError(_NO_SUBMIT.format(task))
     elements = pair(task, parameters)
     core, home, tags = surroundings(TaskRunActor, task, None, parent)
-    call: bytes | None = None
-    if remembers(core, parent):
-        call = parent.calls.identify(describe_task(task)[0].key, parameters)
+    call = identity_of_call(core, task, parent, parameters)
     futures: TaskFutureList[Any] = TaskFutureList()
     for index, bound in enumerate(elements):
         identity = None if call is None else element(call, index)
-        run = TaskRunActor(core, task, bound, wait_for, parent, home, tags, None, identity)
+        run = TaskRunActor(core, task, bound, wait_for, parent, home, tags, identity)
         run.register(start=False)
         futures.append(RunFuture(run))
         dispatch.start(run, places)

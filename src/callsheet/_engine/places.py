@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from callsheet._engine.ambient import core_for_call
 from callsheet._kernel.host import Host, current_host
-from callsheet._kernel.ports import LoopPort, Port, sync_port
-from callsheet._kernel.signals import Once
+from callsheet._kernel.ports import LoopPort, Port, apart, sync_port
 from callsheet.context import current_run
 
 if TYPE_CHECKING:
@@ -45,22 +44,7 @@ class LoopPlace:
 
     async def apart(self, work: Callable[[], T]) -> T:
         """Do something that blocks, without blocking the loop."""
-        done = Once()
-        box: list[Any] = [None, None]
-
-        def do() -> None:
-            try:
-                box[0] = work()
-            except BaseException as error:
-                box[1] = error
-            finally:
-                done.set()
-
-        self.core.workers.run(do)
-        await self._port.shielded_wait(done)
-        if box[1] is not None:
-            raise box[1]
-        return box[0]
+        return await apart(work, self._port, self.core.workers.run)
 
 
 class ThreadPlace:

@@ -16,7 +16,7 @@ from callsheet._engine.recording import Calls, encode, to_blob
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import find_inputs, resolve_upstream
 from callsheet._kernel.messages import Amend
-from callsheet._model.kinds import Kind, StateType
+from callsheet._model.kinds import Durability, Kind, StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.records import Definition
 from callsheet._model.runs import Constant, Parameter, TaskRun, TaskRunPolicy, TaskRunResult
@@ -27,6 +27,8 @@ from callsheet.logging.loggers import task_run_logger
 from callsheet.logging.prints import patch_print
 
 if TYPE_CHECKING:
+    from callsheet._engine.core import Core
+    from callsheet._engine.flow_run import FlowRunActor
     from callsheet._kernel.ports import Port
 
 _S = StateType
@@ -52,6 +54,15 @@ def describe_task(task: Any) -> tuple[Definition, bytes]:
     return described
 
 
+def identity_of_call(
+    core: Core, task: Any, parent: FlowRunActor | TaskRunActor | None, parameters: dict[str, Any]
+) -> bytes | None:
+    """Name a call of a task, under which its outcome goes into the run journal; `None` where none is kept."""
+    if parent is None or parent.flow_actor is None or core.durability is Durability.OFF:
+        return None
+    return parent.calls.identify(describe_task(task)[0].key, parameters)
+
+
 class TaskRunActor(Run):
     """A task run as an actor."""
 
@@ -62,12 +73,19 @@ class TaskRunActor(Run):
     __slots__ = ("_calls", "extra", "identity", "log_prints")
 
     def __init__(
-        self, core: Any, task: Any, parameters: dict[str, Any], wait_for: Any, parent: Run | None, home: Any,
-        tags: frozenset[str], run_id: Any = None, identity: bytes | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        core: Core,
+        task: Any,
+        parameters: dict[str, Any],
+        wait_for: Any,
+        parent: FlowRunActor | TaskRunActor | None,
+        home: Any,
+        tags: frozenset[str],
+        identity: bytes | None = None,
+    ) -> None:
         described, self.extra = describe_task(task)
-        super().__init__(core, task, parameters, wait_for, parent, home, described, tags, run_id)
-        self.identity = identity
+        super().__init__(core, task, parameters, wait_for, parent, home, described, tags)
+        self.identity = identity or identity_of_call(core, task, parent, parameters)
         self._calls: Calls | None = None
         log_prints = task.log_prints
         if log_prints is None:

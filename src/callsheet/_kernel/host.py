@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
@@ -210,6 +211,18 @@ def current_host() -> Host | None:
     return trio_host
 
 
+def here() -> Host:
+    """Give the host of the loop that runs the calling code.
+
+    Raises:
+        RuntimeError: neither asyncio nor trio runs it.
+    """
+    host = current_host()
+    if host is None:
+        raise RuntimeError("This is for code that asyncio or trio runs, for instance by `asyncio.run(...)`.")
+    return host
+
+
 class RuntimeThread:
     """The process's own loop for sync programs: async tasks that a sync flow submits run here.
 
@@ -226,22 +239,20 @@ class RuntimeThread:
         """Give the thread's host, starting the thread where needed."""
         with self._lock:
             if self._host is None:
-                started = threading.Event()
+                started: SimpleQueue[AsyncioHost] = SimpleQueue()
                 self._thread = threading.Thread(
                     target=self._run, args=(started,), name="callsheet-runtime", daemon=True
                 )
                 self._thread.start()
-                started.wait()
-            assert self._host is not None
+                self._host = started.get()
             return self._host
 
-    def _run(self, started: threading.Event) -> None:
+    def _run(self, started: SimpleQueue[AsyncioHost]) -> None:
         loop = self._loop = asyncio.new_event_loop()
 
         def ready() -> None:
-            self._host = AsyncioHost(loop)
-            _asyncio_hosts[loop] = self._host
-            started.set()
+            host = _asyncio_hosts[loop] = AsyncioHost(loop)
+            started.put(host)
 
         loop.call_soon(ready)
         try:

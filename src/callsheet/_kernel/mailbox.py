@@ -98,7 +98,7 @@ class Mailbox(Generic[M, R]):
                 envelope = receive()
                 try:
                     envelope.reply = handle(envelope.message)
-                except BaseException as error:  # noqa: BLE001 - becomes this message's reply, never another's
+                except BaseException as error:
                     envelope.error = error
         finally:
             self._draining = False

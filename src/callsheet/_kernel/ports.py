@@ -241,6 +241,26 @@ def wait_blocking(once: Once, timeout: float | None, scope: RunScope | None, hom
     return step(sync_port().wait(once, timeout, scope))
 
 
+async def apart(work: Callable[[], T], port: Port, start: Callable[[Callable[[], None]], object]) -> T:
+    """Do something that blocks on a thread that `start` gives, while the caller waits, whatever ends around it."""
+    done = Once()
+    box: list[Any] = [None, None]
+
+    def do() -> None:
+        try:
+            box[0] = work()
+        except BaseException as error:
+            box[1] = error
+        finally:
+            done.set()
+
+    start(do)
+    await port.shielded_wait(done)
+    if box[1] is not None:
+        raise box[1]
+    return box[0]
+
+
 def run_on(host: Host, awaitable: Awaitable[T]) -> T:
     """Run an awaitable on a host's loop while the calling thread waits; context variables go along."""
     done = Once()
@@ -249,7 +269,7 @@ def run_on(host: Host, awaitable: Awaitable[T]) -> T:
     async def actor() -> None:
         try:
             box[0] = await awaitable
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+        except BaseException as error:
             box[1] = error
         finally:
             done.set()
