@@ -130,6 +130,7 @@ class Actor:
 
     async def settle_children(self, port: Port, *, cancel: bool) -> None:
         """End what the body left running. What a task leaves behind, the flow run around it waits for."""
+        del port
         if cancel:
             self.cancel_children()
 

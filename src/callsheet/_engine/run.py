@@ -16,7 +16,7 @@ from callsheet._engine.hooks import run_hooks, sheltered
 from callsheet._engine.leaving import Final, as_raised, only_theirs
 from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
-from callsheet._kernel.messages import Answer, Leave, Orphan
+from callsheet._kernel.messages import CLOSED, Answer, Leave, Orphan
 from callsheet._kernel.scopes import CANCEL, DEADLINE, PARENT, SIGNAL, Interrupted, RunScope
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, StateType
@@ -26,6 +26,7 @@ from callsheet.context import current_run
 from callsheet.exceptions import TerminationSignal
 
 if TYPE_CHECKING:
+    from callsheet._kernel.messages import SetState
     from callsheet._kernel.ports import Port
 
 _S = StateType
@@ -147,6 +148,7 @@ class Run(Actor):
         self._context = None
 
     async def _is_retriable(self, port: Port, final: Final) -> bool:
+        del port, final
         return True
 
     # --------------------------------------------------------------------------------- ways to leave
@@ -159,7 +161,7 @@ class Run(Actor):
     async def _failed(self, port: Port, error: BaseException) -> Final:
         try:
             await self.settle_children(port, cancel=True)
-        except BaseException as another:  # noqa: BLE001 - a second Ctrl-C, or a cancellation: no more waiting
+        except BaseException as another:  # a second Ctrl-C, or a cancellation: no more waiting
             error = another
         return self.final_of(error)
 
@@ -205,9 +207,12 @@ class Run(Actor):
             self.final = final
             return final
         if self.cell.ended:
-            pass  # its last failure was final already, or the orchestrator ended it
+            if self.type is not self.cell.type:  # the engine was closed around it
+                self.entered(_S.CRASHED, "Crashed", Answer(ACCEPT, self.cell.seq, self.core.clock.micros(), 0))
+                final = Final(_S.CRASHED, "Crashed", CLOSED, None, None, final.reraise)
+            # else its last failure was final already
         elif self.cell.overruled is not None:
-            position, final = self.overruled(final)
+            position, final = self.overruled(self.cell.overruled, final)
         else:
             position, final = await self._propose_final(final, port)
         self.final = final
@@ -224,10 +229,8 @@ class Run(Actor):
                     await self.core.acknowledge(position, port)
         return final
 
-    def overruled(self, final: Final) -> tuple[int, Final]:
+    def overruled(self, order: SetState, final: Final) -> tuple[int, Final]:
         """Take over the state in which somebody else has ended this run, and leave."""
-        order = self.cell.overruled
-        assert order is not None
         self.entered(order.type, order.name, Answer(ACCEPT, self.cell.seq, order.at, 0))
         self.core.ask(Leave(self.cell))
         self._state = None

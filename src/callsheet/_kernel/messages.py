@@ -19,8 +19,23 @@ class Cell:
     """A live run as the orchestrator sees it. Only the orchestrator writes to it."""
 
     __slots__ = (
-        "actor", "attempt", "children", "childless", "definition", "delivered", "due", "ended", "flow", "id", "kind",
-        "name", "overruled", "parent", "root_id", "seq", "type",
+        "actor",
+        "attempt",
+        "childless",
+        "children",
+        "definition",
+        "delivered",
+        "due",
+        "ended",
+        "flow",
+        "id",
+        "kind",
+        "name",
+        "overruled",
+        "parent",
+        "root_id",
+        "seq",
+        "type",
     )  # fmt: skip
 
     def __init__(self, id: UUID, kind: Kind, definition: Definition, parent: Cell | None, actor: Any) -> None:
