@@ -56,8 +56,7 @@ NAMES: dict[str, str] = {
     ),
     "callsheet.client.schemas": "State StateType FlowRun TaskRun",
     "callsheet.client.schemas.filters": (
-        "FlowRunFilter FlowRunFilterTags TaskRunFilter TaskRunFilterName TaskRunFilterState TaskRunFilterTags "
-        "LogFilter"
+        "FlowRunFilter FlowRunFilterTags TaskRunFilter TaskRunFilterName TaskRunFilterState TaskRunFilterTags LogFilter"
     ),
     "callsheet.client.schemas.sorting": "FlowRunSort TaskRunSort LogSort",
     "callsheet.utilities.annotations": "unmapped allow_failure quote NotSet BaseAnnotation",

@@ -50,8 +50,30 @@ def forget_after_fork() -> None:
 
 os.register_at_fork(after_in_child=forget_after_fork)
 
-_FIRST = ["able", "agile", "amber", "ample", "apt", "arctic", "azure", "bold", "brave", "breezy", "bright", "brisk", "calm", "candid", "cheery", "civil", "clear", "clever", "cosmic", "crisp", "curious", "dapper", "daring", "deft", "eager", "earnest", "easy", "elegant", "fair", "fancy", "festive", "fleet", "fluent", "frank", "fresh", "gentle", "gifted", "glad", "golden", "grand", "hardy", "honest", "humble", "ideal", "jolly", "keen", "kind", "lively", "loyal", "lucid", "lunar", "mellow", "merry", "mighty", "modest", "neat", "nimble", "noble", "novel", "olive", "patient", "placid", "plucky", "polite", "prime", "proud", "quick", "quiet", "rapid", "ready", "rosy", "royal", "rustic", "sage", "serene", "sharp", "silver", "sleek", "smart", "snug", "solar", "solid", "spry", "steady", "sturdy", "sunny", "supple", "swift", "tidy", "tranquil", "true", "upbeat", "valiant", "vivid", "warm", "wise", "witty", "zesty"]
-_SECOND = ["albatross", "alpaca", "antelope", "badger", "beaver", "bison", "bobcat", "buffalo", "camel", "caribou", "cheetah", "chipmunk", "cicada", "condor", "cormorant", "coyote", "crane", "cricket", "curlew", "dingo", "dolphin", "dragonfly", "eagle", "egret", "falcon", "ferret", "finch", "firefly", "flamingo", "gannet", "gazelle", "gecko", "gibbon", "goose", "grouse", "gull", "hare", "harrier", "hawk", "hedgehog", "heron", "hornet", "ibex", "ibis", "impala", "jackal", "jaguar", "kestrel", "kingfisher", "kite", "koala", "lapwing", "lark", "lemur", "leopard", "lizard", "llama", "lynx", "magpie", "mallard", "manatee", "mantis", "marlin", "marmot", "marten", "meerkat", "mole", "mongoose", "moose", "narwhal", "newt", "ocelot", "oriole", "osprey", "otter", "owl", "panther", "partridge", "pelican", "petrel", "pheasant", "plover", "puffin", "puma", "quail", "rabbit", "raven", "robin", "salmon", "seal", "shrike", "skylark", "sparrow", "starling", "stork", "swallow", "swan", "swift", "tapir", "tern", "thrush", "toucan", "trout", "turtle", "viper", "vole", "walrus", "warbler", "weasel", "whale", "wolf", "wombat", "woodpecker", "wren", "zebra"]
+_FIRST = [
+    "able", "agile", "amber", "ample", "apt", "arctic", "azure", "bold", "brave", "breezy", "bright", "brisk",
+    "calm", "candid", "cheery", "civil", "clear", "clever", "cosmic", "crisp", "curious", "dapper", "daring",
+    "deft", "eager", "earnest", "easy", "elegant", "fair", "fancy", "festive", "fleet", "fluent", "frank", "fresh",
+    "gentle", "gifted", "glad", "golden", "grand", "hardy", "honest", "humble", "ideal", "jolly", "keen", "kind",
+    "lively", "loyal", "lucid", "lunar", "mellow", "merry", "mighty", "modest", "neat", "nimble", "noble", "novel",
+    "olive", "patient", "placid", "plucky", "polite", "prime", "proud", "quick", "quiet", "rapid", "ready", "rosy",
+    "royal", "rustic", "sage", "serene", "sharp", "silver", "sleek", "smart", "snug", "solar", "solid", "spry",
+    "steady", "sturdy", "sunny", "supple", "swift", "tidy", "tranquil", "true", "upbeat", "valiant", "vivid",
+    "warm", "wise", "witty", "zesty",
+]  # fmt: skip
+_SECOND = [
+    "albatross", "alpaca", "antelope", "badger", "beaver", "bison", "bobcat", "buffalo", "camel", "caribou",
+    "cheetah", "chipmunk", "cicada", "condor", "cormorant", "coyote", "crane", "cricket", "curlew", "dingo",
+    "dolphin", "dragonfly", "eagle", "egret", "falcon", "ferret", "finch", "firefly", "flamingo", "gannet",
+    "gazelle", "gecko", "gibbon", "goose", "grouse", "gull", "hare", "harrier", "hawk", "hedgehog", "heron",
+    "hornet", "ibex", "ibis", "impala", "jackal", "jaguar", "kestrel", "kingfisher", "kite", "koala", "lapwing",
+    "lark", "lemur", "leopard", "lizard", "llama", "lynx", "magpie", "mallard", "manatee", "mantis", "marlin",
+    "marmot", "marten", "meerkat", "mole", "mongoose", "moose", "narwhal", "newt", "ocelot", "oriole", "osprey",
+    "otter", "owl", "panther", "partridge", "pelican", "petrel", "pheasant", "plover", "puffin", "puma", "quail",
+    "rabbit", "raven", "robin", "salmon", "seal", "shrike", "skylark", "sparrow", "starling", "stork", "swallow",
+    "swan", "swift", "tapir", "tern", "thrush", "toucan", "trout", "turtle", "viper", "vole", "walrus", "warbler",
+    "weasel", "whale", "wolf", "wombat", "woodpecker", "wren", "zebra",
+]  # fmt: skip
 
 
 def new_name() -> str:

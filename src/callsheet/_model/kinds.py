@@ -26,9 +26,7 @@ class StateType(str, Enum):
     CANCELLING = "CANCELLING"
 
 
-TERMINAL_STATES = frozenset(
-    {StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED}
-)
+TERMINAL_STATES = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED})
 
 
 class RunOrder(str, Enum):
