@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from callsheet._kernel.bell import Bell
-from callsheet._kernel.commits import Callback, Commits, call_all
+from callsheet._kernel.commits import MOST_LOGGED, Callback, Commits, call_all
 from callsheet._kernel.lost import HEAVY, Lost, weight
 from callsheet._model.kinds import Durability
 from callsheet._model.records import Entry, RunCreated, StateEntered
@@ -27,6 +27,8 @@ from callsheet.exceptions import StoreClosed, StoreUnavailable
 
 GATHER = 0.015
 """Seconds that entries wait for company, unless somebody waits for them."""
+SETTLE_AFTER = 0.03
+"""Seconds that batches stay in the redo log, unless somebody waits to read them."""
 ON_THE_SPOT = 256
 """Entries that a caller commits itself at most; more is left to the thread."""
 _RETRY_LONGEST = 2.0
@@ -268,6 +270,8 @@ class Journal(Commits):
 
     def _hurry(self) -> None:
         """Let the thread commit at once; the caller holds the gate."""
+        if self._urgent:
+            return  # a second ring would wake the thread once more when it is done, in the way of the next caller
         self._urgent = True
         self._idle = False
         self._bell.ring()
@@ -292,21 +296,29 @@ class Journal(Commits):
 
     def _work(self) -> bool:
         callbacks: list[Callback] = []
-        with self._writer:
-            # Where callers commit on the spot, a batch in between is not to hold them up for long.
-            quick = self._logged and len(self._queue) <= ON_THE_SPOT and not self._watchers
-            done = not (self._queue or self._batch) or bool(quick and self._log_next(callbacks))
-            done = done or self._commit_next(callbacks)
+        done = True
+        if self._queue or self._batch:  # else the lock would only be in the way of a caller
+            with self._writer:
+                # Where callers commit on the spot, a batch in between is not to hold them up for long.
+                quick = self._logged and len(self._queue) <= ON_THE_SPOT and not self._watchers
+                done = bool(quick and self._log_next(callbacks)) or self._commit_next(callbacks)
         if callbacks:
             self._fire(callbacks)
             callbacks = []
-        done = done and self._settle(callbacks)
+        if done and self._settling_is_due():
+            done = self._settle(callbacks)
         if done and self._sync_is_due():
             with self._writer:
                 done = self._sync(callbacks)
         if callbacks:
             self._fire(callbacks)
         return done
+
+    def _settling_is_due(self) -> bool:
+        """Tell whether to write the tables now: for a caller who waits for its commit they can wait a little."""
+        if self._watchers or self._stopping or len(self._logged) > MOST_LOGGED // 2:
+            return True
+        return bool(self._logged) and time.monotonic() >= self._logged_since + SETTLE_AFTER
 
     def _wait_for_work(self) -> None:
         while True:

@@ -32,7 +32,7 @@ TRUNCATE_ABOVE = 32 << 20
 _POLL = 0.1
 _logger = logging.getLogger("callsheet.journal")
 _LOOK = 0.1  # seconds between two looks whether the file is still there
-_ADOPT = 1.0  # seconds between looks for what dead processes left in the redo log
+_TEND = 0.25  # seconds between looks at the log's size, and for what dead processes left in the redo log
 
 
 class SqliteStore:
@@ -77,7 +77,7 @@ class SqliteStore:
         self._synchronous = "NORMAL"
         self._outside = 0
         self._look_again = 0.0
-        self._adopt_again = 0.0
+        self._tend_again = 0.0
         self._owner = random.getrandbits(62)  # of rows in the redo log
         forks.remember(self)
 
@@ -272,13 +272,15 @@ class SqliteStore:
     def tend(self) -> None:
         """Copy a long write-ahead log home, beside writers; above 32 MB empty it. Called by one thread at a time."""
         now = time.monotonic()
-        if now >= self._adopt_again:
-            self._adopt_again = now + _ADOPT
-            try:
-                with self._lock:
-                    self._adopt()
-            except sqlite3.Error:  # somebody else is at it; another time
-                pass
+        if now < self._tend_again:
+            return
+        # The log's file keeps its size when it is used from the start again, so size alone says too much.
+        self._tend_again = now + _TEND
+        try:
+            with self._lock:
+                self._adopt()
+        except sqlite3.Error:  # somebody else is at it; another time
+            pass
         try:
             size = os.stat(self._log_name).st_size  # noqa: PTH116 - 2 µs less, after every batch
         except OSError:
