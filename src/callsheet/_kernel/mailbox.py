@@ -100,6 +100,7 @@ class Mailbox(Generic[M, R]):
                     envelope.reply = handle(envelope.message)
                 except BaseException as error:
                     envelope.error = error
+                    del envelope  # this frame is in the error's traceback
         finally:
             self._draining = False
 
