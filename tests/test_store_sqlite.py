@@ -497,6 +497,7 @@ def test_the_file_is_set_up_as_the_design_says(store: SqliteStore, path: Path) -
 
 def test_the_log_is_copied_home_and_cut(store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = path.with_name(path.name + "-wal")
+    monkeypatch.setattr(sqlite, "_TEND", 0.0)
     monkeypatch.setattr(sqlite, "CHECKPOINT_ABOVE", 50_000)
     monkeypatch.setattr(sqlite, "TRUNCATE_ABOVE", 200_000)
     store.tend()
