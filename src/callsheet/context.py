@@ -262,7 +262,17 @@ def current_log_sink() -> Callable[[LogWritten], None] | None:
 
 
 def serialize_context() -> dict[str, Any]:
-    """Describe the current contexts as plain data, for `hydrated_context` in another place."""
+    """Describe the current contexts as plain data, for `hydrated_context` in another place.
+
+    Returns:
+        The descriptions, by ``flow_run_context``, ``task_run_context`` and ``tags_context``.
+
+    Example:
+        >>> from callsheet import tags
+        >>> with tags("nightly"):
+        ...     serialize_context()["tags_context"]
+        {'current_tags': ['nightly']}
+    """
     flow_context, task_context = FlowRunContext.get(), TaskRunContext.get()
     described: dict[str, Any] = {"tags_context": {"current_tags": sorted(_tags.get())}}
     described["flow_run_context"] = (
@@ -280,6 +290,14 @@ def hydrated_context(serialized_context: Mapping[str, Any] | None = None) -> Gen
 
     Args:
         serialized_context: What it gave; `None` or an empty mapping enters nothing.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> with hydrated_context({"tags_context": {"current_tags": ["nightly"]}}):
+        ...     sorted(TagsContext.get().current_tags)
+        ['nightly']
     """
     with ExitStack() as stack:
         described = serialized_context or {}

@@ -49,7 +49,15 @@ def run_flow(
 
 
 def run_flow_sync(flow: Flow[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run a flow of a plain function; see `run_flow`.
+    """Run a flow of a plain function.
+
+    Args:
+        flow: The flow.
+        *args: As for `run_flow`.
+        **kwargs: As for `run_flow`.
+
+    Returns:
+        The result, or the final state.
 
     Raises:
         TypeError: The flow is asynchronous.
@@ -60,7 +68,15 @@ def run_flow_sync(flow: Flow[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 async def run_flow_async(flow: Flow[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run a flow of an asynchronous function; see `run_flow`.
+    """Run a flow of an asynchronous function.
+
+    Args:
+        flow: The flow.
+        *args: As for `run_flow`.
+        **kwargs: As for `run_flow`.
+
+    Returns:
+        The result, or the final state.
 
     Raises:
         TypeError: The flow is not asynchronous.

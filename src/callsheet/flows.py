@@ -165,28 +165,30 @@ class Flow(FlowCalls[P, R_co]):
 
     # ---------------------------------------------------------------------------------------------- hooks
 
-    def on_completion(self, fn: Hook) -> Hook:
-        """Add a hook for completed runs; usable as a decorator."""
-        self.on_completion_hooks.append(fn)
-        return fn
-
-    def on_failure(self, fn: Hook) -> Hook:
-        """Add a hook for failed runs; usable as a decorator."""
-        self.on_failure_hooks.append(fn)
-        return fn
-
     def on_cancellation(self, fn: Hook) -> Hook:
-        """Add a hook for cancelled runs; usable as a decorator."""
+        """Add a hook for cancelled runs; usable as a decorator.
+
+        Returns:
+            The hook.
+        """
         self.on_cancellation_hooks.append(fn)
         return fn
 
     def on_crashed(self, fn: Hook) -> Hook:
-        """Add a hook for crashed runs; usable as a decorator."""
+        """Add a hook for crashed runs; usable as a decorator.
+
+        Returns:
+            The hook.
+        """
         self.on_crashed_hooks.append(fn)
         return fn
 
     def on_running(self, fn: Hook) -> Hook:
-        """Add a hook for runs that begin; usable as a decorator."""
+        """Add a hook for runs that begin; usable as a decorator.
+
+        Returns:
+            The hook.
+        """
         self.on_running_hooks.append(fn)
         return fn
 

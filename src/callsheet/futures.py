@@ -87,6 +87,17 @@ def as_completed(
 
     Raises:
         TimeoutError: Some run had not ended in time; the message counts them.
+
+    Example:
+        >>> from callsheet import flow, task
+        >>> @task
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> @flow
+        ... def my_flow() -> list[int]:
+        ...     return sorted(future.result() for future in as_completed(double.map([1, 2, 3])))
+        >>> my_flow()
+        [2, 4, 6]
     """
     all_of_them = set(futures)
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -122,6 +133,17 @@ def resolve_futures_to_states(expr: Any) -> Any:
 
     Returns:
         The value, rebuilt where it holds futures. What is inside of `quote` stays as it is.
+
+    Example:
+        >>> from callsheet import flow, task
+        >>> @task
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> @flow
+        ... def my_flow() -> str:
+        ...     return resolve_futures_to_states({"first": double.submit(1)})["first"].name
+        >>> my_flow()
+        'Completed'
     """
 
     def final_state(future: TaskFuture[Any]) -> Any:

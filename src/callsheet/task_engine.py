@@ -76,7 +76,15 @@ async def _in_context(
 
 
 def run_task_sync(task: Task[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run a task of a plain function; see `run_task`.
+    """Run a task of a plain function.
+
+    Args:
+        task: The task.
+        *args: As for `run_task`.
+        **kwargs: As for `run_task`.
+
+    Returns:
+        The result, or the final state.
 
     Raises:
         TypeError: The task is asynchronous.
@@ -87,7 +95,15 @@ def run_task_sync(task: Task[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 async def run_task_async(task: Task[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run a task of an asynchronous function; see `run_task`.
+    """Run a task of an asynchronous function.
+
+    Args:
+        task: The task.
+        *args: As for `run_task`.
+        **kwargs: As for `run_task`.
+
+    Returns:
+        The result, or the final state.
 
     Raises:
         TypeError: The task is not asynchronous.

@@ -15,7 +15,24 @@ F = TypeVar("F", bound="TaskFuture[Any]")
 
 
 class TaskRunner(ABC, Generic[F]):
-    """Executes what a flow submits. A flow run uses a duplicate of its own, entered while its body runs."""
+    """Executes what a flow submits. A flow run uses a duplicate of its own, entered while its body runs.
+
+    Example:
+        >>> from callsheet import flow, task
+        >>> class Talkative(ThreadPoolTaskRunner):
+        ...     def submit(self, task, parameters, **rest):
+        ...         print(task.name, parameters)
+        ...         return super().submit(task, parameters, **rest)
+        >>> @task
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> @flow(task_runner=Talkative())
+        ... def my_flow() -> int:
+        ...     return double.submit(4).result()
+        >>> my_flow()
+        double {'x': 4}
+        8
+    """
 
     @property
     def name(self) -> str:
@@ -41,12 +58,23 @@ class TaskRunner(ABC, Generic[F]):
             parameters: Values by name, as the task's signature binds them.
             wait_for: Futures to wait for before the run starts.
             dependencies: Further inputs to be recorded, by name.
+
+        Returns:
+            The run's future.
         """
 
     def map(
         self, task: Task[..., Any], parameters: dict[str, Any], wait_for: Iterable[TaskFuture[Any]] | None = None
     ) -> TaskFutureList[Any]:
         """Start a run for each element of the parameters that can be iterated.
+
+        Args:
+            task: The task.
+            parameters: Values by name; those that can be iterated are mapped over.
+            wait_for: Futures to wait for before each run starts.
+
+        Returns:
+            Their futures, in order.
 
         Raises:
             MappingMissingIterable: There is nothing to iterate over.
@@ -134,7 +162,12 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
 
 
 class ConcurrentTaskRunner(ThreadPoolTaskRunner):
-    """The same under its older name."""
+    """The same under its older name.
+
+    Example:
+        >>> ConcurrentTaskRunner(max_workers=2).max_workers
+        2
+    """
 
 
 def _later(name: str) -> NoReturn:
@@ -142,28 +175,52 @@ def _later(name: str) -> NoReturn:
 
 
 class ProcessPoolTaskRunner(ThreadPoolTaskRunner):
-    """Will run tasks in processes of their own (not implemented yet)."""
+    """Will run tasks in processes of their own (not implemented yet).
+
+    Example:
+        >>> ProcessPoolTaskRunner()
+        Traceback (most recent call last):
+        NotImplementedError: ProcessPoolTaskRunner is not implemented yet. Use ThreadPoolTaskRunner.
+    """
 
     def __init__(self, max_workers: int | None = None) -> None:  # noqa: ARG002 - refused as a whole
         _later("ProcessPoolTaskRunner")
 
 
 class DaskTaskRunner(ThreadPoolTaskRunner):
-    """Will run tasks on Dask (not implemented yet)."""
+    """Will run tasks on Dask (not implemented yet).
+
+    Example:
+        >>> DaskTaskRunner()
+        Traceback (most recent call last):
+        NotImplementedError: DaskTaskRunner is not implemented yet. Use ThreadPoolTaskRunner.
+    """
 
     def __init__(self, *_: Any, **__: Any) -> None:
         _later("DaskTaskRunner")
 
 
 class RayTaskRunner(ThreadPoolTaskRunner):
-    """Will run tasks on Ray (not implemented yet)."""
+    """Will run tasks on Ray (not implemented yet).
+
+    Example:
+        >>> RayTaskRunner()
+        Traceback (most recent call last):
+        NotImplementedError: RayTaskRunner is not implemented yet. Use ThreadPoolTaskRunner.
+    """
 
     def __init__(self, *_: Any, **__: Any) -> None:
         _later("RayTaskRunner")
 
 
 class BackgroundTaskRunner(ThreadPoolTaskRunner):
-    """Will hand tasks to a task worker (not implemented yet)."""
+    """Will hand tasks to a task worker (not implemented yet).
+
+    Example:
+        >>> BackgroundTaskRunner()
+        Traceback (most recent call last):
+        NotImplementedError: BackgroundTaskRunner is not implemented yet. Use ThreadPoolTaskRunner.
+    """
 
     def __init__(self, *_: Any, **__: Any) -> None:
         _later("BackgroundTaskRunner")

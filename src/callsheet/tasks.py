@@ -198,24 +198,22 @@ class Task(TaskCalls[P, R_co]):
 
     # ---------------------------------------------------------------------------------------------- hooks
 
-    def on_completion(self, fn: Hook) -> Hook:
-        """Add a hook for completed runs; usable as a decorator."""
-        self.on_completion_hooks.append(fn)
-        return fn
-
-    def on_failure(self, fn: Hook) -> Hook:
-        """Add a hook for failed runs; usable as a decorator."""
-        self.on_failure_hooks.append(fn)
-        return fn
-
     def on_commit(self, fn: Hook) -> Hook:
-        """Add a hook for the commit of the run's transaction; usable as a decorator."""
+        """Add a hook for the commit of the run's transaction; usable as a decorator.
+
+        Returns:
+            The hook.
+        """
         self.on_commit_hooks.append(fn)
         self._note_unsupported()
         return fn
 
     def on_rollback(self, fn: Hook) -> Hook:
-        """Add a hook for the rollback of the run's transaction; usable as a decorator."""
+        """Add a hook for the rollback of the run's transaction; usable as a decorator.
+
+        Returns:
+            The hook.
+        """
         self.on_rollback_hooks.append(fn)
         self._note_unsupported()
         return fn
@@ -387,6 +385,14 @@ def task_input_hash(context: TaskRunContext, arguments: dict[str, Any]) -> str |
 
     Returns:
         The key; `None`, which switches caching off, if an input has no digest.
+
+    Example:
+        >>> from callsheet.context import TaskRunContext
+        >>> @task
+        ... def key_of(x: int) -> str | None:
+        ...     return task_input_hash(TaskRunContext.get(), {"x": x})
+        >>> key_of(4) == key_of(4), key_of(4) == key_of(5)
+        (True, False)
     """
     from callsheet.utilities.hashing import hash_objects
 

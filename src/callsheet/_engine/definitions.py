@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
+Hook = TypeVar("Hook", bound=Callable[..., Any])
 
 VISUALIZATION = "callsheet.utilities.visualization"
 
@@ -45,6 +46,8 @@ class Definition(Generic[P, R_co]):
     persist_result: bool | None
     log_prints: bool | None
     cache_result_in_memory: bool
+    on_completion_hooks: list[Any]
+    on_failure_hooks: list[Any]
 
     _binder: Binder
     _bound: tuple[Any, ...]  # the instance or class that the function is bound to, if it is
@@ -113,6 +116,41 @@ class Definition(Generic[P, R_co]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+    # -------------------------------------------------------------------------------------------- hooks
+
+    def on_completion(self, fn: Hook) -> Hook:
+        """Add a hook for completed runs; usable as a decorator.
+
+        Args:
+            fn: Called with the definition, the run and its state; may be async. What it raises is logged.
+
+        Returns:
+            The hook.
+
+        Example:
+            >>> from callsheet import flow
+            >>> @flow
+            ... def answer() -> int:
+            ...     return 42
+            >>> @answer.on_completion
+            ... def tell(flow, flow_run, state):
+            ...     print(flow.name, state.name)
+            >>> answer()
+            answer Completed
+            42
+        """
+        self.on_completion_hooks.append(fn)
+        return fn
+
+    def on_failure(self, fn: Hook) -> Hook:
+        """Add a hook for failed runs, as `on_completion` does for completed ones.
+
+        Returns:
+            The hook.
+        """
+        self.on_failure_hooks.append(fn)
+        return fn
 
     # ----------------------------------------------------------------------------------------- pickling
 

@@ -28,6 +28,19 @@ class TaskFuture(ABC, Generic[R]):
 
     Waiting blocks the caller and gives plain values everywhere, also in async code, where other tasks go on
     meanwhile. `await future` is the async spelling.
+
+    Example:
+        >>> from callsheet import flow, task
+        >>> @task
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> @flow
+        ... def my_flow() -> int:
+        ...     future = double.submit(4)
+        ...     future.wait()
+        ...     return future.result()
+        >>> my_flow()
+        8
     """
 
     def __init__(self, task_run_id: UUID) -> None:
@@ -58,6 +71,9 @@ class TaskFuture(ABC, Generic[R]):
             timeout: Seconds to wait at most.
             raise_on_failure: Raise what a failed run raised, or hand the exception back.
 
+        Returns:
+            What the run returned.
+
         Raises:
             TimeoutError: The run did not end in time.
             BaseException: What the run raised.
@@ -80,7 +96,22 @@ class TaskFuture(ABC, Generic[R]):
 
 
 class WrappedTaskFuture(TaskFuture[R], Generic[R, F]):
-    """A future on top of one of another kind."""
+    """A future on top of one of another kind.
+
+    Example:
+        >>> from callsheet import flow, task
+        >>> @task
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> @flow
+        ... async def my_flow() -> int:
+        ...     import asyncio
+        ...
+        ...     return (await asyncio.wrap_future(double.submit(4).wrapped_future)).data
+        >>> import asyncio
+        >>> asyncio.run(my_flow())
+        8
+    """
 
     def __init__(self, task_run_id: UUID, wrapped_future: F) -> None:
         super().__init__(task_run_id)
@@ -93,7 +124,15 @@ class WrappedTaskFuture(TaskFuture[R], Generic[R, F]):
 
 
 class ConcurrentTaskFuture(WrappedTaskFuture[R, "concurrent.futures.Future[Any]"]):
-    """A run whose final state, or value, comes through a `concurrent.futures.Future`."""
+    """A run whose final state, or value, comes through a `concurrent.futures.Future`.
+
+    Example:
+        >>> import uuid
+        >>> inside = concurrent.futures.Future()
+        >>> inside.set_result(3)
+        >>> ConcurrentTaskFuture(uuid.uuid4(), inside).result()
+        3
+    """
 
     def wait(self, timeout: float | None = None) -> None:
         if wait_once(self.when_done(), timeout):
@@ -175,7 +214,17 @@ class RunFuture(ConcurrentTaskFuture[R]):
 
 
 class DistributedTaskFuture(TaskFuture[R]):
-    """A run of another process, or one that is known by its id only: its state is read from the history."""
+    """A run of another process, or one that is known by its id only: its state is read from the history.
+
+    Example:
+        >>> from callsheet import task
+        >>> @task
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> state = double(4, return_state=True)
+        >>> DistributedTaskFuture(state.state_details.task_run_id).state.name
+        'Completed'
+    """
 
     poll_seconds = 0.1
 
@@ -220,7 +269,19 @@ class DistributedTaskFuture(TaskFuture[R]):
 
 
 class TaskFutureList(list[TaskFuture[R]]):
-    """Futures of a `map`, in the order of its arguments."""
+    """Futures of a `map`, in the order of its arguments.
+
+    Example:
+        >>> from callsheet import flow, task
+        >>> @task
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> @flow
+        ... def my_flow() -> list[int]:
+        ...     return double.map([1, 2, 3]).result()
+        >>> my_flow()
+        [2, 4, 6]
+    """
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until all runs have ended, at most `timeout` seconds for all together."""

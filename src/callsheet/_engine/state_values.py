@@ -21,7 +21,21 @@ async def aget_state_result(
     raise_on_failure: bool = True,
     retry_result_failure: bool = True,  # noqa: ARG001 - nothing is loaded yet that could be tried again
 ) -> Any:
-    """Give the value of an ended run; see `State.result`, which this is the function form of.
+    """Give the value of an ended run: `State.result` as a function.
+
+    Args:
+        state: of the run.
+        fetch: anything but `True` is deprecated and changes nothing.
+        raise_on_failure: raise what a failed, crashed or cancelled run raised; else hand it back.
+        retry_result_failure: try again where a stored value cannot be loaded at once.
+
+    Returns:
+        The value, or the exception of a run that failed.
+
+    Raises:
+        UnfinishedRun: the run has not ended.
+        MissingResult: the value was not kept.
+        BaseException: what the run raised.
 
     Example:
         >>> from callsheet.states import Completed

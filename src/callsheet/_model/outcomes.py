@@ -132,19 +132,51 @@ def Suspended(
     pause_key: str | None = None,
     **kwargs: Any,
 ) -> State[Any]:
-    """Make a Paused state named "Suspended", of a run that left and starts again later. Arguments as `Paused`."""
+    """Make a Paused state named "Suspended", of a run that left and starts again later.
+
+    Args:
+        cls: the class of the state.
+        timeout_seconds: how long the run may stay away, in seconds; by default without end.
+        pause_expiration_time: when that ends, instead of `timeout_seconds`.
+        pause_key: names the pause, so that it happens once.
+        **kwargs: fields of `State`.
+
+    Returns:
+        The state.
+
+    Raises:
+        ValueError: the end of the pause is given twice.
+    """
     return Paused(cls, timeout_seconds, pause_expiration_time, True, pause_key, **_named("Suspended", kwargs))
 
 
 def AwaitingRetry(cls: type[State[Any]] = State, scheduled_time: datetime | None = None, **kwargs: Any) -> State[Any]:
-    """Make a Scheduled state named "AwaitingRetry". Arguments as `Scheduled`."""
+    """Make a Scheduled state named "AwaitingRetry".
+
+    Args:
+        cls: the class of the state.
+        scheduled_time: when to start; by default now, in UTC.
+        **kwargs: fields of `State`.
+
+    Returns:
+        The state.
+    """
     return Scheduled(cls, scheduled_time, **_named("AwaitingRetry", kwargs))
 
 
 def AwaitingConcurrencySlot(
     cls: type[State[Any]] = State, scheduled_time: datetime | None = None, **kwargs: Any
 ) -> State[Any]:
-    """Make a Scheduled state named "AwaitingConcurrencySlot". Arguments as `Scheduled`."""
+    """Make a Scheduled state named "AwaitingConcurrencySlot".
+
+    Args:
+        cls: the class of the state.
+        scheduled_time: when to start; by default now, in UTC.
+        **kwargs: fields of `State`.
+
+    Returns:
+        The state.
+    """
     return Scheduled(cls, scheduled_time, **_named("AwaitingConcurrencySlot", kwargs))
 
 
@@ -154,7 +186,16 @@ def Retrying(cls: type[State[Any]] = State, **kwargs: Any) -> State[Any]:
 
 
 def Late(cls: type[State[Any]] = State, scheduled_time: datetime | None = None, **kwargs: Any) -> State[Any]:
-    """Make a Scheduled state named "Late". Arguments as `Scheduled`."""
+    """Make a Scheduled state named "Late".
+
+    Args:
+        cls: the class of the state.
+        scheduled_time: when to start; by default now, in UTC.
+        **kwargs: fields of `State`.
+
+    Returns:
+        The state.
+    """
     return Scheduled(cls, scheduled_time, **_named("Late", kwargs))
 
 

@@ -6,7 +6,7 @@ import copy
 import importlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, cast, final, overload
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, cast, final, get_type_hints, overload
 from uuid import UUID
 
 import msgspec
@@ -219,6 +219,18 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
     async def aresult(self, raise_on_failure: bool = True, retry_result_failure: bool = True) -> Any:
         """Give the run's value, as `result` does, wherever it is awaited.
 
+        Args:
+            raise_on_failure: raise what a failed, crashed or cancelled run raised; else hand it back.
+            retry_result_failure: try again where a stored value cannot be loaded at once.
+
+        Returns:
+            The value, or the exception of a run that failed.
+
+        Raises:
+            UnfinishedRun: the run has not ended.
+            MissingResult: the value was not kept.
+            BaseException: what the run raised.
+
         Example:
             >>> import anyio
             >>> anyio.run(State(type="COMPLETED", data=3).aresult)
@@ -326,7 +338,9 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
         return f"{self.name}({', '.join(parts)})"
 
 
-# Pickles and messages name the public module, whose import also makes `result` work.
+# Pickles and messages name the public module, whose import also makes `result` work. Its names are not those of the
+# annotations above, which `inspect.signature` would look up there: so they are resolved here.
+State.__annotations__.update(get_type_hints(State))
 State.__module__ = "callsheet.states"
 
 _reader: ResultReader | None = None

@@ -130,7 +130,13 @@ class Reads:
         flow_run_filter: FlowRunFilter | Given | None = None,
         task_run_filter: TaskRunFilter | Given | None = None,
     ) -> int:
-        """Count flow runs; arguments as for `read_flow_runs`."""
+        """Count flow runs.
+
+        Args:
+            flow_filter: What their flows must match.
+            flow_run_filter: What they must match.
+            task_run_filter: What at least one of their task runs must match.
+        """
         reader = await self._caught_up()
         return await reader.count_runs(await _narrow.flow_runs(reader, flow_filter, flow_run_filter, task_run_filter))
 
@@ -141,7 +147,13 @@ class Reads:
         flow_run_filter: FlowRunFilter | Given | None = None,
         task_run_filter: TaskRunFilter | Given | None = None,
     ) -> dict[str, int]:
-        """Count flow runs by the names of their states; arguments as for `read_flow_runs`."""
+        """Count flow runs by the names of their states.
+
+        Args:
+            flow_filter: What their flows must match.
+            flow_run_filter: What they must match.
+            task_run_filter: What at least one of their task runs must match.
+        """
         reader = await self._caught_up()
         where = await _narrow.flow_runs(reader, flow_filter, flow_run_filter, task_run_filter)
         return await _by_state(reader, where)
@@ -225,7 +237,13 @@ class Reads:
         flow_run_filter: FlowRunFilter | Given | None = None,
         task_run_filter: TaskRunFilter | Given | None = None,
     ) -> int:
-        """Count task runs; arguments as for `read_task_runs`."""
+        """Count task runs.
+
+        Args:
+            flow_filter: What the flows of the flow runs around them must match.
+            flow_run_filter: What the flow runs around them must match.
+            task_run_filter: What they must match.
+        """
         reader = await self._caught_up()
         return await reader.count_runs(await _narrow.task_runs(reader, flow_filter, flow_run_filter, task_run_filter))
 
@@ -236,7 +254,13 @@ class Reads:
         flow_run_filter: FlowRunFilter | Given | None = None,
         task_run_filter: TaskRunFilter | Given | None = None,
     ) -> dict[str, int]:
-        """Count task runs by the names of their states; arguments as for `read_task_runs`."""
+        """Count task runs by the names of their states.
+
+        Args:
+            flow_filter: What the flows of the flow runs around them must match.
+            flow_run_filter: What the flow runs around them must match.
+            task_run_filter: What they must match.
+        """
         reader = await self._caught_up()
         where = await _narrow.task_runs(reader, flow_filter, flow_run_filter, task_run_filter)
         return await _by_state(reader, where)

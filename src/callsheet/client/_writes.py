@@ -75,7 +75,15 @@ class Writes(Reads):
     async def set_task_run_state(
         self, task_run_id: UUID | str, state: State[Any] | StateCreate, force: bool = False
     ) -> OrchestrationResult:
-        """Propose a state of a task run; arguments as for `set_flow_run_state`.
+        """Propose a state of a task run, as `set_flow_run_state` does for a flow run.
+
+        Args:
+            task_run_id: Id of the task run.
+            state: The state that it shall enter.
+            force: Do not ask the rules of what may follow the state that it is in.
+
+        Returns:
+            The verdict, and the state that the run entered.
 
         Raises:
             ObjectNotFound: There is no such task run.

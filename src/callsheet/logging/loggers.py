@@ -57,14 +57,27 @@ class LogAdapter(_Adapter):
         return dict(self.extra or {})
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Add the fields to a record that is about to be made."""
+        """Add the fields to a record that is about to be made.
+
+        Args:
+            msg: The message.
+            kwargs: Keywords of the logging call; fields in its ``extra`` win.
+
+        Returns:
+            The message and the keywords.
+        """
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
 
     def getChild(  # noqa: N802 - the standard library's name
         self, suffix: str, extra: Mapping[str, Any] | None = None
     ) -> LogAdapter:
-        """Give an adapter of a child logger, with the same fields and more."""
+        """Give an adapter of a child logger, with the same fields and more.
+
+        Args:
+            suffix: The child's name below this logger's.
+            extra: Further fields.
+        """
         return LogAdapter(self.logger.getChild(suffix), {**self.fields, **(extra or {})})
 
 
@@ -187,6 +200,9 @@ def disable_logger(name: str) -> Generator[None, None, None]:
     Args:
         name: The logger's full name.
 
+    Yields:
+        Nothing.
+
     Example:
         >>> with disable_logger("callsheet.shop"):
         ...     get_logger("shop").disabled
@@ -206,6 +222,9 @@ def disable_run_logger() -> Generator[None, None, None]:
     """Silence the loggers of runs inside a block; `get_run_logger` then works outside of runs too.
 
     For unit tests that call a task's or a flow's plain function.
+
+    Yields:
+        Nothing.
 
     Example:
         >>> with disable_run_logger():

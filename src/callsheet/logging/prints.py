@@ -27,6 +27,9 @@ def patch_print() -> Generator[None, None, None]:
     """Let `print` be `print_as_log` inside the block.
 
     Blocks may overlap in any way. Whoever replaced `print` meanwhile keeps the place.
+
+    Yields:
+        Nothing.
     """
     global _alive, _print, _foreign
     with _lock:

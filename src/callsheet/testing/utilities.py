@@ -57,6 +57,10 @@ def reset() -> None:
 def exceptions_equal(a: BaseException | None, b: BaseException | None) -> bool:
     """Tell whether two exceptions are of one type and carry equal arguments.
 
+    Args:
+        a: An exception, or `None`.
+        b: Another.
+
     Example:
         >>> exceptions_equal(ValueError(1), ValueError(1)), exceptions_equal(ValueError(1), KeyError(1))
         (True, False)

@@ -110,6 +110,10 @@ class TaskVizTracker:
 
         Objects of which Python has only one, such as `None`, truth values and small numbers, are left out: finding
         them again says nothing about where they came from.
+
+        Args:
+            viz_return_value: The object.
+            viz_task: The node that gave it.
         """
         if type(viz_return_value) in _UNTRACKED:
             return
