@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -54,6 +55,7 @@ class Core:
         self.closed = False
         self.inherited = False  # by a fork: the parent process has it
         self._workers: WorkerThreads | None = None
+        self._steps: dict[Host, Once] = {}  # commits that are due at the end of a loop's step
         self._lock = threading.Lock()
         self._refusals: dict[int, Refusal] = {}
         # Which endings are on disk before their caller goes on: durability.md section 2.
@@ -95,20 +97,46 @@ class Core:
             return True
         return self.acknowledges_outcomes and (recorded or (is_root and kind is Kind.FLOW))
 
-    async def acknowledge(self, position: int, port: Port) -> None:
+    async def acknowledge(self, cell: Cell, position: int, port: Port) -> None:
         """Wait until everything up to a position of the journal is committed.
 
         Who waits commits where it is: one page in the redo log costs less than a hop to the journal's thread and
-        back. Where somebody else is committing, everybody waits together for the thread's next batch.
+        back. Where other runs are alive, those that end in one step of the loop share a commit at its end. Where
+        somebody else is committing, everybody waits together for the thread's next batch.
         """
         journal = self.journal
         if journal.committed >= position:
             return
-        if journal.flush_here(position):
-            return
-        done = Once()
-        journal.notify(position, done.set)
-        await port.wait(done)
+        host = port.host
+        if host is not None and self._has_company(cell):
+            await port.wait(self._commit_of_step(host))
+        elif not journal.flush_here(position):
+            done = Once()
+            journal.notify(position, done.set)
+            await port.wait(done)
+
+    def _has_company(self, cell: Cell) -> bool:
+        """Tell whether runs beside an ended one are alive that may end at the same time."""
+        parent = cell.parent
+        if parent is None:
+            return bool(self.orchestrator.roots)
+        return bool(parent.children) or len(self.orchestrator.roots) > 1
+
+    def _commit_of_step(self, host: Host) -> Once:
+        """Give the condition that is set when what was accepted in this step of a loop is committed."""
+        done = self._steps.get(host)
+        if done is None:
+            done = self._steps[host] = Once()
+            host.post(partial(self._commit_step, host))
+        return done
+
+    def _commit_step(self, host: Host) -> None:
+        done = self._steps.pop(host)
+        position = self.journal.accepted
+        if self.journal.flush_here(position):
+            done.set()
+        else:
+            self.journal.notify(position, done.set)
 
     def forget(self) -> None:
         """Leave store and threads to the process from which this one was forked; bodies may still return here."""

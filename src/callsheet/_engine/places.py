@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from callsheet._engine.ambient import core_for_call
 from callsheet._kernel.host import Host, current_host
 from callsheet._kernel.ports import LoopPort, Port, apart, sync_port
+from callsheet._kernel.signals import Once
 from callsheet.context import current_run
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ async def _catch_up(core: Core, port: Port) -> None:
     position = journal.accepted
     if journal.shown >= position:
         return
-    await core.acknowledge(position, port)
+    done = Once()
+    journal.notify_shown(position, done.set)
+    await port.wait(done)
     if journal.shown < position:
         journal.flush()  # it was given up for now: says why

@@ -226,7 +226,7 @@ class Run(Actor):
                 if self.detached:
                     self.unsaved = position
                 else:
-                    await self.core.acknowledge(position, port)
+                    await self.core.acknowledge(self.cell, position, port)
         return final
 
     def overruled(self, order: SetState, final: Final) -> tuple[int, Final]:

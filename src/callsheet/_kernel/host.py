@@ -34,6 +34,10 @@ class Host(Protocol):
         """Give a cancel scope for the running task."""
         ...
 
+    def new_event(self) -> Event:
+        """Give something to wait for in this loop; it is set in the loop's own thread."""
+        ...
+
     def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> object:
         """Start an actor, in the loop's own thread, and give its task, which the caller keeps until it has ended."""
         ...
@@ -93,6 +97,34 @@ class _Scopes:
         return scope
 
 
+class Event(Protocol):
+    """What one task of a loop waits for."""
+
+    def set(self) -> object:
+        """Let the task go on."""
+        ...
+
+    async def wait(self) -> object:
+        """Wait."""
+        ...
+
+
+class _FutureEvent:
+    """A future of asyncio as an event: a third of the price of anyio's, which serves any number of waiters."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._future = loop.create_future()
+
+    def set(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self) -> None:
+        await self._future
+
+
 class AsyncioHost(_Scopes):
     """An asyncio loop (uvloop's too)."""
 
@@ -102,6 +134,12 @@ class AsyncioHost(_Scopes):
         self.loop = ref(loop)  # weak: hosts are found by their loops, and would keep those alive for ever
         self._thread = threading.get_ident()
         self._posts = _Posts()
+
+    def new_event(self) -> Event:
+        loop = self.loop()
+        if loop is None:
+            raise RuntimeError("The event loop has ended.")
+        return _FutureEvent(loop)
 
     def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> object:
         correct_library(context, "asyncio")
@@ -141,6 +179,9 @@ class TrioHost(_Scopes):
         self._token = token
         self._posts = _Posts()
         self._ended = False
+
+    def new_event(self) -> Event:
+        return self._trio.Event()
 
     def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> object:
         correct_library(context, "trio")

@@ -14,7 +14,7 @@ from contextvars import copy_context
 from inspect import isawaitable
 from typing import Any, Protocol, TypeVar
 
-from anyio import CancelScope, Event, current_time, move_on_after
+from anyio import CancelScope, current_time, move_on_after
 
 from callsheet._kernel import driver
 from callsheet._kernel.critical import critical
@@ -28,6 +28,11 @@ T = TypeVar("T")
 
 class Port(Protocol):
     """One place where a run lives."""
+
+    @property
+    def host(self) -> Host | None:
+        """Give the loop, for runs that live in a task of one."""
+        ...
 
     async def checkpoint(self) -> None:
         """Let others run, where the place has others."""
@@ -68,7 +73,7 @@ class LoopPort:
     __slots__ = ("checkpoint", "host")
 
     def __init__(self, host: Host) -> None:
-        self.host = host
+        self.host: Host = host
         self.checkpoint = host.checkpoint
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
@@ -84,7 +89,8 @@ class LoopPort:
         return once.is_set
 
     async def _suspend(self, once: Once, timeout: float | None, scope: RunScope | None) -> None:
-        event, host = Event(), self.host
+        host = self.host
+        event = host.new_event()
 
         def wake() -> None:
             if host.is_here():
@@ -156,6 +162,7 @@ class ThreadPort:
     """A run that lives in a thread without a running loop; every method blocks it."""
 
     __slots__ = ()
+    host: Host | None = None
 
     async def checkpoint(self) -> None:
         return
@@ -190,6 +197,7 @@ class SwitchPort:
     """A sync call inside a driven task: waits switch to the driver, which lets the loop go on."""
 
     __slots__ = ("_loop_port",)
+    host: Host | None = None  # it switches only where it truly must wait, never for an acknowledgement
 
     def __init__(self, host: Host) -> None:
         self._loop_port = LoopPort(host)

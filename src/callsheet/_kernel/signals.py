@@ -32,6 +32,8 @@ class Once:
 
     def unsubscribe(self, wake: Callable[[], object]) -> None:
         """Forget a waiter that went away."""
+        if not self._subscribers:
+            return  # the usual case: it was set, and everybody was woken
         try:
             self._subscribers.remove(wake)
         except ValueError:
