@@ -181,3 +181,10 @@ def test_each_setting_has_an_attribute() -> None:
     for name, setting in attributes.items():
         assert setting.name == name
         assert name in repr(setting)
+
+
+def test_temporary_settings_stand_on_the_environment_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    get_current_settings()
+    monkeypatch.setenv("CALLSHEET_HOME", "/somewhere/else")
+    with temporary_settings({"CALLSHEET_TASK_DEFAULT_RETRIES": 1}) as settings:
+        assert settings.database == "/somewhere/else/callsheet.db"

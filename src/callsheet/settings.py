@@ -325,7 +325,7 @@ def temporary_settings(
         ...     CALLSHEET_TASK_DEFAULT_RETRIES.value()
         3
     """
-    current = get_current_settings()
+    current = refresh_settings()
     restored = {_field(setting) for setting in restore_defaults or ()}
     values = {_field(setting): value for setting, value in (set_defaults or {}).items()}
     values |= {name: getattr(current, name) for name in current.explicit if name not in restored}
