@@ -176,7 +176,7 @@ class TrioHost(_Scopes):
 
         self.engines: list[Any] = []
         self._trio = trio
-        self._token = token
+        self._token = ref(token)  # weak, as the loop of an asyncio host
         self._posts = _Posts()
         self._ended = False
 
@@ -188,23 +188,26 @@ class TrioHost(_Scopes):
         return self._trio.lowlevel.spawn_system_task(start, context=context)
 
     def post(self, call: Callable[[], object]) -> None:
+        token = self._token()
         try:
-            self._posts.add(call, self._token.run_sync_soon)
+            if token is not None:
+                self._posts.add(call, token.run_sync_soon)
         except self._trio.RunFinishedError:
             self._ended = True
 
     def is_here(self) -> bool:
         lowlevel = self._trio.lowlevel
-        return lowlevel.in_trio_run() and lowlevel.current_trio_token() is self._token
+        return lowlevel.in_trio_run() and lowlevel.current_trio_token() is self._token()
 
     @property
     def closed(self) -> bool:
-        if not self._ended:
+        token = self._token()
+        if token is not None and not self._ended:
             try:
-                self._token.run_sync_soon(_nothing, idempotent=True)
+                token.run_sync_soon(_nothing, idempotent=True)
             except self._trio.RunFinishedError:
                 self._ended = True
-        return self._ended
+        return token is None or self._ended
 
     async def checkpoint(self) -> None:
         await self._trio.lowlevel.checkpoint()
