@@ -166,7 +166,9 @@ def _state_of(item: Any) -> State[Any]:
 def _strict(item: Any) -> Any:
     state = _state_of(item)
     if state.type is not StateType.COMPLETED:
-        raise NotReady(f"Upstream run '{run_id_of(item)}' did not reach a 'COMPLETED' state.")
+        run_id = run_id_of(item)
+        what = f"state {state}" if run_id is None else f"run '{run_id}'"
+        raise NotReady(f"Upstream {what} did not reach a 'COMPLETED' state.")
     return value_of(state)
 
 
