@@ -280,10 +280,8 @@ def submit_task(task: Any, parameters: dict[str, Any], *, wait_for: Any, return_
     return _waited(future) if return_state else future
 
 
-def map_task(task: Any, parameters: dict[str, Any], *, wait_for: Any, return_state: bool, deferred: bool) -> Any:
+def map_task(task: Any, parameters: dict[str, Any], *, wait_for: Any, return_state: bool) -> Any:
     """Hand a run of a task for each element to the flow's runner."""
-    if deferred:
-        raise NotImplementedError("map(deferred=True) is not implemented yet")
     parent = parent_run()
     flow = None if parent is None else parent.flow_actor
     if flow is None:

@@ -116,7 +116,7 @@ class TaskCalls(Calls[P, R_co]):
             not_yet("Task.map(deferred=True)")
         from callsheet._engine import invoke
 
-        return invoke.map_task(self, parameters, wait_for=wait_for, return_state=return_state, deferred=deferred)
+        return invoke.map_task(self, parameters, wait_for=wait_for, return_state=return_state)
 
     # ----------------------------------------------------------------------------------------------- runs
 
