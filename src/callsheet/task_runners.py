@@ -114,9 +114,9 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
 
     def __init__(self, max_workers: int | None = None) -> None:
         if max_workers is None:
-            from callsheet.settings import get_current_settings
+            from callsheet.settings import refresh_settings
 
-            max_workers = get_current_settings().task_runner_max_workers
+            max_workers = refresh_settings().task_runner_max_workers
         if max_workers is not None and max_workers < 1:
             raise ValueError("`max_workers` must be at least 1.")
         self._max_workers = max_workers

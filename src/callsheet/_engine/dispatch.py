@@ -38,7 +38,7 @@ def start(run: Run, places: Places | None) -> None:
 def _launch(run: Run, context: Context) -> None:
     if not run.definition.isasync:
         correct_library(context, None)
-        run.core.workers.run(lambda: context.run(_in_thread, run))
+        run.core.ramp.run(lambda: context.run(_in_thread, run))
         return
     host = run.home
     if host is None or host.closed:
@@ -69,7 +69,7 @@ def _in_thread(run: Run) -> None:
     try:
         with critical:
             step(run.live(THREAD_PORT))
-    except BaseException:
+    except BaseException:  # recorded as the run's end; its thread goes on to the next run
         pass
     finally:
         _leave_place(run)

@@ -17,6 +17,7 @@ from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
+from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import DEADLINE, Interrupted
@@ -182,7 +183,7 @@ class FlowRunActor(Run):
         if type(value) in _PLAIN:
             return value
         for future in find(value, (TaskFuture,)):
-            await port.wait(future.when_done(), self._rest(), self.scope)
+            await wait_in_life(future.when_done(), self, port, self._rest())
         return replace(value, (TaskFuture,), _final_state)
 
     def _rest(self) -> float | None:
@@ -203,7 +204,7 @@ class FlowRunActor(Run):
                 if not await port.shielded_wait(childless, self.core.cancel_grace):
                     self.logger().warning("Child runs did not end within %s seconds.", self.core.cancel_grace)
                 return
-            if not await port.wait(childless, self._rest(), self.scope):
+            if not await wait_in_life(childless, self, port, self._rest()):
                 self.scope.cancel(DEADLINE)
                 raise Interrupted
 

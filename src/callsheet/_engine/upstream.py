@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from callsheet._engine.futures import RunFuture, TaskFuture
+from callsheet._engine.waiting import wait_in_life
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import StateType
 from callsheet._model.states import State
@@ -153,7 +154,7 @@ async def _arrive(item: Any, run: Run, port: Port) -> bool:
         return False
     waits = not ended.is_set
     if waits:
-        await port.wait(ended, scope=run.scope)
+        await wait_in_life(ended, run, port)
     if foreign is not None:
         foreign.wait(0)
     return waits

@@ -15,6 +15,7 @@ from callsheet.exceptions import BlockingWaitError
 
 if TYPE_CHECKING:
     from callsheet._engine.run import Run
+    from callsheet._kernel.ports import Port
     from callsheet._kernel.scopes import RunScope
 
 
@@ -100,6 +101,25 @@ def _wait(once: Once, timeout: float | None, run: Run | None) -> bool:
         again = Once()
         places.take(again.set, first=True)
         wait_blocking(again, None, None, None)
+
+
+async def wait_in_life(once: Once, run: Run, port: Port, timeout: float | None = None) -> bool:
+    """Wait in a run's life, before or after its body, for runs that it depends on; tell whether they have ended.
+
+    Raises:
+        Interrupted: The run must leave.
+    """
+    places = _places_of(run)
+    if places is None:
+        return await port.wait(once, timeout, run.scope)
+    places.give_back()
+    try:
+        return await port.wait(once, timeout, run.scope)
+    finally:
+        again = Once()
+        places.take(again.set, first=True)
+        if not again.is_set:
+            await port.shielded_wait(again)
 
 
 async def await_once(once: Once, run: Run | None = None, timeout: float | None = None) -> bool:
