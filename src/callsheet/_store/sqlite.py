@@ -197,7 +197,7 @@ class SqliteStore:
 
     def _write_all(self, connection: sqlite3.Connection, entries: list[Entry]) -> None:
         try:
-            apply(connection, self._encoder.encode(entries), frozenset())
+            apply(connection, self._encoder.encode(entries), frozenset[int]())
         except sqlite3.Error:
             raise
         except Exception:  # a row that nobody can read must not keep the file from being opened
