@@ -17,7 +17,7 @@ from callsheet._kernel.driver import current_backend_task
 from callsheet._kernel.signals import Once
 from callsheet._model.records import ResultBlob
 from callsheet._rules.digest import inputs_digest
-from callsheet._rules.identity import ROOT, Branches, element
+from callsheet._rules.identity import ROOT, Branches
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
@@ -56,11 +56,6 @@ class Calls:
         if branch is None:
             branch = self._foreign[here] = self._branches.anchor(key, inputs_digest(parameters))
         return self._branches.identify(branch, key)
-
-
-def element_identity(call: bytes, index: int) -> bytes:
-    """Give the identity of one run of a `submit` or `map` call."""
-    return element(call, index)
 
 
 def encode(value: Any) -> tuple[bool, str, bytes]:

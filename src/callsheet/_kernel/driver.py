@@ -44,6 +44,7 @@ from callsheet._kernel.steppers import (
     resume,
 )
 from callsheet.exceptions import BlockingWaitError
+from callsheet.settings import get_current_settings
 
 T = TypeVar("T")
 
@@ -143,7 +144,7 @@ def wait(awaitable: Awaitable[T]) -> T:
     stepper = _nearest()
     if stepper is None or stepper.owner is None or stepper.owner is not current_backend_task():
         raise _refusal(awaitable, _NOT_DRIVEN)
-    if _is_forbidden():
+    if get_current_settings().blocking_waits == "error":
         raise _refusal(awaitable, _FORBIDDEN)
     stepper.request = awaitable
     stepper.asker = None if asker is stepper else asker
@@ -174,19 +175,6 @@ _FORBIDDEN: Final = (
 def _refusal(awaitable: object, message: str) -> BlockingWaitError:
     _discard(awaitable)  # nobody will await it, and that is our doing
     return BlockingWaitError(message)
-
-
-def _never() -> bool:
-    return False
-
-
-_is_forbidden: Callable[[], bool] = _never
-
-
-def forbid_switching(check: Callable[[], bool] | None) -> None:
-    """Set what is asked before each switch of `wait`: an answer of True makes it an error. None allows all."""
-    global _is_forbidden
-    _is_forbidden = check or _never
 
 
 def _nearest() -> Stepper | None:

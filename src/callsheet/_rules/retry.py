@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
-
-MAX_DELAYS: Final = 50
 
 
 def retry_delay(

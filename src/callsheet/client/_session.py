@@ -35,11 +35,6 @@ class Session:
             raise self._refusal()
         return self._place
 
-    @property
-    def is_open(self) -> bool:
-        """Tell whether the client can be used."""
-        return self._place is not None
-
     def enter_again(self) -> bool:
         """Enter once more if the client is open.
 
