@@ -313,7 +313,7 @@ def test_an_interrupt_ends_the_program_at_once_and_history_says_crashed(where: s
     if where == "asyncio busy":  # the first one only asks asyncio's main task to leave
         time.sleep(0.05)
         program.process.send_signal(signal.SIGINT)
-    out, err = program.ends(-signal.SIGINT, within=10)
+    _, err = program.ends(-signal.SIGINT, within=10)
     assert err.rstrip().endswith("KeyboardInterrupt")
     assert "Task was destroyed" not in err
     assert "never retrieved" not in err
