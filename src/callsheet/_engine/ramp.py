@@ -24,7 +24,7 @@ LOOK_SECONDS: Final = 0.01
 AT_ONCE: Final = max(32, (os.cpu_count() or 1) + 4)
 _STILL: Final = 2e-6  # seconds of its clock in a look: a thread that waits for the interpreter uses more
 _BUSY: Final = 0.25  # processors, where there is one clock for all: who uses more computes
-_LOOKS: Final = 2  # in a row that find threads waiting; a single one may have met a process that got no processor
+_LOOKS: Final = 2  # in a row, and in time, that find threads waiting; else it is processors that they wait for
 _STUCK_SECONDS: Final = 1.0  # without an end: who polls for something that a queued run does seems to compute
 
 Job = Callable[[], None]
@@ -59,6 +59,7 @@ class Ramp:
         self._watching = False
         self._looked = self._moved = 0.0  # when
         self._looks = 0  # in a row that found room for more
+        self._computing = False  # what the last look found
 
     def run(self, job: Job) -> None:
         """Start a job, now or when it is its turn; from any thread. A job must not raise.
@@ -102,7 +103,8 @@ class Ramp:
             job()
             with self._lock:
                 self._moved = time.monotonic()
-                job = self._queue.popleft() if self._queue else None
+                crowded = self._computing and self._running > self._at_once
+                job = self._queue.popleft() if self._queue and not crowded else None
                 if job is None or critical.section.tainted:  # such a thread takes no further job
                     self._used.pop(clock, None)
                     self._running -= job is None
@@ -116,10 +118,12 @@ class Ramp:
         with self._lock:
             now = time.monotonic()
             if not self._queue:
-                self._watching = False
+                self._watching = self._computing = False
                 return
+            late = now - self._looked > 2 * LOOK_SECONDS
             active = self._active(now)
-            self._looks = self._looks + 1 if active < self._at_once else 0
+            self._computing = active >= self._at_once
+            self._looks = 0 if self._computing or late else self._looks + 1
             more = 0
             if self._looks >= _LOOKS:
                 more = max(self._at_once - active, (self._running - active) // 2)
@@ -135,7 +139,7 @@ class Ramp:
         try:
             self._deadlines.at(time.monotonic() + LOOK_SECONDS, self._look)
         except RuntimeError:  # closed, or the system gives no thread: then the jobs that end are all that moves
-            self._watching = False
+            self._watching = self._computing = False
 
     def _active(self, now: float) -> int:
         """Count the threads that did not just wait since the last look."""
