@@ -239,7 +239,7 @@ class Commits:
             raise
         except Exception:
             _logger.exception("Writing history failed in an unforeseen way; trying its entries one by one")
-        refusals = []
+        refusals = list[Refusal]()
         for index, entry in enumerate(batch):
             try:
                 refusals += [Refusal(index, one.guard, one.current) for one in self._store.commit([entry], sync=sync)]
