@@ -58,7 +58,9 @@ def run_task(
     options: dict[str, Any] = {"wait_for": wait_for, "return_state": return_type == "state"}
     if context is None:
         return run(*args, **options, **kwargs)
-    if task.isasync and not task.isgenerator:
+    if task.isgenerator:
+        raise NotImplementedError("`context` of run_task is not implemented yet for generators")
+    if task.isasync:
         return _in_context(task, args, options, kwargs, context)
     from callsheet.context import hydrated_context
 

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from callsheet._kernel.driver import current_backend_task
-from callsheet._kernel.signals import Once
+from callsheet._kernel.ports import apart
 from callsheet._model.records import ResultBlob
 from callsheet._rules.digest import inputs_digest
 from callsheet._rules.identity import ROOT, Branches
@@ -92,22 +92,12 @@ async def to_blob(core: Core, run_id: UUID, codec: str, body: bytes, port: Port)
     folder = core.blobs
     if folder is None:  # a history in memory
         return ResultBlob(codec, len(body), inline=body)
-    written = Once()
-    box: list[str] = []
-
-    def write() -> None:
-        try:
-            box.append(keep_blob(folder, run_id, body))
-        except OSError as error:
-            _LOG.warning("A result of %s bytes could not be written to '%s': %s", len(body), folder, error)
-        finally:
-            written.set()
-
-    core.workers.run(write)
-    await port.shielded_wait(written)
-    if not box:
+    try:
+        name = await apart(lambda: keep_blob(folder, run_id, body), port, core.workers.run)
+    except OSError as error:
+        _LOG.warning("A result of %s bytes could not be written to '%s': %s", len(body), folder, error)
         return None
-    return ResultBlob(codec, len(body), uri=box[0], digest=blake2b(body, digest_size=16).digest())
+    return ResultBlob(codec, len(body), uri=name, digest=blake2b(body, digest_size=16).digest())
 
 
 def keep_blob(folder: Path, run_id: UUID, body: bytes) -> str:
