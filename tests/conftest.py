@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import hypothesis
@@ -33,6 +34,17 @@ def run_on(anyio_backend: tuple[str, dict[str, Any]]) -> Callable[..., Any]:
     """Give `run_on(async_fn, *args)`: a whole event loop that begins and ends inside a sync test."""
     name, options = anyio_backend
     return lambda fn, *args: anyio.run(fn, *args, backend=name, backend_options=options)
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Keep coverage out: traced bodies of 3.11 are not interrupted, and its own Python code must not be."""
+    here, in_threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(cast("Any", None))
+    yield
+    threading.settrace(cast("Any", in_threads))
+    sys.settrace(here)
 
 
 # ----------------------------------------------------------------------------------------- repeatability

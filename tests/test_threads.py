@@ -12,7 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -29,17 +29,6 @@ class Stop(BaseException):
 
 class OuterStop(Stop):
     """What interrupts the outer of two nested bodies."""
-
-
-@pytest.fixture
-def untraced() -> Iterator[None]:
-    """Keep coverage out: traced bodies of 3.11 are not interrupted, and its own Python code must not be."""
-    here, in_threads = sys.gettrace(), threading.gettrace()
-    sys.settrace(None)
-    threading.settrace(cast("Any", None))
-    yield
-    threading.settrace(cast("Any", in_threads))
-    sys.settrace(here)
 
 
 @pytest.fixture

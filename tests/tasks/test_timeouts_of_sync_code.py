@@ -12,6 +12,8 @@ import pytest
 
 from callsheet import State, flow, task
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 SOON = 0.05
 LONG = 20.0  # nobody waits so long
 

@@ -110,7 +110,7 @@ class _Unstarted:
         self.awaitable: Awaitable[Any] | None = awaitable
 
     def __del__(self) -> None:
-        _discard(self.awaitable)
+        _discard(getattr(self, "awaitable", None))  # `__init__` may have found the stack full
 
 
 def _discard(awaitable: object) -> None:
