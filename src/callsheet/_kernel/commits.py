@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from callsheet._kernel.lost import HEAVY, weight
@@ -173,7 +174,7 @@ class Commits:
             with self._writer:
                 if self._logged is not logged:
                     return True  # somebody else has written them meanwhile
-                if self._attempt(lambda: self._written(batch, sync=False, settled=number), callbacks) is None:
+                if self._attempt(partial(self._written, batch, sync=False, settled=number), callbacks) is None:
                     return False
                 del logged[:SETTLED_AT_ONCE]
                 self._logged_since = time.monotonic()
