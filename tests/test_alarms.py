@@ -260,10 +260,10 @@ def test_the_hosts_alarm_rings_at_its_time_inside() -> None:
     with handler(signal.SIGALRM, lambda *_: rang.append(time.monotonic())):
         begin = time.monotonic()
         signal.setitimer(signal.ITIMER_REAL, 0.02)
-        with pytest.raises(Late), deadline_alarm(0.04, Late):
+        with pytest.raises(Late), deadline_alarm(0.4, Late):
             time.sleep(10)
         assert len(rang) == 1
-        assert 0.019 < rang[0] - begin < 0.04
+        assert 0.019 < rang[0] - begin < 0.4
         assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
