@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.measure import Row, at_most, in_turn_sync
+from benchmarks.measure import Row, as_installed, at_most, in_turn_sync
 
 HOME = Path(os.environ["CALLSHEET_HOME"])
 SCRIPT = """
@@ -42,9 +42,8 @@ def run(script: str) -> None:
     """Run a script with a home folder that did not exist before."""
     home = HOME / f"cold-{next(_fresh)}"
     home.mkdir()
-    environment = {**os.environ, "CALLSHEET_HOME": str(home)}
     subprocess.run(
-        [sys.executable, "-c", script, str(home / "floor.db")], env=environment, check=True, capture_output=True
+        [sys.executable, "-c", script, str(home / "floor.db")], env=as_installed(home), check=True, capture_output=True
     )
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
-from benchmarks.measure import Row, at_most, in_turn_sync
+from benchmarks.measure import Row, as_installed, at_most, in_turn_sync
 
 STATEMENTS = ("import callsheet", "from callsheet import flow, task")
-UNWANTED = ("pydantic", "fastapi", "starlette", "litestar", "rich", "dask", "ray")
+UNWANTED = ("pydantic", "fastapi", "starlette", "litestar", "rich", "dask", "ray", "trio", "structlog")
 
 
 def run(statement: str) -> str:
     """Run one statement in a fresh interpreter."""
-    return subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True, text=True).stdout
+    home = Path(os.environ["CALLSHEET_HOME"])
+    command = [sys.executable, "-c", statement]
+    return subprocess.run(command, env=as_installed(home), check=True, capture_output=True, text=True).stdout
 
 
 def rows(rounds: int) -> list[Row]:

@@ -109,7 +109,7 @@ class SqliteStore:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=256
+            self._path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64
         )
         try:
             # Before the first table: it cannot be changed later without rewriting the file.
@@ -364,7 +364,7 @@ _PRAGMAS = (
     "PRAGMA synchronous = NORMAL",
     "PRAGMA wal_autocheckpoint = 0",
     f"PRAGMA journal_size_limit = {TRUNCATE_ABOVE}",
-    "PRAGMA cache_size = -8000",
+    "PRAGMA cache_size = -2000",  # KiB: rows come in order of time, so what is written next is near what was last
     *(("PRAGMA fullfsync = 1", "PRAGMA checkpoint_fullfsync = 1") if sys.platform == "darwin" else ()),
 )
 
