@@ -109,12 +109,18 @@ async def wait_in_life(once: Once, run: Run, port: Port, timeout: float | None =
     Raises:
         Interrupted: The run must leave.
     """
-    places = _places_of(run)
+    return await _lending(_places_of(run), port, once, timeout, run.scope)
+
+
+async def _lending(
+    places: Places | None, port: Port, once: Once, timeout: float | None, scope: RunScope | None
+) -> bool:
+    """Wait, and lend the waiting run's place to others meanwhile."""
     if places is None:
-        return await port.wait(once, timeout, run.scope)
+        return await port.wait(once, timeout, scope)
     places.give_back()
     try:
-        return await port.wait(once, timeout, run.scope)
+        return await port.wait(once, timeout, scope)
     finally:
         again = Once()
         places.take(again.set, first=True)
@@ -134,16 +140,7 @@ async def await_once(once: Once, run: Run | None = None, timeout: float | None =
     caller = current_run.get()
     if run is not None and caller is run:
         raise BlockingWaitError("A run cannot wait for its own end.")
-    port = LoopPort(host)
+    if once.is_set:
+        await host.checkpoint()
     places = None if once.is_set else _places_of(caller)
-    if places is None:
-        await host.checkpoint() if once.is_set else None
-        return await port.wait(once, timeout, _scope_of(caller))
-    places.give_back()
-    try:
-        return await port.wait(once, timeout, _scope_of(caller))
-    finally:
-        again = Once()
-        places.take(again.set, first=True)
-        if not again.is_set:
-            await port.shielded_wait(again)
+    return await _lending(places, LoopPort(host), once, timeout, _scope_of(caller))

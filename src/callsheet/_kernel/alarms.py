@@ -27,7 +27,6 @@ from callsheet.exceptions import TerminationSignal
 RETRY_SECONDS = 0.005  # an alarm that came in a critical section comes again
 AGAIN_SECONDS = 0.02  # an alarm that this thread has not noticed comes again
 PATIENCE_SECONDS = 0.5  # a second Ctrl-C this long after one that was held back is raised wherever it comes
-REPEAT_SECONDS = 0.05  # before 3.13 a signal that the system hands to a thread of a C library can go unnoticed
 _SHORTEST = 1e-6  # zero would switch the timer off
 _EARLY = 1e-4  # timers count in another unit than the clock; this much before its time an alarm counts as due
 
