@@ -311,7 +311,7 @@ def test_calls_bind_and_hand_over(calls: list[Any]) -> None:
     assert calls == [
         ("call_task", at_module_level, {"x": 1, "y": 2}, {"wait_for": [2], "return_state": False}),
         ("submit_task", at_module_level, {"x": 1, "y": 2}, plain | {"return_state": True}),
-        ("map_task", at_module_level, {"x": [1, 2]}, plain | {"return_state": True, "deferred": False}),
+        ("map_task", at_module_level, {"x": [1, 2]}, plain | {"return_state": True}),
     ]
 
 

@@ -124,6 +124,9 @@ class Actor:
         del final, port
         return {}
 
+    def concluded(self, final: Final) -> None:
+        """Take note of how the run has ended, whoever decided that."""
+
     def logger(self) -> Any:
         """Give the run's logger."""
         raise NotImplementedError

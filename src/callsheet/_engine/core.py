@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from callsheet._clock import SYSTEM_CLOCK, Clock
-from callsheet._engine.ramp import Ramp
 from callsheet._kernel.host import Host
 from callsheet._kernel.journal import Journal
 from callsheet._kernel.messages import CLOSED, CancelTree, Cell, Orphan
@@ -56,7 +55,6 @@ class Core:
         self.closed = False
         self.inherited = False  # by a fork: the parent process has it
         self._workers: WorkerThreads | None = None
-        self._ramp: Ramp | None = None
         self._steps: dict[Host, Once] = {}  # commits that are due at the end of a loop's step
         self._lock = threading.Lock()
         self._refusals: dict[int, Refusal] = {}
@@ -80,16 +78,6 @@ class Core:
                 if self._workers is None:
                     self._workers = WorkerThreads()
         return self._workers
-
-    @property
-    def ramp(self) -> Ramp:
-        """Give what starts submitted sync runs on those threads."""
-        if self._ramp is None:
-            workers = self.workers
-            with self._lock:
-                if self._ramp is None:
-                    self._ramp = Ramp(workers)
-        return self._ramp
 
     def admit(self, parent: Cell | None) -> None:
         """Refuse a run that may not start.
@@ -199,8 +187,6 @@ class Core:
             self.ask(Orphan(cell, CLOSED))
         lost = self.journal.close(timeout)
         self.orchestrator.mailbox.close()
-        if self._ramp is not None:
-            self._ramp.close()
         if self._workers is not None:
             self._workers.close(min(timeout, _THREAD_SECONDS))
         self.store.close()

@@ -38,7 +38,7 @@ def start(run: Run, places: Places | None) -> None:
 def _launch(run: Run, context: Context) -> None:
     if not run.definition.isasync:
         correct_library(context, None)
-        run.core.ramp.run(lambda: context.run(_in_thread, run))
+        run.core.workers.run(lambda: context.run(_in_thread, run))
         return
     host = run.home
     if host is None or host.closed:

@@ -36,7 +36,6 @@ from callsheet.utilities.collections import find, replace
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
-    from callsheet._kernel.messages import SetState
     from callsheet._kernel.ports import Port
 
 _S = StateType
@@ -221,18 +220,12 @@ class FlowRunActor(Run):
     def failure_message(self, error: BaseException) -> str:
         return f"Flow run encountered an exception: {describe(error)}"
 
-    async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
+    def concluded(self, final: Final) -> None:
         self._track(final.type, final.name, final.message)
-        return await super().proposal(final, port)
-
-    def overruled(self, order: SetState, final: Final) -> tuple[int, Final]:
-        position, final = super().overruled(order, final)
-        self._track(final.type, final.name, final.message)
-        return position, final
 
     def _track(self, type: StateType, name: str, message: str | None) -> None:
         """Bring the tracking task run of a subflow along."""
-        if self.tracking is None:
+        if self.tracking is None or self.tracking.ended:
             return
         self.core.ask(Propose(cell=self.tracking, type=type, name=name, message=message, retriable=False))
         if type not in TERMINAL_STATES and type is not _S.RUNNING:

@@ -128,8 +128,10 @@ class Run(Actor):
             final.type, final.name, message=final.message, retries=definition.retries, retry_delay=delay
         )
         verdict = answer.verdict
-        if not isinstance(verdict, Reject) or verdict.type not in (_S.SCHEDULED, _S.RUNNING):
+        if not isinstance(verdict, Reject):
             return final
+        if verdict.type not in (_S.SCHEDULED, _S.RUNNING):  # an order came first
+            return Final(verdict.type, verdict.name, verdict.message, final.data, None, final.reraise)
         self.logger().info("Attempt %s failed (%s); trying again.", attempt, final.message)
         self.renew()
         if verdict.type is _S.RUNNING:
@@ -216,6 +218,7 @@ class Run(Actor):
         else:
             position, final = await self._propose_final(final, port)
         self.final = final
+        self.concluded(final)
         if self._record is not None:
             self._record.set_state(self.state)
         self.log_end(final)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -80,7 +81,10 @@ class _Posts:
         self._scheduled = False
         calls = self._calls
         while calls:
-            calls.popleft()()
+            try:
+                calls.popleft()()
+            except Exception:
+                logging.getLogger("callsheet.engine").exception("A call in an event loop failed")
 
 
 class _Scopes:

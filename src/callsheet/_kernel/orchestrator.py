@@ -293,7 +293,8 @@ class Orchestrator:
             self._cancel(child, reason, whole=True)
         if whole and not cell.ended:
             cell.delivered = cell.delivered or "cancel"
-            cell.actor.scope.cancel(reason)
+            if cell.actor.cell is cell:  # a subflow's tracker leaves with the subflow, whose children come first
+                cell.actor.scope.cancel(reason)
 
     def _crash(self, cell: Cell, why: str) -> Answer:
         if cell.ended:
