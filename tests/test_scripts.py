@@ -341,11 +341,14 @@ def test_asyncio_run_ends_with_runs_in_flight(way: str, run: Any, ended: Any) ->
         async def lasts():
             long.submit()
             sync_long.submit()
+            started.set()
             await long()
 
         async def main():
+            global started
+            started = asyncio.Event()
             running = asyncio.create_task(lasts())
-            await asyncio.sleep(0.1)
+            await started.wait()
             {end}
 
         try:

@@ -179,8 +179,9 @@ def test_a_loop_may_end_while_runs_are_alive() -> None:
         await asyncio.sleep(100)
 
     @flow(on_crashed=[lambda flow, run, state: ends.append(state.message)])
-    async def outer() -> None:
+    async def outer(started: asyncio.Event) -> None:
         stuck.submit()
+        started.set()
         await stuck()
 
     @flow
@@ -188,8 +189,10 @@ def test_a_loop_may_end_while_runs_are_alive() -> None:
         raise AssertionError
 
     async def main() -> list[Any]:
-        running = [asyncio.create_task(outer())]
-        await asyncio.sleep(0.02)
+        started = asyncio.Event()
+        running = [asyncio.create_task(outer(started))]
+        await started.wait()
+        await asyncio.sleep(0)
         return [*running, asyncio.create_task(never_began())]
 
     tasks = asyncio.run(main())

@@ -44,6 +44,12 @@ def core_for_call(host: Host | None) -> Core:
     return ambient_core()
 
 
+def is_open() -> bool:
+    """Tell whether `core_for_call` gives what is open already, without a wait for the disk."""
+    latest = _latest
+    return bool(_explicit) or (latest is not None and latest[0] is get_current_settings() and latest[1].usable)
+
+
 def ambient_core() -> Core:
     """Give the ambient machinery for the current settings, made when it is first needed.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine, Iterable
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from callsheet._engine import dispatch, generators
-from callsheet._engine.ambient import core_for_call
+from callsheet._engine.ambient import core_for_call, is_open
 from callsheet._engine.flow_run import FlowRunActor
 from callsheet._engine.futures import RunFuture, TaskFutureList
 from callsheet._engine.mapping import pair
@@ -19,9 +20,10 @@ from callsheet._kernel.alarms import guarded_signals
 from callsheet._kernel.critical import critical
 from callsheet._kernel.driver import driven, is_driven
 from callsheet._kernel.host import current_host, runtime_thread
-from callsheet._kernel.ports import LoopPort, run_on, step, sync_port
+from callsheet._kernel.ports import LoopPort, apart, run_on, step, sync_port
 from callsheet._kernel.scopes import SIGNAL
 from callsheet._kernel.terminations import TerminationGuard
+from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import StateType
 from callsheet._model.values import value_of
 from callsheet._rules.identity import element
@@ -127,7 +129,10 @@ async def _await_run(
     host = current_host()
     if host is None:
         raise RuntimeError(f"{definition!r} was awaited outside of asyncio and trio. Run it with `asyncio.run(...)`.")
-    run = new_run(cls, definition, parameters, wait_for, host, parent_run(), start=True)
+    parent = parent_run()
+    if parent is None and not is_open():
+        await _open(host)
+    run = new_run(cls, definition, parameters, wait_for, host, parent, start=True)
     life = run.live(LoopPort(host))
     try:
         if run.cell.parent is not None or run.core.home is not None:
@@ -137,6 +142,14 @@ async def _await_run(
         return outcome(run, return_state)
     finally:
         del run, life  # an error that passes here holds this frame, and the run holds the error
+
+
+async def _open(host: Host) -> None:
+    """Open the ambient engine on a thread: a new database takes milliseconds, a busy disk or another process more."""
+    context = copy_context()
+    await apart(
+        lambda: context.run(core_for_call, None), LoopPort(host), lambda job: start_thread(job, "callsheet-open")
+    )
 
 
 async def _guarded(run: Run, host: Host, life: Coroutine[Any, Any, None]) -> None:
