@@ -33,7 +33,7 @@ from callsheet.exceptions import (
     StoreTooNew,
     StoreUnavailable,
 )
-from store_helpers import at, finished, readers_are_closed, run_now, started
+from store_helpers import at, finished, logged, readers_are_closed, run_now, started
 
 __all__ = ["readers_are_closed"]  # a fixture that every test here uses
 
@@ -682,3 +682,28 @@ def test_a_killed_writer_leaves_a_good_file(path: Path) -> None:
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert connection.execute("SELECT count(*) % 20 FROM run").fetchone() == (0,)
     connection.close()
+
+
+def test_a_batch_that_is_prepared_meanwhile_takes_no_others_place(path: Path) -> None:
+    mine, other = [logged(None, None, 1, "mine")], [logged(None, None, 2, "other")]
+
+    class Raced(SqliteStore):
+        """Has another thread's `prepare` come just after a commit has encoded its own batch."""
+
+        @property
+        def _encoded(self) -> Any:
+            return self.__dict__.get("kept")
+
+        @_encoded.setter
+        def _encoded(self, kept: Any) -> None:
+            self.__dict__["kept"] = kept
+            if kept is not None and kept[0] is mine:
+                self.prepare(other)
+
+    store = Raced(path)
+    store.open()
+    store.commit(mine)
+    store.close()
+    assert [log.message for log in run_now(SqliteStore(path).blocking_reader().read_logs(LogFilter())).items] == [
+        "mine"
+    ]

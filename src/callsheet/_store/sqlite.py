@@ -244,9 +244,11 @@ class SqliteStore:
 
     def _encode_once(self, entries: Sequence[Entry]) -> Batch:
         # Kept for the next attempt: a database held elsewhere must not cost the encoding each time.
-        if self._encoded is None or self._encoded[0] is not entries:
-            self._encoded = (entries, self._encoder.encode(entries))
-        return self._encoded[1]
+        # Another thread may prepare its batch at the same time, so what is kept is looked at once.
+        encoded = self._encoded
+        if encoded is None or encoded[0] is not entries:
+            encoded = self._encoded = (entries, self._encoder.encode(entries))
+        return encoded[1]
 
     def _set_synchronous(self, connection: sqlite3.Connection, mode: str) -> None:
         if self._synchronous != mode:
