@@ -137,6 +137,13 @@ class Refusing:
         """Refuse: what is not to be refused is committed."""
         return None
 
+    def adoptable(self) -> bool:
+        """Nobody else writes there."""
+        return False
+
+    def adopt(self) -> None:
+        """Nobody else writes there."""
+
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Nothing can be done beforehand."""
 

@@ -97,6 +97,9 @@ def test_examples_of_docstrings_hold(name):
     assert not runner.failures, "".join(output)
 
 
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11), reason="signatures are written differently from version to version"
+)
 def test_the_reference_says_what_the_docstrings_say():
     spec = importlib.util.spec_from_file_location("build_reference", ROOT / "docs" / "build_reference.py")
     build = importlib.util.module_from_spec(spec)

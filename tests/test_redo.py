@@ -9,12 +9,15 @@ import threading
 import time
 from pathlib import Path
 
+from callsheet import get_client
+from callsheet._engine import ambient
 from callsheet._ids import new_id
 from callsheet._kernel.journal import Journal
 from callsheet._kernel.ports import step
 from callsheet._model.kinds import Durability, Kind, StateType
 from callsheet._model.records import Definition, Entry, RunCreated, RunFilter, SeqIs, StateEntered
 from callsheet._store.sqlite import SqliteStore
+from callsheet.settings import temporary_settings
 
 TASK = Definition(Kind.TASK, "m.work", "work", "1")
 
@@ -160,3 +163,16 @@ def test_callers_and_the_thread_together_keep_the_order(tmp_path: Path) -> None:
     assert not journal.close()
     store.close()
     assert names(tmp_path / "h.db")[:200] == ["Completed"] * 200
+
+
+def test_a_client_reads_what_another_process_has_in_the_log_only(tmp_path: Path) -> None:
+    path = tmp_path / "h.db"
+    with temporary_settings({"CALLSHEET_DATABASE": str(path)}):
+        other = SqliteStore(path)
+        other.open()
+        run = a_run()
+        assert other.append(run) is not None
+        with get_client(sync_client=True) as client:
+            assert client.read_task_run(run[0].id).state_name == "Completed"  # type: ignore[union-attr]
+        other.close()
+        ambient.close_database(str(path))

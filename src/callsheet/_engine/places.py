@@ -36,12 +36,14 @@ class LoopPlace:
         self._port = LoopPort(host)
 
     async def catch_up(self) -> None:
-        """Wait until what this process has accepted so far can be read.
+        """Wait until what was accepted so far, here and in other processes, can be read.
 
         Raises:
             StoreError: it cannot be written.
         """
         await _catch_up(self.core, self._port)
+        if self.core.store.adoptable():
+            await self.apart(self.core.store.adopt)
 
     async def apart(self, work: Callable[[], T]) -> T:
         """Do something that blocks, without blocking the loop."""
@@ -64,6 +66,7 @@ class ThreadPlace:
             StoreError: it cannot be written.
         """
         await _catch_up(self.core, sync_port())
+        self.core.store.adopt()
 
     async def apart(self, work: Callable[[], T]) -> T:
         """Do something that blocks."""

@@ -116,6 +116,13 @@ class MemoryStore:
         """Nothing is cheaper here than a commit."""
         return None
 
+    def adoptable(self) -> bool:
+        """Nobody else writes here."""
+        return False
+
+    def adopt(self) -> None:
+        """Nobody else writes here."""
+
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Nothing can be done beforehand."""
 

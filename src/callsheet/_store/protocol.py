@@ -119,6 +119,18 @@ class Store(Protocol):
         """
         ...
 
+    def adoptable(self) -> bool:
+        """Tell whether `adopt` may have something to do. Never waits."""
+        ...
+
+    def adopt(self) -> None:
+        """Make readable what other processes have made durable by `append` and not committed yet.
+
+        Raises:
+            StoreError: the place cannot be read or written.
+        """
+        ...
+
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Do for the next `try_commit` of these entries what can be done without holding up anybody."""
         ...

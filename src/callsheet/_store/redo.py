@@ -32,6 +32,7 @@ APPEND: Final = (
 )
 SETTLE: Final = "DELETE FROM redo WHERE owner = ? AND id <= ?"
 _OTHERS: Final = "SELECT id, body FROM redo WHERE owner <> ? ORDER BY id LIMIT 500"
+_ANY: Final = "SELECT 1 FROM redo WHERE owner <> ? LIMIT 1"
 _DROP: Final = "DELETE FROM redo WHERE owner <> ? AND id <= ?"
 
 _encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
@@ -46,6 +47,11 @@ def encode(entries: Sequence[Entry]) -> bytes | None:
         return _encoder.encode(entries)
     except (UnicodeEncodeError, OverflowError, TypeError):
         return None
+
+
+def has_others(connection: sqlite3.Connection, owner: int) -> bool:
+    """Tell whether other owners have anything in the log."""
+    return connection.execute(_ANY, (owner,)).fetchone() is not None
 
 
 def adopt(connection: sqlite3.Connection, owner: int, write: Callable[[list[Entry]], None]) -> bool:

@@ -183,6 +183,27 @@ class SqliteStore:
             raise mishaps.too_new(self._path)
         return cursor.lastrowid
 
+    def adoptable(self) -> bool:
+        """Tell whether other processes have something in the redo log; also where a commit is under way."""
+        if not self._lock.acquire(blocking=False):
+            return True
+        try:
+            connection = self._connection
+            return connection is not None and redo.has_others(connection, self._owner)
+        except sqlite3.Error:
+            return True  # `adopt` says what is wrong
+        finally:
+            self._lock.release()
+
+    def adopt(self) -> None:
+        """Write to the tables what other processes have in the redo log; a look, where there is nothing."""
+
+        def work() -> None:
+            with self._lock:
+                self._adopt()
+
+        self._translated(lambda: patiently(work, patience=self._patience))
+
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Encode what is to be committed next, so that the lock need not be held for it."""
         if not guards.guarded(entries):
