@@ -38,7 +38,7 @@ def start(run: Run, places: Places | None) -> None:
 def _launch(run: Run, context: Context) -> None:
     if not run.definition.isasync:
         correct_library(context, None)
-        run.core.workers.run(lambda: context.run(_in_thread, run))
+        run.core.workers.run(partial(context.run, _in_thread, run))
         return
     host = run.home
     if host is None or host.closed:
@@ -63,6 +63,7 @@ async def _on_loop(run: Run, host: Host) -> None:
         pass
     finally:
         _leave_place(run)
+        del run  # the frame of a body that failed leads back here, and the run holds the error
 
 
 def _in_thread(run: Run) -> None:
@@ -73,6 +74,7 @@ def _in_thread(run: Run) -> None:
         pass
     finally:
         _leave_place(run)
+        del run  # the frame of a body that failed leads back here, and the run holds the error
 
 
 def _leave_place(run: Run) -> None:
