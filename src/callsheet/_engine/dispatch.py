@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from callsheet._kernel.critical import critical
 from callsheet._kernel.driver import driven
@@ -13,6 +13,8 @@ from callsheet._kernel.host import correct_library, runtime_thread
 from callsheet._kernel.ports import THREAD_PORT, StartedPort, step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from callsheet._engine.run import Run
     from callsheet._engine.waiting import Places
     from callsheet._kernel.host import Host
@@ -38,7 +40,9 @@ def start(run: Run, places: Places | None) -> None:
 def _launch(run: Run, context: Context) -> None:
     if not run.definition.isasync:
         correct_library(context, None)
-        run.core.workers.run(partial(context.run, _in_thread, run))
+        # No lambda: its frame would hold the run for the error of a body.
+        job = cast("Callable[[], None]", partial(context.run, _in_thread, run))
+        run.core.workers.run(job)
         return
     host = run.home
     if host is None or host.closed:
