@@ -120,7 +120,7 @@ class Store(Protocol):
         ...
 
     def adoptable(self) -> bool:
-        """Tell whether `adopt` may have something to do. Never waits."""
+        """Tell whether `adopt` may have something to do. Waits for milliseconds at most."""
         ...
 
     def adopt(self) -> None:

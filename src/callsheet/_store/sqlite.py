@@ -32,6 +32,7 @@ TRUNCATE_ABOVE = 32 << 20
 _POLL = 0.1
 _logger = logging.getLogger("callsheet.journal")
 _LOOK = 0.1  # seconds between two looks whether the file is still there
+_MOMENT = 0.02  # seconds: longer than a batch, short enough for an event loop
 _TEND = 0.25  # seconds between looks at the log's size, and for what dead processes left in the redo log
 
 
@@ -184,8 +185,8 @@ class SqliteStore:
         return cursor.lastrowid
 
     def adoptable(self) -> bool:
-        """Tell whether other processes have something in the redo log; also where a commit is under way."""
-        if not self._lock.acquire(blocking=False):
+        """Tell whether other processes have something in the redo log; also where a commit takes long."""
+        if not self._lock.acquire(timeout=_MOMENT):
             return True
         try:
             connection = self._connection
