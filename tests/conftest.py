@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 from hypothesis import core as hypothesis_core
 
+from callsheet.logging import setup
 from harness import BACKENDS, own_tasks, own_threads
 
 GRACE = 2.0  # seconds in which what is ending may end
@@ -114,3 +115,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
         return (yield)
     finally:
         pyfuncitem.obj = body
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logging_is_set_up() -> None:
+    """Set the loggers up before any test changes their level: set-up leaves a level that it finds as it is."""
+    setup.ensure()
