@@ -454,6 +454,8 @@ def test_a_failure_leaves_no_cycles(workers: WorkerThreads) -> None:
         gc.enable()
 
 
+# An interruption may land in a callback of the garbage collector, where Python swallows it with a warning.
+@pytest.mark.flaky(reruns=1)
 @pytest.mark.usefixtures("untraced")
 def test_no_interruption_ever_lands_outside_its_body() -> None:
     """Thousands of interruptions at random moments, bodies nested, the engine's code beside them."""
