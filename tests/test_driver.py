@@ -19,7 +19,8 @@ import greenlet
 import pytest
 
 from callsheet._kernel import driver
-from callsheet._kernel.driver import current_backend_task, drive, is_driven, wait
+from callsheet._kernel.driver import current_backend_task, drive, is_driven, parking, wait
+from callsheet._kernel.steppers import Parking
 from callsheet.exceptions import BlockingWaitError
 from callsheet.settings import temporary_settings
 
@@ -1089,3 +1090,23 @@ thread.start(); thread.join()
 leave()
 """)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_thread_that_ends_leaves_nothing_for_the_garbage_collector() -> None:
+    async def several() -> None:
+        await asyncio.gather(*(drive(on_wait()) for _ in range(3)))
+
+    seen: list[weakref.ref[Parking]] = []
+
+    def program() -> None:
+        asyncio.run(several())
+        seen.append(weakref.ref(parking()))
+
+    gc.disable()
+    try:
+        thread = threading.Thread(target=program)
+        thread.start()
+        thread.join()
+        assert [reference() for reference in seen] == [None]
+    finally:
+        gc.enable()

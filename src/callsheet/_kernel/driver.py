@@ -209,7 +209,7 @@ def _steps(driven: Any, owner: object) -> Generator[Any, Any, Any]:
             dismiss(stepper.above)
         # Another library's greenlet that hangs on this stepper comes back to it, so the coroutine keeps it then.
         if getrefcount(stepper) <= UNSHARED or stepper.dead:
-            let_go(stepper)
+            let_go(stepper, idle)
             stepper = None
         if how is YIELDED:
             try:
@@ -233,7 +233,7 @@ def _steps(driven: Any, owner: object) -> Generator[Any, Any, Any]:
 
 def _answer(stepper: Stepper, driven: Any) -> Generator[Any, Any, None]:
     """Await what a parked frame asked for, and let it go on with the answer."""
-    request, owner, parking = cast("Awaitable[Any]", stepper.request), stepper.owner, stepper.home
+    request, owner, parking = cast("Awaitable[Any]", stepper.request), stepper.owner, here.parking
     stepper.request = stepper.owner = None
     parking.parked[stepper] = driven
     error: BaseException | None = None

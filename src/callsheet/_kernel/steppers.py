@@ -40,11 +40,9 @@ class Stepper(greenlet):
     reference would keep an abandoned one alive for ever.
     """
 
-    __slots__ = ("above", "asker", "home", "outcome", "owner", "pool", "request", "shallow")
+    __slots__ = ("above", "asker", "outcome", "owner", "request", "shallow")
 
-    home: Parking
     shallow: bool  # was made with few frames below it
-    pool: list[Stepper] | None  # where it goes when it is idle
     above: list[Stepper]  # the pool of those that ran on this one, for tasks that were started eagerly
     owner: object | None  # the backend task in whose step it runs; nobody's while it is idle or parked
     outcome: tuple[str, Any] | None  # how the step ended
@@ -76,27 +74,29 @@ here = _Here()
 
 
 def enter(stepper: Stepper | None, idle: list[Stepper]) -> Stepper:
-    """Get a stepper ready above the running greenlet, which its switches and its end lead to."""
+    """Get a stepper ready above the running greenlet, which its switches and its end lead to.
+
+    `idle` is the pool of the calling thread.
+    """
     hub = getcurrent()
     if stepper is None:
-        pool = idle if hub.parent is None else _pool_above(hub)
-        stepper = pool.pop() if pool else _make(hub)
+        pool = _pool(hub, idle)
+        stepper = pool.pop() if pool else _make()
     elif stepper.parent is not hub:
-        _move(stepper, hub)
+        stepper.parent = hub
     stepper.gr_context = hub.gr_context
     return stepper
 
 
-def _pool_above(hub: greenlet) -> list[Stepper] | None:
+def _pool(hub: greenlet, idle: list[Stepper]) -> list[Stepper] | None:
     """Choose the pool by the hub: an idle stepper is suspended in a call that holds its hub, so the two stay together."""
     if hub.parent is None:
-        return here.parking.idle
+        return idle
     return hub.above if type(hub) is Stepper else None
 
 
-def _make(hub: greenlet) -> Stepper:
+def _make() -> Stepper:
     stepper = Stepper(_serve)
-    stepper.home = here.parking
     stepper.owner = stepper.outcome = stepper.request = stepper.asker = None
     stepper.above = []
     try:
@@ -104,21 +104,21 @@ def _make(hub: greenlet) -> Stepper:
         stepper.shallow = False
     except ValueError:
         stepper.shallow = True
-    stepper.pool = _pool_above(hub) if stepper.shallow else None
     return stepper
 
 
-def _move(stepper: Stepper, hub: greenlet) -> None:
-    stepper.parent = hub
-    stepper.pool = _pool_above(hub) if stepper.shallow else None
+def let_go(stepper: Stepper, idle: list[Stepper]) -> None:
+    """Put an idle stepper where the next one who needs it looks, or end it. On its hub.
 
-
-def let_go(stepper: Stepper) -> None:
-    """Put an idle stepper where the next one who needs it looks, or end it."""
-    pool = stepper.pool
-    if pool is not None and len(pool) < _POOL_SIZE:
+    The pool is looked up and not kept by the stepper: that would be a cycle, left behind by every thread that ends.
+    """
+    if stepper.dead:
+        return
+    hub = getcurrent()
+    pool = _pool(hub, idle)
+    if stepper.shallow and pool is not None and len(pool) < _POOL_SIZE:
         pool.append(stepper)
-    elif not stepper.dead:
+    else:
         stepper.switch(None, None)
 
 
@@ -135,7 +135,7 @@ def resume(stepper: Stepper, error: BaseException | None, value: Any) -> None:
     asker, stepper.asker = stepper.asker or stepper, None
     hub = getcurrent()
     if stepper.parent is not hub:
-        _move(stepper, hub)
+        stepper.parent = hub
     asker.switch(error, value)
 
 
@@ -149,7 +149,7 @@ def _serve(call: Callable[[Any], Any] | None, argument: Any) -> None:
         except GreenletExit as dropped:
             # Nobody can resume this stack any more; the interpreter unwinds it and it must end here.
             me = cast("Stepper", getcurrent())
-            me.outcome, me.pool = (RAISED, dropped), None
+            me.outcome = (RAISED, dropped)
             return
         except BaseException as error:
             trace = error.__traceback__
