@@ -154,7 +154,9 @@ class AsyncioHost(_Scopes):
         loop = self.loop()
         try:
             if loop is not None:
-                self._posts.add(call, loop.call_soon_threadsafe)
+                # From inside the loop no wake-up is needed, which is two system calls and a turn of the loop.
+                inside = asyncio._get_running_loop() is loop  # pyright: ignore[reportPrivateUsage]
+                self._posts.add(call, loop.call_soon if inside else loop.call_soon_threadsafe)
         except RuntimeError:  # the loop is closed: nobody is left to be woken
             pass
 
