@@ -10,7 +10,7 @@ import tokenize
 import types
 import typing
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from callsheet.exceptions import ParameterBindError
@@ -25,6 +25,18 @@ def callable_name(fn: Callable[..., Any]) -> str:
     """
     name = getattr(fn, "__name__", None)
     return name if isinstance(name, str) else type(fn).__name__
+
+
+def hook_name(hook: Callable[..., Any]) -> str:
+    """Give the name by which logs speak of a hook.
+
+    Example:
+        >>> hook_name(partial(print, sep=""))
+        'print'
+    """
+    while isinstance(hook, partial):
+        hook = hook.func
+    return str(getattr(hook, "__name__", None) or type(hook).__name__)
 
 
 def qualified_name(fn: Callable[..., Any]) -> str:
