@@ -116,6 +116,6 @@ def _plainly(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         elif isinstance(value, (list, tuple, set, frozenset)):
             kinds.update(map(type, cast("Iterable[Any]", value)))
         else:
-            kinds.add(type(value))
+            kinds.add(cast("type[Any]", type(value)))
     names = sorted(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds - _PLAIN)
     return f"no plain data: {', '.join(names) or 'something inside of a collection'}"
