@@ -63,7 +63,7 @@ class RecordStore(ABC):
 
     def supports_isolation_level(self, isolation_level: IsolationLevel) -> bool:
         """Tell whether transactions of a level can use this store."""
-        return isolation_level is IsolationLevel.READ_COMMITTED or self.lock_manager is not None
+        return isolation_level == IsolationLevel.READ_COMMITTED or self.lock_manager is not None
 
     # ----------------------------------------------------------------------------------------- locks
 
