@@ -12,11 +12,7 @@ import pytest
 
 from callsheet.client.orchestration import get_client
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX"),
-    # Real signals to real processes: on a busy machine one may arrive before its program is where the test thinks.
-    pytest.mark.flaky(reruns=1),
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 PRELUDE = """
     import asyncio, os, signal, sys, threading, time
