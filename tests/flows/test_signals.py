@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 
@@ -57,6 +56,16 @@ class Program:
 
     def send(self, signum: int) -> None:
         self._process.send_signal(signum)
+
+    def send_until_it_ends(self, signum: int) -> None:
+        """Send a signal every half second, as somebody would who waits for the prompt."""
+        for _ in range(20):
+            try:
+                self._process.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                self.send(signum)
+            else:
+                return
 
     def next_line(self) -> str:
         assert self._process.stdout is not None
@@ -292,8 +301,7 @@ def test_a_second_signal_does_not_wait_for_children_that_cannot_be_stopped(
     )
     program.send(signum)
     assert program.next_line() == "leaves"
-    time.sleep(0.5)  # one that comes while the body is still leaving is the body's
-    program.send(signum)
+    program.send_until_it_ends(signum)  # one that comes while the body is still leaving is the body's
     _, said, err = program.end()
     if signum == signal.SIGINT:
         assert said[-1] == "interrupted", err
