@@ -16,6 +16,7 @@
     ├── MappingMissingIterable · MappingLengthMismatch   `map` cannot pair its arguments
     ├── ConfigurationError                           settings or options contradict each other
     ├── BlockingWaitError (also RuntimeError)        a blocking wait here could never end
+    ├── LockLost (also RuntimeError)                 a lock was taken over while its holder thought to have it
     ├── EngineClosed (also RuntimeError)             the engine takes no new runs
     ├── MissingDependency (also ImportError)         an extra is not installed
     ├── NotPausedError · FlowPauseTimeout · FlowRunWaitTimeout
@@ -127,6 +128,10 @@ class ConfigurationError(CallsheetError):
 
 class BlockingWaitError(CallsheetError, RuntimeError):
     """Raised when a blocking wait could never end, because what it waits for needs the thread it blocks."""
+
+
+class LockLost(CallsheetError, RuntimeError):
+    """Raised when a lock that is needed for a write was taken over: its holder did not give a sign of life in time."""
 
 
 class EngineClosed(CallsheetError, RuntimeError):

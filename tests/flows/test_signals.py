@@ -249,6 +249,33 @@ def test_a_body_that_will_not_leave_is_ended_by_a_second_signal(backend: str) ->
 
 
 @pytest.mark.parametrize("backend", LOOPS)
+def test_a_signal_that_does_not_interrupt_the_wait_for_events_ends_it(backend: str) -> None:
+    program = Program(
+        """
+    def terminate():
+        time.sleep(0.2)  # the loop waits by now, and nothing but the signal will wake it
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    @flow(**hooks)
+    async def outer():
+        thread = threading.Thread(target=terminate)
+        thread.start()
+        say("ready")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            thread.join()
+
+    run(outer)
+    """,
+        backend,
+    )
+    code, said, err = program.end()
+    assert said == [f"outer Crashed {TERMINATED}"], err
+    assert code == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("backend", LOOPS)
 def test_ignored_signals_stay_ignored(backend: str) -> None:
     program = Program(
         """
