@@ -13,7 +13,7 @@ import pytest
 NAMES: dict[str, str] = {
     "callsheet": (
         "flow task Flow Task State tags unmapped allow_failure get_client get_run_logger runtime states "
-        "Engine drive __version__"
+        "Engine drive Transaction __version__"
     ),
     "callsheet.flows": "Flow flow",
     "callsheet.tasks": "Task task task_input_hash exponential_backoff",
@@ -30,6 +30,11 @@ NAMES: dict[str, str] = {
         "TaskRunner ThreadPoolTaskRunner ConcurrentTaskRunner ProcessPoolTaskRunner DaskTaskRunner RayTaskRunner "
         "BackgroundTaskRunner"
     ),
+    "callsheet.transactions": ("transaction get_transaction Transaction CommitMode IsolationLevel TransactionState"),
+    "callsheet.records.base": "RecordStore TransactionRecord",
+    "callsheet.records.memory": "MemoryRecordStore",
+    "callsheet.locking.memory": "MemoryLockManager",
+    "callsheet.locking.protocol": "LockManager",
     "callsheet.flow_engine": "run_flow run_flow_sync run_flow_async",
     "callsheet.task_engine": "run_task run_task_sync run_task_async",
     "callsheet.context": (
@@ -48,6 +53,18 @@ NAMES: dict[str, str] = {
         "MappingLengthMismatch MappingMissingIterable ConfigurationError FlowPauseTimeout FlowRunWaitTimeout "
         "NotPausedError ScriptError ObjectNotFound ObjectAlreadyExists Abort Pause TerminationSignal "
         "SerializationError BlockingWaitError EngineClosed StoreError"
+    ),
+    "callsheet.results": (
+        "ResultStore ResultRecord ResultRecordMetadata get_result_store get_default_result_storage "
+        "should_persist_result DEFAULT_STORAGE_KEY_FN ResultStorage ResultSerializer"
+    ),
+    "callsheet.serializers": (
+        "Serializer PickleSerializer JSONSerializer MsgpackSerializer CompressedSerializer CompressedPickleSerializer "
+        "CompressedJSONSerializer EncryptedSerializer json_object_encoder json_object_decoder"
+    ),
+    "callsheet.filesystems": (
+        "LocalFileSystem WritableFileSystem ReadableFileSystem NullFileSystem RemoteFileSystem MemoryStorage "
+        "DatabaseStorage"
     ),
     "callsheet.client.orchestration": "get_client Client SyncClient",
     "callsheet.client.schemas.objects": (

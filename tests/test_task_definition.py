@@ -289,11 +289,6 @@ def test_hooks_of_transactions_are_not_ignored(hook: str) -> None:
     assert t._unsupported == hook
 
 
-def test_policies_cannot_be_used_yet() -> None:
-    with pytest.raises(NotImplementedError, match="cache_policy"):
-        DEFAULT.compute_key(task_ctx=None, inputs={}, flow_parameters={})
-
-
 def test_task_input_hash() -> None:
     context: Any = SimpleNamespace(task=at_module_level)
     assert task_input_hash(context, {"x": 1}) == task_input_hash(context, {"x": 1})

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from callsheet import states as states
     from callsheet._engine.engine import Engine as Engine
     from callsheet._kernel.driver import drive as drive
-    from callsheet._later import Transaction as Transaction
     from callsheet._later import deploy as deploy
     from callsheet._later import pause_flow_run as pause_flow_run
     from callsheet._later import resume_flow_run as resume_flow_run
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from callsheet.states import State as State
     from callsheet.tasks import Task as Task
     from callsheet.tasks import task as task
+    from callsheet.transactions import Transaction as Transaction
 
 # Name → the module that has it; `None` where the name is a module of its own.
 _HOMES: dict[str, str | None] = {
@@ -48,7 +48,7 @@ _HOMES: dict[str, str | None] = {
     "Flow": "callsheet.flows",
     "State": "callsheet.states",
     "Task": "callsheet.tasks",
-    "Transaction": "callsheet._later",
+    "Transaction": "callsheet.transactions",
     "allow_failure": "callsheet.annotations",
     "deploy": "callsheet._later",
     "drive": "callsheet._kernel.driver",

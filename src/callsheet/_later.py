@@ -8,13 +8,6 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 
-class Transaction:
-    """Groups tasks that commit or roll back together. Not available yet."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        raise NotImplementedError("Transaction")
-
-
 def serve(*_: Any, **__: Any) -> NoReturn:
     """Serve deployments from this process. Not available yet."""
     raise NotImplementedError("serve")

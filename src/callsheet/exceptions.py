@@ -8,6 +8,11 @@
     │   └── PausedRun                                … because it is paused
     ├── FailedRun · CrashedRun · CancelledRun        a result was asked of a run that ended without one
     ├── MissingResult                                the run completed, its result was not kept
+    │   ├── ResultNotFound (also ValueError)         … storage has nothing under its key
+    │   └── ResultDamaged                            … what storage has is not what was written
+    ├── StorageError                                 a storage of results cannot be read or written
+    │   ├── StorageFull                              … there is no room left
+    │   └── StorageUnavailable                       … it refuses, or does not answer in time
     ├── ParameterTypeError                           values do not fit the annotations
     ├── ParameterBindError (also TypeError)          arguments do not fit the signature
     ├── SignatureMismatchError (also TypeError)      keys do not fit the signature
@@ -16,6 +21,7 @@
     ├── MappingMissingIterable · MappingLengthMismatch   `map` cannot pair its arguments
     ├── ConfigurationError                           settings or options contradict each other
     ├── BlockingWaitError (also RuntimeError)        a blocking wait here could never end
+    ├── LockLost (also RuntimeError)                 a lock was taken over while its holder thought to have it
     ├── EngineClosed (also RuntimeError)             the engine takes no new runs
     ├── MissingDependency (also ImportError)         an extra is not installed
     ├── NotPausedError · FlowPauseTimeout · FlowRunWaitTimeout
@@ -73,6 +79,26 @@ class MissingResult(CallsheetError):
     """Raised when a completed run's result was not kept."""
 
 
+class ResultNotFound(MissingResult, ValueError):
+    """Raised when storage has nothing under the key of a result."""
+
+
+class ResultDamaged(MissingResult):
+    """Raised when what storage has under a key is torn, was changed, or was written by something else."""
+
+
+class StorageError(CallsheetError):
+    """Base of what goes wrong with a storage of results."""
+
+
+class StorageFull(StorageError):
+    """Raised when there is no room left for a result."""
+
+
+class StorageUnavailable(StorageError):
+    """Raised when a storage refuses, is gone, or does not answer in time."""
+
+
 class ParameterTypeError(CallsheetError):
     """Raised when parameters do not fit the types that a flow's signature names."""
 
@@ -127,6 +153,10 @@ class ConfigurationError(CallsheetError):
 
 class BlockingWaitError(CallsheetError, RuntimeError):
     """Raised when a blocking wait could never end, because what it waits for needs the thread it blocks."""
+
+
+class LockLost(CallsheetError, RuntimeError):
+    """Raised when a lock that is needed for a write was taken over: its holder did not give a sign of life in time."""
 
 
 class EngineClosed(CallsheetError, RuntimeError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from callsheet._later import (
-    Transaction,
     deploy,
     pause_flow_run,
     resume_flow_run,
@@ -17,6 +16,7 @@ from callsheet.flows import Flow, flow
 from callsheet.logging.loggers import get_run_logger
 from callsheet.states import State
 from callsheet.tasks import Task, task
+from callsheet.transactions import Transaction
 
 __all__ = [
     "Flow",

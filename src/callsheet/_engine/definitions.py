@@ -114,6 +114,10 @@ class Definition(Generic[P, R_co]):
             self._source_digest = source_digest(self.fn)
         return self._source_digest
 
+    def __canonical__(self) -> tuple[Any, ...]:
+        """Give what tells this from others where it is an input itself (see `utilities.canonical`)."""
+        return self.__module__, self.__qualname__, self.name, self._digest(), self._bound
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
 

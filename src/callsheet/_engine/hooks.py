@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 from inspect import isawaitable
 from typing import Any, Protocol
 
 from anyio import fail_after
+
+from callsheet.utilities.functions import hook_name
 
 
 class HookLogger(Protocol):
@@ -63,15 +64,3 @@ def sheltered(hook: Callable[..., Any], seconds: float) -> Callable[..., Any]:
 
     call.__name__ = hook_name(hook)
     return call
-
-
-def hook_name(hook: Callable[..., Any]) -> str:
-    """Give the name by which logs speak of a hook.
-
-    Example:
-        >>> hook_name(partial(print, sep=""))
-        'print'
-    """
-    while isinstance(hook, partial):
-        hook = hook.func
-    return str(getattr(hook, "__name__", None) or type(hook).__name__)

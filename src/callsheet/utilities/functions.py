@@ -10,8 +10,8 @@ import tokenize
 import types
 import typing
 from collections.abc import Callable, Mapping
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, TypeGuard
 
 from callsheet.exceptions import ParameterBindError
 
@@ -25,6 +25,18 @@ def callable_name(fn: Callable[..., Any]) -> str:
     """
     name = getattr(fn, "__name__", None)
     return name if isinstance(name, str) else type(fn).__name__
+
+
+def hook_name(hook: Callable[..., Any]) -> str:
+    """Give the name by which logs speak of a hook.
+
+    Example:
+        >>> hook_name(partial(print, sep=""))
+        'print'
+    """
+    while isinstance(hook, partial):
+        hook = hook.func
+    return str(getattr(hook, "__name__", None) or type(hook).__name__)
 
 
 def qualified_name(fn: Callable[..., Any]) -> str:
@@ -49,19 +61,38 @@ def source_digest(fn: Callable[..., Any]) -> str:
     if not isinstance(code, types.CodeType):
         return ""
     linecache.lazycache(code.co_filename, getattr(inner, "__globals__", {}))  # where a loader has what no file has
-    return _code_digest(code)
+    return code_digest(code)
 
 
 @lru_cache(maxsize=1024)
-def _code_digest(code: types.CodeType) -> str:
+def code_digest(code: types.CodeType) -> str:
+    """Digest a function's source, or its byte code where there is no source that is its own.
+
+    Args:
+        code: Of the function.
+
+    Returns:
+        Thirty-two hexadecimal digits.
+    """
     from callsheet.utilities.hashing import stable_hash
 
     source = _source_of(code)
     if source and code.co_name != "<lambda>":
         return stable_hash(source)
     # Of lambdas only whole lines can be read, which may hold several.
-    constants = repr([constant for constant in code.co_consts if not _is_code(constant)])
-    return stable_hash(source, code.co_code, repr(code.co_names), constants)
+    return stable_hash(source, *_instructions(code))
+
+
+def _instructions(code: types.CodeType) -> list[str | bytes]:
+    """Give what a function does, without where it stands."""
+    from callsheet.utilities.canonical import digest
+
+    constants = [digest(constant) for constant in code.co_consts if not _is_code(constant)]
+    parts: list[str | bytes] = [code.co_code, repr(code.co_names), repr(code.co_freevars), *constants]
+    for inner in code.co_consts:
+        if _is_code(inner):
+            parts += ["inside", *_instructions(inner)]
+    return parts
 
 
 def _source_of(code: types.CodeType) -> str:
@@ -77,7 +108,7 @@ def _source_of(code: types.CodeType) -> str:
         return ""
 
 
-def _is_code(value: object) -> bool:
+def _is_code(value: object) -> TypeGuard[types.CodeType]:
     return isinstance(value, types.CodeType)
 
 
@@ -194,3 +225,26 @@ def is_pydantic_field(default: object) -> bool:
     """Tell whether a default is pydantic's `Field(…)`, without importing pydantic."""
     kind = type(default)
     return kind.__name__ == "FieldInfo" and kind.__module__.startswith("pydantic.")
+
+
+@lru_cache(maxsize=1024)
+def rebound_names(code: types.CodeType) -> frozenset[str]:
+    """Name the variables of the scope around a function that the function, or one inside of it, assigns.
+
+    Args:
+        code: Of the function.
+
+    Returns:
+        Names among its free variables.
+    """
+    import dis
+
+    found = {
+        instruction.argval
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in ("STORE_DEREF", "DELETE_DEREF")
+    }
+    for inner in code.co_consts:
+        if _is_code(inner):
+            found |= rebound_names(inner)
+    return frozenset(found)

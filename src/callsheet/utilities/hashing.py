@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from enum import Enum
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from pathlib import Path, PurePath
-from typing import Any, cast
-from uuid import UUID
+from pathlib import Path
+from typing import Any, Final, cast
 
 from callsheet.exceptions import SerializationError
+from callsheet.utilities.canonical import digest
 
 _LENGTH = 16  # bytes: enough that two different values never meet
-_AS_TEXT = (datetime, date, time, timedelta, Decimal, UUID, PurePath, complex)
+_PLAIN: Final[frozenset[type[Any]]] = frozenset(
+    {type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset}
+)
 
 HashAlgorithm = Callable[[bytes], Any]
 
@@ -39,12 +37,12 @@ def stable_hash(*args: str | bytes, hash_algo: HashAlgorithm = _blake2b) -> str:
         >>> stable_hash("a", "b") == stable_hash("a", "b"), stable_hash("ab") == stable_hash("a", "b")
         (True, False)
     """
-    digest = hash_algo(b"")
+    made = hash_algo(b"")
     for arg in args:
         data = arg.encode() if isinstance(arg, str) else arg
-        digest.update(b"%c%d:" % (b"s" if isinstance(arg, str) else b"b", len(data)))
-        digest.update(data)
-    return cast("str", digest.hexdigest())
+        made.update(b"%c%d:" % (b"s" if isinstance(arg, str) else b"b", len(data)))
+        made.update(data)
+    return cast("str", made.hexdigest())
 
 
 def file_hash(path: str | Path, hash_algo: HashAlgorithm = _blake2b) -> str:
@@ -74,10 +72,11 @@ def _file_hash(path: str, hash_algo: HashAlgorithm, version: tuple[int, int, int
 def hash_objects(
     *args: Any, hash_algo: HashAlgorithm = _blake2b, raise_on_failure: bool = False, **kwargs: Any
 ) -> str | None:
-    """Digest values of any type.
+    """Digest values of any type, equally in every process and version of Python.
 
     Numbers, texts, bytes, dates, collections and such go by what they are, whatever the order of sets and dicts;
-    everything else by its pickled form.
+    functions by their source, defaults and closures; everything else by what it would give to pickle. What would say
+    less than the value is (a lock, an iterator, an `object()`, a description with an address) has no digest.
 
     Args:
         *args: Values, in order.
@@ -98,48 +97,25 @@ def hash_objects(
         False
     """
     try:
-        return stable_hash(_canonical((args, kwargs)), hash_algo=hash_algo)
-    except Exception as plain_error:
-        try:
-            return stable_hash(_pickled((args, kwargs)), hash_algo=hash_algo)
-        except Exception as pickle_error:
-            if not raise_on_failure:
-                return None
-            raise SerializationError(
-                "Unable to create a hash: the arguments could not be serialized.\n\n"
-                f"JSON error: {plain_error}\n\nPickle error: {pickle_error}\n"
-            ) from None
+        return stable_hash(digest((args, kwargs)), hash_algo=hash_algo)
+    except Exception as error:
+        if not raise_on_failure:
+            return None
+        raise SerializationError(
+            "Unable to create a hash: the arguments could not be serialized.\n\n"
+            f"JSON error: {_plainly(args, kwargs)}\n\nPickle error: {error or repr(error)}\n"
+        ) from None
 
 
-def _pickled(value: object) -> bytes:
-    import cloudpickle
-
-    return cloudpickle.dumps(value)  # pyright: ignore[reportUnknownMemberType]
-
-
-def _canonical(value: Any) -> bytes:
-    """Write a value so that equal ones of the same type give the same bytes and others do not."""
-    kind = cast("type[Any]", type(value))
-    name = kind.__qualname__
-    if value is None or value is ... or kind in (bool, int, str):
-        return _framed(name, repr(value).encode())
-    if kind is float:
-        return _framed(name, b"nan" if math.isnan(value) else value.hex().encode())
-    if kind in (bytes, bytearray):
-        return _framed(name, bytes(value))
-    if kind in (list, tuple):
-        return _framed(name, b"".join(_canonical(item) for item in value))
-    if kind in (set, frozenset):
-        return _framed(name, b"".join(sorted(_canonical(item) for item in value)))
-    if kind is dict:
-        items = sorted((_canonical(key), _canonical(item)) for key, item in value.items())
-        return _framed(name, b"".join(key + item for key, item in items))
-    if isinstance(value, Enum):
-        return _framed(f"{kind.__module__}.{name}", value.name.encode())
-    if kind in _AS_TEXT or isinstance(value, PurePath):
-        return _framed(name, repr(value).encode())
-    raise TypeError(f"{kind.__module__}.{name} has no canonical form")
-
-
-def _framed(name: str, data: bytes) -> bytes:
-    return b"%s:%d:%s" % (name.encode(), len(data), data)
+def _plainly(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Name the types that are no plain data."""
+    kinds: set[type[Any]] = set()
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, dict):
+            kinds.update(map(type, cast("dict[Any, Any]", value).values()))
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            kinds.update(map(type, cast("Iterable[Any]", value)))
+        else:
+            kinds.add(cast("type[Any]", type(value)))
+    names = sorted(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds - _PLAIN)
+    return f"no plain data: {', '.join(names) or 'something inside of a collection'}"

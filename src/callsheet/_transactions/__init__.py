@@ -1,0 +1,1 @@
+"""What a transaction does, apart from what users see of it."""

@@ -1,0 +1,54 @@
+"""How the code of lock managers runs, in each place from which they are called."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from callsheet._kernel.critical import critical
+from callsheet._kernel.host import current_host
+from callsheet._kernel.ports import LoopPort, Port, ThreadPort, apart, step, sync_port
+from callsheet._kernel.scopes import RunScope
+from callsheet._kernel.signals import Once
+from callsheet._kernel.threads import start_thread
+from callsheet.context import current_run
+
+T = TypeVar("T")
+
+
+def blocking(work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    """Do something in the calling thread; in sync code of a run on a loop the loop goes on while it waits."""
+    with critical:
+        return step(work(sync_port(), *args))
+
+
+async def awaited(work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+    """Do something in a task of the running event loop.
+
+    Raises:
+        RuntimeError: No event loop is running here.
+    """
+    host = current_host()
+    if host is None:
+        raise RuntimeError("Locks are awaited on asyncio or trio. In sync code call the method without the `a`.")
+    return await work(LoopPort(host), *args)
+
+
+async def off_loop(port: Port, work: Callable[[], T]) -> T:
+    """Do something that waits for a disk: on a thread if a loop would be blocked."""
+    if isinstance(port, ThreadPort):
+        return critical.lift(work)
+    return await apart(work, port, lambda job: start_thread(job, "callsheet-locking"))
+
+
+async def wait_until(port: Port, once: Once, deadline: float | None) -> bool:
+    """Wait for a condition until a time of `time.monotonic()`; tell whether it holds.
+
+    Raises:
+        Interrupted: The run that waits must leave.
+    """
+    run = current_run.get()
+    scope: RunScope | None = None if run is None or run.cell.ended else run.scope
+    timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+    return await port.wait(once, timeout, scope)

@@ -1,0 +1,1 @@
+"""Record stores: what transactions committed, by key."""

@@ -1,0 +1,33 @@
+"""A result store, seen as a record store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from callsheet.records.base import RecordStore, TransactionRecord
+
+
+class ResultRecordStore(RecordStore):
+    """Keeps records as results of a result store.
+
+    Args:
+        result_store: The result store. Its lock manager gives the locks.
+    """
+
+    def __init__(self, result_store: Any) -> None:
+        self.result_store = result_store
+        self.lock_manager = getattr(result_store, "lock_manager", None)
+
+    def read(self, key: str, holder: str | None = None) -> TransactionRecord | None:
+        if not self.exists(key):
+            return None
+        return TransactionRecord(key=key, result=self.result_store.read(key, holder=holder))
+
+    def write(self, key: str, result: Any, holder: str | None = None) -> None:
+        if hasattr(result, "metadata") and hasattr(result, "result"):
+            self.result_store.persist_result_record(result, holder=holder)
+        else:
+            self.result_store.write(result, key=key, holder=holder)
+
+    def exists(self, key: str) -> bool:
+        return self.result_store.exists(key)
