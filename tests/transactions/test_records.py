@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -10,11 +11,14 @@ import pytest
 
 from callsheet._model.transactions import IsolationLevel
 from callsheet.exceptions import SerializationError
+from callsheet.filesystems import MemoryStorage
 from callsheet.locking.filesystem import FileSystemLockManager
+from callsheet.locking.memory import MemoryLocks
 from callsheet.records.base import RecordStore, TransactionRecord
 from callsheet.records.filesystem import FileSystemRecordStore
 from callsheet.records.memory import MemoryRecordStore
 from callsheet.records.result_store import ResultRecordStore
+from callsheet.results import ResultStore
 
 FAR = 30.0
 
@@ -135,7 +139,7 @@ def test_a_damaged_record_is_a_clear_error(tmp_path, content):
 def test_what_cannot_be_pickled_is_a_clear_error_and_keeps_the_older_record(tmp_path):
     store = FileSystemRecordStore(tmp_path)
     store.write("k", "old")
-    with pytest.raises(SerializationError, match="A lock cannot be pickled"):
+    with pytest.raises(SerializationError, match="lock cannot be turned into a pickle"):
         store.write("k", threading.Lock())
     assert store.read("k").result == "old"
     store.write("k", lambda: 7)  # what only cloudpickle can
@@ -143,15 +147,13 @@ def test_what_cannot_be_pickled_is_a_clear_error_and_keeps_the_older_record(tmp_
 
 
 def test_a_write_that_fails_leaves_nothing_and_keeps_the_older_record(tmp_path, monkeypatch):
-    from callsheet.records import filesystem
-
     store = FileSystemRecordStore(tmp_path)
     store.write("k", "old")
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(filesystem.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         store.write("k", "new")
     assert store.read("k").result == "old"
@@ -162,32 +164,12 @@ def test_a_write_that_fails_leaves_nothing_and_keeps_the_older_record(tmp_path, 
 
 
 def test_a_result_store_as_a_record_store():
-    class Results:
-        lock_manager = None
-
-        def __init__(self) -> None:
-            self.kept: dict[str, Any] = {}
-
-        def exists(self, key):
-            return key in self.kept
-
-        def read(self, key, holder=None):
-            return self.kept[key]
-
-        def write(self, obj, key=None, expiration=None, holder=None):
-            self.kept[key] = obj
-
-        def persist_result_record(self, record, holder=None):
-            self.kept["record"] = record
-
-    class Record:
-        metadata = result = 1
-
-    store = ResultRecordStore(Results())
+    results = ResultStore(result_storage=MemoryStorage(), lock_manager=MemoryLocks())
+    store = ResultRecordStore(results)
     assert store.read("k") is None
     store.write("k", 5)
-    assert store.read("k") == TransactionRecord(key="k", result=5)
-    assert not store.supports_isolation_level(IsolationLevel.SERIALIZABLE)
-    record = Record()
-    store.write("k2", record)
-    assert store.result_store.kept["record"] is record
+    assert store.read("k").result.result == 5
+    assert store.supports_isolation_level(IsolationLevel.SERIALIZABLE)
+    record = results.create_result_record(7, key="other")
+    store.write("other", record)
+    assert results.read("other").result == 7

@@ -370,5 +370,5 @@ def _shield() -> AbstractContextManager[Any]:
 
 
 def _is_result_record(value: object) -> bool:
-    results = sys.modules.get("callsheet.results")  # who made one has imported it
+    results = sys.modules.get("callsheet._results.records")  # who made one has imported it
     return results is not None and isinstance(value, results.ResultRecord)

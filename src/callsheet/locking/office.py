@@ -141,6 +141,9 @@ class Office:
         finally:
             with self._gate:
                 if taken:
+                    lost = self._held.get(key)  # it was ours before, and somebody removed it
+                    if lost is not None:
+                        self._mine.discard(lost.ticket.token)
                     self._held[key] = _Held(ticket, expires)
                     self._watches.pop(key, None)
                 else:
@@ -262,7 +265,9 @@ class Office:
     def _tend(self) -> None:
         while True:
             with self._gate:
-                if not self._mine and not self._changed.wait(_LINGER) and not self._mine:
+                if not self._mine:
+                    if self._changed.wait(_LINGER) or self._mine:
+                        continue
                     self._is_tended = False
                     owner, self._owner = self._owner, None
                     break

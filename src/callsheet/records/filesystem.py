@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
+from callsheet._results.files import write_file
 from callsheet.exceptions import SerializationError
 from callsheet.locking.filesystem import FileSystemLockManager
 from callsheet.locking.names import file_name
@@ -59,10 +57,12 @@ class FileSystemRecordStore(RecordStore):
             return None
         if not content.startswith(_MARK):
             raise SerializationError(f"'{path}' is not a record of callsheet, or it is damaged. Move it away.")
+        from callsheet.serializers import PickleSerializer
+
         try:
-            return TransactionRecord(key=key, result=pickle.loads(content[len(_MARK) :]))  # noqa: S301 - own folder
+            return TransactionRecord(key=key, result=PickleSerializer().loads(content[len(_MARK) :]))
         except Exception as error:
-            raise SerializationError(f"The record in '{path}' cannot be read: {error!r}") from error
+            raise SerializationError(f"The record in '{path}' cannot be read: {error}") from error
 
     def write(self, key: str, result: Any, holder: str | None = None) -> None:
         """Write the record of a key; an older one is replaced.
@@ -77,41 +77,12 @@ class FileSystemRecordStore(RecordStore):
             SerializationError: The value cannot be pickled.
         """
         self.check_write(key, holder)
-        _write_whole(self._path(key), _MARK + _pickled(result))
+        from callsheet.serializers import PickleSerializer
+
+        write_file(self._path(key), [_MARK, PickleSerializer().dumps(result)])
 
     def exists(self, key: str) -> bool:
         return self._path(key).exists()
 
     def _path(self, key: str) -> Path:
         return self.records_directory / file_name(key)
-
-
-def _pickled(value: Any) -> bytes:
-    try:
-        return pickle.dumps(value)
-    except Exception:
-        import cloudpickle
-
-        try:
-            return cloudpickle.dumps(value)
-        except Exception as error:
-            raise SerializationError(f"A {type(value).__name__} cannot be pickled: {error!r}") from error
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.parent / f".{uuid4().hex}.part"
-    try:
-        with beside.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
