@@ -258,37 +258,6 @@ def test_warnings_about_caching(warned: pytest.LogCaptureFixture) -> None:
     assert len(warned.messages) == 1
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"result_storage": "s"}, "result_storage"),
-        ({"result_serializer": "json"}, "result_serializer"),
-        ({"result_storage_key": "k"}, "result_storage_key"),
-        ({"cache_key_fn": key_fn}, "cache_key_fn"),
-        ({"cache_expiration": timedelta(1)}, "cache_expiration"),
-        ({"refresh_cache": True}, "refresh_cache"),
-        ({"refresh_cache": False}, None),
-        ({"cache_policy": INPUTS}, "cache_policy"),
-        ({"cache_policy": INPUTS, "persist_result": False}, None),
-        ({"cache_policy": NONE}, None),
-        ({"cache_policy": None}, None),
-        ({"persist_result": True}, "persist_result"),
-        ({"on_commit": [print]}, "on_commit"),
-        ({"on_rollback": [print]}, "on_rollback"),
-        ({"cache_result_in_memory": False}, None),
-    ],
-)
-def test_what_runs_cannot_do_yet(options: dict[str, Any], named: str | None) -> None:
-    assert task(**options)(at_module_level.fn)._unsupported == named
-
-
-@pytest.mark.parametrize("hook", ["on_commit", "on_rollback"])
-def test_hooks_of_transactions_are_not_ignored(hook: str) -> None:
-    t = task(at_module_level.fn)
-    getattr(t, hook)(print)
-    assert t._unsupported == hook
-
-
 def test_task_input_hash() -> None:
     context: Any = SimpleNamespace(task=at_module_level)
     assert task_input_hash(context, {"x": 1}) == task_input_hash(context, {"x": 1})

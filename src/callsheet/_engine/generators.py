@@ -44,9 +44,11 @@ class _Stepping:
         finally:
             current_run.reset(token)
 
-    def start(self) -> Any:
-        """Call the generator function for an attempt."""
+    async def start(self, port: Port) -> Any:
+        """Call the generator function for an attempt, in a transaction where a task has one."""
         run = self.run
+        with self.surroundings():
+            await run.open_between_steps(port)
         definition = run.definition
         timeout = definition.timeout_seconds
         self.deadline = None if timeout is None else time.monotonic() + timeout
@@ -87,6 +89,7 @@ class _Stepping:
         """Judge an attempt that is over; give the run's end, or `None` where another attempt begins."""
         token = current_run.set(self.run)
         try:
+            await self.run.close_between_steps(port, value, error)
             return await self.run.judge_attempt(port, value, error)
         finally:
             current_run.reset(token)
@@ -98,6 +101,10 @@ class _Stepping:
         finally:
             current_run.reset(token)
             self.run.finish()
+
+    async def undo(self, port: Port) -> None:
+        """Roll back what an attempt that nobody will go on with has done in transactions."""
+        await self.run.close_between_steps(port, None, GeneratorExit())
 
     def abandon(self) -> None:
         """Say that nobody will go on. Only a note: this may be the collector's call, in the middle of anything."""
@@ -125,9 +132,10 @@ def _sync(make: Make, definition: Any, return_state: bool) -> Generator[Any, Any
     value: Any = None
     while final is None:
         try:
-            value = yield from _sync_attempt(stepping)
+            value = yield from _sync_attempt(stepping, step(stepping.start(port)))
         except GeneratorExit:
             stepping.abandon()
+            step(stepping.undo(port))
             raise
         except BaseException as error:
             final = step(stepping.over(port, None, only_theirs(error)))
@@ -136,8 +144,7 @@ def _sync(make: Make, definition: Any, return_state: bool) -> Generator[Any, Any
     return _result(stepping, step(stepping.end(port, final)))
 
 
-def _sync_attempt(stepping: _Stepping) -> Generator[Any, Any, Any]:
-    generator = stepping.start()
+def _sync_attempt(stepping: _Stepping, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     call, argument = generator.send, None
     while True:
         try:
@@ -173,7 +180,11 @@ async def _async(make: Make, definition: Any, return_state: bool) -> AsyncGenera
     stepping = _Stepping(make())
     final = await _driven(stepping.begin(port))
     while final is None:
-        generator = stepping.start()
+        try:
+            generator = await _driven(stepping.start(port))
+        except BaseException as error:
+            final = await _driven(stepping.over(port, None, only_theirs(error)))
+            continue
         call, argument = generator.asend, None
         while True:
             try:
@@ -189,6 +200,7 @@ async def _async(make: Make, definition: Any, return_state: bool) -> AsyncGenera
             except GeneratorExit:
                 stepping.abandon()
                 await _driven(_async_close(stepping, generator))
+                await _driven(stepping.undo(port))
                 raise
             except BaseException as thrown:
                 call, argument = generator.athrow, thrown

@@ -17,7 +17,7 @@ from callsheet._kernel.ports import LoopPort, Port, apart, step, sync_port
 from callsheet._kernel.threads import start_thread
 from callsheet._model.transactions import CommitMode, IsolationLevel, TransactionState
 from callsheet._transactions.hooks import run_hooks
-from callsheet.context import ContextModel
+from callsheet.context import ContextModel, current_run
 from callsheet.exceptions import ConfigurationError, LockLost, SerializationError
 from callsheet.locking.holders import generate_default_holder
 from callsheet.records.base import RecordStore
@@ -47,11 +47,24 @@ class Steps(ContextModel):
         self._holder: str | None = None  # of the lock, while it is held for this transaction
         self._releases = False  # whether it was taken by this transaction, and not by one around
         self._rolling_back = False
+        self._run: Any = None  # whose body entered it
 
     @classmethod
     def get_active(cls) -> Self | None:
-        """Give the innermost transaction whose block is running, or `None`."""
-        return cls.__var__.get()
+        """Give the innermost transaction whose block is running, or `None`.
+
+        The body of a task run is such a block too. Where nothing else asked for it, its transaction is made here.
+        """
+        entered, run = cls.__var__.get(), current_run.get()
+        while run is not None:
+            if entered is not None and entered._run is run:
+                return entered
+            own = run.own_transaction()
+            if own is not None:
+                return own
+            parent = run.cell.parent
+            run = None if parent is None else parent.actor
+        return entered
 
     def get_parent(self) -> Self | None:
         """Give the transaction around: inside its block the one before it, afterwards the one active now."""
@@ -170,6 +183,7 @@ class Steps(ContextModel):
             await self._unlock(port)
             raise
         self._token = self.__var__.set(self)
+        self._run = current_run.get()
 
     async def leave(self, port: Port, error: BaseException | None) -> None:
         """Commit or roll back as the mode says, and make the parent the active one; for code that lives on a port.
@@ -198,7 +212,10 @@ class Steps(ContextModel):
     async def _settle(self, port: Port) -> None:
         if self.commit_mode is CommitMode.EAGER:
             await self._step("commit", port)
-        if self.get_parent() is None:  # otherwise the parent answers for it
+        parent = self.get_parent()
+        if parent is not None and parent.state is TransactionState.ROLLED_BACK:
+            await self._step("rollback", port)
+        elif parent is None or parent.is_committed():  # otherwise, or as long as it can, the parent answers for it
             if self.commit_mode is CommitMode.OFF:
                 await self._step("rollback", port)
             elif self.commit_mode is CommitMode.LAZY:
