@@ -54,6 +54,18 @@ NAMES: dict[str, str] = {
         "NotPausedError ScriptError ObjectNotFound ObjectAlreadyExists Abort Pause TerminationSignal "
         "SerializationError BlockingWaitError EngineClosed StoreError"
     ),
+    "callsheet.results": (
+        "ResultStore ResultRecord ResultRecordMetadata get_result_store get_default_result_storage "
+        "should_persist_result DEFAULT_STORAGE_KEY_FN ResultStorage ResultSerializer"
+    ),
+    "callsheet.serializers": (
+        "Serializer PickleSerializer JSONSerializer MsgpackSerializer CompressedSerializer CompressedPickleSerializer "
+        "CompressedJSONSerializer EncryptedSerializer json_object_encoder json_object_decoder"
+    ),
+    "callsheet.filesystems": (
+        "LocalFileSystem WritableFileSystem ReadableFileSystem NullFileSystem RemoteFileSystem MemoryStorage "
+        "DatabaseStorage"
+    ),
     "callsheet.client.orchestration": "get_client Client SyncClient",
     "callsheet.client.schemas.objects": (
         "State StateType StateDetails Flow FlowRun TaskRun TaskRunResult TaskRunInput Parameter Constant "

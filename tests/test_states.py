@@ -528,14 +528,6 @@ async def test_what_a_body_returns_becomes_a_state() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("argument", ["result_store", "key", "expiration", "write_result"])
-async def test_storing_results_is_refused_by_name(argument: str) -> None:
-    with pytest.raises(NotImplementedError, match=f"'{argument}'"):
-        await return_value_to_state(1, **{argument: object()})
-    assert (await return_value_to_state(1, write_result=False)).data == 1
-
-
-@pytest.mark.anyio
 async def test_exceptions_become_failed_states() -> None:
     error = ValueError("xyz")
     state = await exception_to_failed_state(error, message="Task run encountered an exception")
@@ -548,8 +540,6 @@ async def test_exceptions_become_failed_states() -> None:
         assert (await exception_to_failed_state()).data is error
     with pytest.raises(ValueError, match="No exception"):
         await exception_to_failed_state()
-    with pytest.raises(NotImplementedError, match="'result_store'"):
-        await exception_to_failed_state(error, result_store=object())
 
 
 @pytest.mark.anyio
@@ -572,8 +562,6 @@ async def test_what_comes_from_outside_becomes_a_crash() -> None:
     for error, message in cases:
         state = await exception_to_crashed_state(error)
         assert (state.type, state.message, state.data) == (StateType.CRASHED, message, error)
-    with pytest.raises(NotImplementedError, match="'result_store'"):
-        await exception_to_crashed_state(ValueError(), result_store=object())
     with anyio.CancelScope() as scope:
         scope.cancel()
         try:

@@ -8,6 +8,11 @@
     │   └── PausedRun                                … because it is paused
     ├── FailedRun · CrashedRun · CancelledRun        a result was asked of a run that ended without one
     ├── MissingResult                                the run completed, its result was not kept
+    │   ├── ResultNotFound (also ValueError)         … storage has nothing under its key
+    │   └── ResultDamaged                            … what storage has is not what was written
+    ├── StorageError                                 a storage of results cannot be read or written
+    │   ├── StorageFull                              … there is no room left
+    │   └── StorageUnavailable                       … it refuses, or does not answer in time
     ├── ParameterTypeError                           values do not fit the annotations
     ├── ParameterBindError (also TypeError)          arguments do not fit the signature
     ├── SignatureMismatchError (also TypeError)      keys do not fit the signature
@@ -72,6 +77,26 @@ class CancelledRun(CallsheetError):
 
 class MissingResult(CallsheetError):
     """Raised when a completed run's result was not kept."""
+
+
+class ResultNotFound(MissingResult, ValueError):
+    """Raised when storage has nothing under the key of a result."""
+
+
+class ResultDamaged(MissingResult):
+    """Raised when what storage has under a key is torn, was changed, or was written by something else."""
+
+
+class StorageError(CallsheetError):
+    """Base of what goes wrong with a storage of results."""
+
+
+class StorageFull(StorageError):
+    """Raised when there is no room left for a result."""
+
+
+class StorageUnavailable(StorageError):
+    """Raised when a storage refuses, is gone, or does not answer in time."""
 
 
 class ParameterTypeError(CallsheetError):

@@ -22,7 +22,7 @@ from callsheet.exceptions import ConfigurationError
 T = TypeVar("T")
 
 _PREFIX = "CALLSHEET_"
-_SECRET = frozenset({"api_key"})
+_SECRET = frozenset({"api_key", "results_encryption_keys"})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +47,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         task_default_retry_delay_seconds: Delay before each of them; several, parted by commas, for one after the other.
         results_persist_by_default: Whether results are persisted where flow and task do not say.
         results_default_serializer: Serializer of results that do not say.
+        results_encryption_keys: Keys of serializers that encrypt, parted by commas; the first one encrypts.
+        local_storage_path: Folder for results that do not say where, instead of a place beside the history.
+        default_result_storage: Path or URL of a storage for the same; goes before `local_storage_path`.
+        tasks_refresh_cache: Whether tasks that do not say compute anew what is cached.
         enable_cancellation_and_crashed_hooks: Whether hooks for cancelled and crashed flow runs run at all (its
             variable has two underscores: ``CALLSHEET__ENABLE_CANCELLATION_AND_CRASHED_HOOKS``).
         api_url: Address of a server; none works in this process.
@@ -74,6 +78,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     task_default_retry_delay_seconds: float | list[float] = 0
     results_persist_by_default: bool = False
     results_default_serializer: str = "pickle"
+    results_encryption_keys: str | None = None
+    local_storage_path: Path | None = None
+    default_result_storage: str | None = None
+    tasks_refresh_cache: bool = False
     enable_cancellation_and_crashed_hooks: bool = True
     api_url: str | None = None
     api_key: str | None = None
@@ -366,6 +374,10 @@ CALLSHEET_TASK_DEFAULT_RETRIES: Setting[int] = _setting("task_default_retries")
 CALLSHEET_TASK_DEFAULT_RETRY_DELAY_SECONDS: Setting[float | list[float]] = _setting("task_default_retry_delay_seconds")
 CALLSHEET_RESULTS_PERSIST_BY_DEFAULT: Setting[bool] = _setting("results_persist_by_default")
 CALLSHEET_RESULTS_DEFAULT_SERIALIZER: Setting[str] = _setting("results_default_serializer")
+CALLSHEET_RESULTS_ENCRYPTION_KEYS: Setting[str | None] = _setting("results_encryption_keys")
+CALLSHEET_LOCAL_STORAGE_PATH: Setting[Path | None] = _setting("local_storage_path")
+CALLSHEET_DEFAULT_RESULT_STORAGE: Setting[str | None] = _setting("default_result_storage")
+CALLSHEET_TASKS_REFRESH_CACHE: Setting[bool] = _setting("tasks_refresh_cache")
 CALLSHEET__ENABLE_CANCELLATION_AND_CRASHED_HOOKS: Setting[bool] = _setting("enable_cancellation_and_crashed_hooks")
 CALLSHEET_API_URL: Setting[str | None] = _setting("api_url")
 CALLSHEET_API_KEY: Setting[str | None] = _setting("api_key")

@@ -112,6 +112,7 @@ def shut_down(timeout: float = 10.0) -> None:
     """
     global _latest
     runtime_thread.stop()
+    _close_storages()
     with _lock:
         cores, _latest = list(_cores.values()), None
         _cores.clear()
@@ -153,7 +154,17 @@ def empty_current() -> None:
     if database != "memory":
         for name in (database, f"{database}-wal", f"{database}-shm"):
             Path(name).unlink(missing_ok=True)
+        _close_storages()
         shutil.rmtree(f"{database}-results", ignore_errors=True)
+    else:
+        _close_storages(clear=True)
+
+
+def _close_storages(*, clear: bool = False) -> None:
+    """Let go of the files of default storages, where results were kept at all."""
+    places = sys.modules.get("callsheet._results.places")
+    if places is not None:
+        places.close_defaults(clear=clear)
 
 
 def _at_exit() -> None:

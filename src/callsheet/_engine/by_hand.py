@@ -206,7 +206,7 @@ class ByHand(NamedTuple):
             at=micros(state.timestamp),
             state_id=state.id,
             message=state.message,
-            details=encode_details(state.state_details),
+            details=encode_details(state.state_details, state.data),
         )
 
 

@@ -13,15 +13,25 @@ import msgspec
 
 from callsheet._clock import from_micros
 from callsheet._ids import flow_id
+from callsheet._model.kept import metadata_of
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import Definition, LogRecord, RunRecord, StateRecord
 from callsheet._model.runs import Flow, FlowRun, FlowRunPolicy, Log, TaskRun, TaskRunPolicy, TaskRunResult
 from callsheet._model.states import NOT_RECORDED, State, StateDetails
 
 _RUNNING: Final = StateType.RUNNING
+
+
+class _WithResult(msgspec.Struct):
+    """What the details of a state say of its result: the metadata of a record, as JSON."""
+
+    result: bytes | None = None
+
+
 _OF_THE_RUN: Final = frozenset({"flow_run_id", "task_run_id", "child_flow_run_id"})
 _pack = msgspec.msgpack.Encoder().encode
 _details = msgspec.msgpack.Decoder(StateDetails).decode
+_result = msgspec.msgpack.Decoder(_WithResult).decode
 _extra = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _parameters = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -126,19 +136,35 @@ def state_details(record: RunRecord, child: UUID | None = None) -> StateDetails:
     return StateDetails(task_run_id=record.id, flow_run_id=record.flow_run_id, child_flow_run_id=child)
 
 
-def encode_details(details: StateDetails) -> bytes | None:
-    """Give the details that are set, without those that follow from the run."""
+def encode_details(details: StateDetails, data: object = None) -> bytes | None:
+    """Give the details that are set, without those that follow from the run, and where a kept result is."""
     unset = StateDetails()
     said = {
         name: value
         for name in details.__struct_fields__
         if name not in _OF_THE_RUN and (value := getattr(details, name)) != getattr(unset, name)
     }
+    kept = metadata_of(data)
+    if kept is not None:
+        said["result"] = kept.dump_bytes()
     return _pack(said) if said else None
 
 
+def _data(record: StateRecord) -> Any:
+    """Give what a state that is read back holds: where its result is, or that it was not kept."""
+    if record.type not in TERMINAL_STATES:
+        return None
+    if record.details is not None and b"result" in record.details:
+        kept = _result(record.details).result
+        if kept is not None:
+            from callsheet._results.records import ResultRecordMetadata
+
+            return ResultRecordMetadata.load_bytes(kept)
+    return NOT_RECORDED
+
+
 def state(record: StateRecord, of_run: StateDetails) -> State[Any]:
-    """Give a state. What a body returned or raised is not kept with it, and says so."""
+    """Give a state. What a body returned or raised is not with it: its data says where that is kept, or that it is not."""
     details = StateDetails() if record.details is None else _details(record.details)
     details.flow_run_id = of_run.flow_run_id
     details.task_run_id = of_run.task_run_id
@@ -153,7 +179,7 @@ def state(record: StateRecord, of_run: StateDetails) -> State[Any]:
         updated=at,
         message=record.message,
         state_details=details,
-        data=NOT_RECORDED if record.type in TERMINAL_STATES else None,
+        data=_data(record),
     )
 
 

@@ -5,21 +5,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from types import GeneratorType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from callsheet._engine.dual import dual
+from callsheet._model.kept import Kept, KeptElsewhere
 from callsheet._model.kinds import StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.states import State, read_results_with, warn_of_fetch
 from callsheet._model.values import describe, exception_of, failed_state, raise_exception_of, value_of
 from callsheet.exceptions import TerminationSignal
 
+if TYPE_CHECKING:
+    from callsheet._results.records import ResultRecord, ResultRecordMetadata
+    from callsheet._results.store import ResultStore
+
 
 async def aget_state_result(
     state: State[Any],
     fetch: bool = True,
     raise_on_failure: bool = True,
-    retry_result_failure: bool = True,  # noqa: ARG001 - nothing is loaded yet that could be tried again
+    retry_result_failure: bool = True,
 ) -> Any:
     """Give the value of an ended run: `State.result` as a function.
 
@@ -34,7 +41,8 @@ async def aget_state_result(
 
     Raises:
         UnfinishedRun: the run has not ended.
-        MissingResult: the value was not kept.
+        MissingResult: the value was not kept, or is gone from where it was; one of its kinds says which.
+        StorageError: the storage that has it cannot be read.
         BaseException: what the run raised.
 
     Example:
@@ -44,7 +52,7 @@ async def aget_state_result(
     """
     if fetch is not True:
         warn_of_fetch(stacklevel=2)
-    return value_of(state, raise_on_failure=raise_on_failure)
+    return value_of(await _with_data(state, retry=retry_result_failure), raise_on_failure=raise_on_failure)
 
 
 async def araise_state_exception(state: State[Any]) -> None:
@@ -65,7 +73,7 @@ async def araise_state_exception(state: State[Any]) -> None:
         Traceback (most recent call last):
         callsheet.exceptions.FailedRun: no disk
     """
-    raise_exception_of(state)
+    raise_exception_of(await _with_data(state))
 
 
 async def aget_state_exception(state: State[Any]) -> BaseException:
@@ -86,7 +94,24 @@ async def aget_state_exception(state: State[Any]) -> BaseException:
         >>> get_state_exception(Crashed(message="power cut"))
         CrashedRun('power cut')
     """
-    return exception_of(state)
+    return exception_of(await _with_data(state))
+
+
+async def _with_data(state: State[Any], *, retry: bool = True) -> State[Any]:
+    """Give a state, or a copy with its value, where that is kept elsewhere."""
+    data = state.data
+    if not isinstance(data, KeptElsewhere) or not state.is_final():
+        return state
+    from callsheet._results.current import load_by
+    from callsheet._results.ways import way_here
+
+    details = state.state_details
+    if details.task_run_id is not None:
+        run = f"the task run {details.task_run_id}"
+    else:
+        run = "a run" if details.flow_run_id is None else f"the flow run {details.flow_run_id}"
+    metadata = cast("ResultRecordMetadata", data)
+    return msgspec.structs.replace(state, data=await load_by(way_here(), metadata, retry=retry, run=run))
 
 
 get_state_result = dual(aget_state_result)
@@ -137,7 +162,7 @@ async def exception_to_crashed_state(exc: BaseException, result_store: Any = Non
 
     Args:
         exc: what ended it.
-        result_store: not supported yet.
+        result_store: makes a record of the exception, which is the state's data then.
 
     Returns:
         The state; its message tells what happened, its data is the exception.
@@ -147,8 +172,8 @@ async def exception_to_crashed_state(exc: BaseException, result_store: Any = Non
         >>> anyio.run(exception_to_crashed_state, KeyboardInterrupt()).message
         'Execution was aborted by a keyboard interrupt.'
     """
-    _refuse(result_store=result_store)
-    return crashed_state(exc)
+    state = crashed_state(exc)
+    return state if result_store is None else await _record(state, result_store, write=False)
 
 
 async def exception_to_failed_state(
@@ -158,8 +183,8 @@ async def exception_to_failed_state(
 
     Args:
         exc: the exception; by default the one that is being handled.
-        result_store: not supported yet.
-        write_result: not supported yet.
+        result_store: makes a record of the exception, which is the state's data then.
+        write_result: write that record, too.
         **kwargs: fields of `State`; a `message` is put before the exception's text.
 
     Returns:
@@ -173,11 +198,11 @@ async def exception_to_failed_state(
         >>> anyio.run(exception_to_failed_state, ValueError("xyz")).message
         'ValueError: xyz'
     """
-    _refuse(result_store=result_store, write_result=write_result)
     exc = sys.exception() if exc is None else exc
     if exc is None:
         raise ValueError("No exception was given and none is being handled.")
-    return failed_state(exc, **kwargs)
+    state = failed_state(exc, **kwargs)
+    return state if result_store is None else await _record(state, result_store, write=write_result)
 
 
 async def return_value_to_state(
@@ -190,10 +215,10 @@ async def return_value_to_state(
 
     Args:
         retval: what the body returned, its futures replaced by their states.
-        result_store: not supported yet.
-        key: not supported yet.
-        expiration: not supported yet.
-        write_result: not supported yet.
+        result_store: makes a record of the value, which is the state's data then.
+        key: of that record; by default a new one.
+        expiration: when that record must no longer be used.
+        write_result: write that record, too. A value that cannot be written is logged as a warning.
 
     Returns:
         The state.
@@ -203,13 +228,23 @@ async def return_value_to_state(
         >>> anyio.run(return_value_to_state, [1, 2])
         Completed(message=None, type=COMPLETED, result=[1, 2])
     """
-    _refuse(result_store=result_store, key=key, expiration=expiration, write_result=write_result)
     if isinstance(retval, GeneratorType):
         retval = list(cast("Iterable[Any]", retval))
-    return state_of_value(retval)
+    state = state_of_value(retval)
+    if result_store is None or not state.is_final():
+        return state
+    return await _record(state, result_store, key, expiration, write=write_result)
 
 
-def _refuse(**later: Any) -> None:
-    for name, value in later.items():
-        if value is not None and value is not False:
-            raise NotImplementedError(f"'{name}' is not supported yet: results are not stored by states.")
+async def _record(
+    state: State[Any], store: ResultStore, key: str | None = None, expiration: Any = None, *, write: bool
+) -> State[Any]:
+    """Make a state's data a record, in place."""
+    from callsheet._results.keeping import keep
+    from callsheet._results.ways import suspending
+
+    if not isinstance(state.data, (Kept, KeptElsewhere)):
+        state.data = store.create_result_record(state.data, key, expiration)
+    if write and isinstance(state.data, Kept):
+        await keep(suspending(), store, cast("ResultRecord[Any]", state.data))
+    return state

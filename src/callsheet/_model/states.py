@@ -13,6 +13,7 @@ import msgspec
 
 from callsheet._clock import utc_now
 from callsheet._ids import new_id
+from callsheet._model.kept import Kept, KeptElsewhere
 from callsheet._model.kinds import TERMINAL_STATES, StateType
 
 R = TypeVar("R")
@@ -288,14 +289,25 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
         return self.model_copy(update=new | update, deep=deep)
 
     def to_state_create(self) -> StateCreate:
-        """Give the part of this state that may be sent elsewhere. Local data is dropped.
+        """Give the part of this state that may be sent elsewhere.
+
+        Of its data only what was kept goes along, as its metadata, where the current run or the setting keeps
+        results; local data is dropped.
 
         Example:
             >>> State(type="FAILED", data=ValueError()).to_state_create().data is None
             True
         """
+        data: Any = self.data
+        if isinstance(data, Kept):
+            keeps = importlib.import_module("callsheet.results").should_persist_result
+            data = data.metadata if keeps() else None
         return StateCreate(
-            type=self.type, name=self.name, message=self.message, state_details=copy.copy(self.state_details)
+            type=self.type,
+            name=self.name,
+            message=self.message,
+            state_details=copy.copy(self.state_details),
+            data=data if isinstance(data, KeptElsewhere) else None,
         )
 
     # ------------------------------------------------------------------------ comparing, showing

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, cast
 
+from callsheet._model.kept import Kept
 from callsheet._model.kinds import StateType
 from callsheet._model.outcomes import is_state_iterable
 from callsheet._model.states import NOT_RECORDED, State
@@ -33,6 +34,8 @@ def value_of(state: State[Any], *, raise_on_failure: bool = True) -> Any:
         TypeError: the run failed and holds something that is no exception.
     """
     kind, data = state.type, state.data
+    if isinstance(data, Kept):
+        data = data.result
     if kind is StateType.COMPLETED:
         if data is NOT_RECORDED:
             raise MissingResult("The run completed, but its result was not persisted and is gone from memory.")
@@ -72,6 +75,8 @@ def exception_of(state: State[Any]) -> BaseException:
         raise ValueError(f"Expected failed or crashed state got {state!r}.")
     wrapper, text = _WITHOUT_OWN_EXCEPTION[state.type]
     data = state.data
+    if isinstance(data, Kept):
+        data = data.result
     if isinstance(data, BaseException):
         return data
     if data is None or data is NOT_RECORDED:

@@ -5,7 +5,6 @@ A step that a subclass replaces, in either colour, is used as it is, by its own 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Token
@@ -15,6 +14,7 @@ from callsheet._kernel.critical import critical
 from callsheet._kernel.host import current_host
 from callsheet._kernel.ports import LoopPort, Port, apart, step, sync_port
 from callsheet._kernel.threads import start_thread
+from callsheet._model.kept import Kept
 from callsheet._model.transactions import CommitMode, IsolationLevel, TransactionState
 from callsheet._transactions.hooks import run_hooks
 from callsheet.context import ContextModel, current_run
@@ -334,7 +334,7 @@ class Steps(ContextModel):
             raise LockLost(f"The lock of transaction {key!r} was taken over by another holder: nothing was written.")
         if isinstance(self.store, RecordStore):
             await self._ask(port, "write", key, self._staged, holder=holder)
-        elif _is_result_record(self._staged):
+        elif isinstance(self._staged, Kept):
             await self._ask(port, "persist_result_record", self._staged, holder=holder)
         else:
             await self._ask(port, "write", self._staged, key=key, holder=holder)
@@ -381,8 +381,3 @@ def _shield() -> AbstractContextManager[Any]:
     from anyio import CancelScope
 
     return CancelScope(shield=True)
-
-
-def _is_result_record(value: object) -> bool:
-    results = sys.modules.get("callsheet.results")  # who made one has imported it
-    return results is not None and isinstance(value, results.ResultRecord)

@@ -102,7 +102,7 @@ class Writes(Reads):
             type=proposed.type,
             name=proposed.name,
             message=proposed.message,
-            details=encode_details(proposed.state_details),
+            details=encode_details(proposed.state_details, proposed.data),
             data=proposed.data,
             force=force,
         )

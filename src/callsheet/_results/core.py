@@ -1,0 +1,152 @@
+"""Reading and writing records by a way: what the methods of both colours of a result store have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any, Final
+
+from callsheet._results import access, keys
+from callsheet._results.locks import Locks
+from callsheet._results.lru import LRUCache
+from callsheet._results.places import address_of, default_storage
+from callsheet._results.records import ResultRecord, ResultRecordMetadata
+from callsheet._results.serializing import Parts, Serializer
+from callsheet._results.storage import NullFileSystem, Storage
+from callsheet._results.ways import Way
+
+_LARGEST_IN_MEMORY: Final = 16 << 20  # bytes of a payload; larger results are read again
+
+
+class Core(Locks):
+    """What a store keeps, and how it gets there. Each method takes how to wait."""
+
+    result_storage: Any
+    metadata_storage: Any
+    cache_result_in_memory: bool
+    serializer: Serializer[Any]
+    storage_key_fn: Callable[[], str]
+    cache: LRUCache
+
+    async def exists_by(self, way: Way, key: str) -> bool:
+        """Tell what `exists` tells.
+
+        Args:
+            way: how to wait.
+            key: of the record.
+        """
+        storage = self.storage()
+        kept_apart = self.metadata_storage is not None
+        place = self.metadata_storage if kept_apart else storage
+        wire = await keys.read_head(way, place, self._located(key, place), whole=kept_apart)
+        if wire is None or keys.is_over(wire):
+            return False
+        cached = self.cache.get(self._located(key, storage))
+        if cached is not None and cached[1] not in (None, wire.digest):
+            self.cache.pop(self._located(key, storage))  # another process has written it anew
+        return True
+
+    async def read_by(self, way: Way, key: str, holder: str | None = None) -> ResultRecord[Any]:
+        """Give what `read` gives, and raise what it raises.
+
+        Args:
+            way: how to wait.
+            key: of the record.
+            holder: who reads.
+        """
+        storage = self.storage()
+        if self.lock_manager is not None and not self.is_lock_holder(key, holder):
+            await self.unlocked(way, self._plain(key))
+        located = self._located(key, storage)
+        cached = self.cache.get(located)
+        if cached is not None:
+            return cached[0]
+        with access.naming(key, storage):
+            if self.metadata_storage is None:
+                record, size, digest = await access.fetch(way, storage, located, self._load)
+            else:
+                place = self.metadata_storage
+                metadata = await access.fetch(way, place, self._located(key, place), bytes)
+                where = ResultRecordMetadata.load_bytes(metadata).storage_key or located
+                record, size = await access.fetch(way, storage, where, partial(self._load_apart, metadata))
+                digest = None
+        if self.cache_result_in_memory and size <= _LARGEST_IN_MEMORY:
+            self.cache[located] = (record, digest)
+        return record
+
+    async def persist_by(self, way: Way, result_record: ResultRecord[Any], holder: str | None = None) -> None:
+        """Do what `persist_result_record` does, and raise what it raises.
+
+        Args:
+            way: how to wait.
+            result_record: the record.
+            holder: who writes.
+        """
+        storage = self.storage()
+        key = result_record.metadata.storage_key or self.new_metadata(None, None).storage_key or ""
+        plain = self._plain(key)
+        if self.lock_manager is not None and self.is_locked(plain) and not self.is_lock_holder(plain, holder):
+            raise RuntimeError(
+                f"Cannot write to result record with key {plain!r} because it is locked by another holder."
+            )
+        written: list[Any] = [0, None]
+
+        def dump() -> Parts:
+            parts: Parts = [result_record.serialize_result()] if apart else result_record.serialize_parts()
+            written[:] = sum(memoryview(part).nbytes for part in parts), None if apart else keys.digest_in(parts[0])
+            return parts
+
+        apart = self.metadata_storage is not None
+        located = self._located(key, storage)
+        self.cache.pop(located)
+        with access.naming(key, storage):
+            await access.store(way, storage, located, dump)
+        if apart:
+            place = self.metadata_storage
+            with access.naming(key, place):
+                await access.store(
+                    way, place, self._located(plain, place), lambda: [result_record.serialize_metadata()]
+                )
+        if self.cache_result_in_memory and written[0] <= _LARGEST_IN_MEMORY and not isinstance(storage, NullFileSystem):
+            self.cache[located] = (result_record, written[1])
+
+    # --------------------------------------------------------------------------------------- inside
+
+    def new_metadata(self, key: str | None, expiration: datetime | None) -> ResultRecordMetadata:
+        """Give the metadata of a record that is made here.
+
+        Args:
+            key: to keep it under; by default a new one.
+            expiration: when it must no longer be used.
+        """
+        storage = self.storage()
+        key = key or self.storage_key_fn()
+        return ResultRecordMetadata(
+            storage_key=self._located(key, storage),
+            expiration=expiration,
+            serializer=self.serializer,
+            storage=address_of(storage),
+        )
+
+    def storage(self) -> Any:
+        """Give the storage of the results; the default one from the first use on, where none was named."""
+        if self.result_storage is None:
+            self.result_storage = default_storage()
+        return self.result_storage
+
+    def _located(self, key: str, storage: Any) -> str:
+        return storage.locate(key) if isinstance(storage, Storage) else key
+
+    def _plain(self, key: str) -> str:
+        storage = self.storage()
+        return storage.plain_key(key) if isinstance(storage, Storage) else key
+
+    def _load(self, content: bytes) -> tuple[ResultRecord[Any], int, str | None]:
+        record, digest = keys.load_record(content, self.serializer)
+        return record, len(content), digest
+
+    def _load_apart(self, metadata: bytes, content: bytes) -> tuple[ResultRecord[Any], int]:
+        made = ResultRecord[Any].deserialize_from_result_and_metadata(content, metadata, self.serializer)
+        keys.check_encryption(made, self.serializer)
+        return made, len(content)

@@ -1,0 +1,73 @@
+"""Writing a file so that nobody ever sees half of it, and reading it back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+from callsheet._results.serializing import Parts
+
+_VECTOR: Final = 512  # parts in one call of the system
+_UNFINISHED: Final = ".part"
+
+
+def write_file(path: Path, parts: Parts) -> None:
+    """Write a file under a temporary name beside its own, sync it, and give it its name.
+
+    Others see what was there before or all of the new, also after a crash. Parts are not copied.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    folder = path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    # Of a name's 255 bytes the unfinished one takes no more than the finished one may.
+    unfinished = folder / f".{secrets.token_hex(8)}{_UNFINISHED}"
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        try:
+            _write_all(descriptor, parts)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    _sync_folder(folder)
+
+
+def _write_all(descriptor: int, parts: Parts) -> None:
+    views = [view for part in parts if (view := memoryview(part).cast("B")).nbytes]
+    at = 0
+    while at < len(views):
+        written = os.writev(descriptor, views[at : at + _VECTOR])
+        while at < len(views) and written >= views[at].nbytes:
+            written -= views[at].nbytes
+            at += 1
+        if written:
+            views[at] = views[at][written:]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system whose folders cannot be synced
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def read_head(path: Path, length: int) -> tuple[bytes, int]:
+    """Give the first bytes of a file, and its whole size.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(length), os.fstat(file.fileno()).st_size

@@ -1,0 +1,172 @@
+"""What a result store says of locks: all of it asked of its lock manager."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from functools import cache
+from typing import Any
+
+from callsheet._kernel.driver import current_backend_task
+from callsheet._results.ways import Way
+from callsheet.exceptions import ConfigurationError
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname()
+
+
+class Locks:
+    """The locks of a store's keys."""
+
+    lock_manager: Any
+
+    def _plain(self, key: str) -> str:
+        return key
+
+    @staticmethod
+    def generate_default_holder() -> str:
+        """Give the name of who calls: this host, process, thread, and task of an event loop."""
+        task = current_backend_task()
+        name = f"{_host()}:{os.getpid()}:{threading.get_ident()}"
+        return name if task is None else f"{name}:{id(task):x}"
+
+    def supports_isolation_level(self, level: Any) -> bool:
+        """Tell whether transactions with this store can have an isolation level.
+
+        Args:
+            level: the level.
+
+        Raises:
+            ValueError: it is no isolation level.
+        """
+        name = getattr(level, "name", str(level)).upper()
+        if name == "READ_COMMITTED":
+            return True
+        if name == "SERIALIZABLE":
+            return self.lock_manager is not None
+        raise ValueError(f"Unsupported isolation level: {level}")
+
+    def acquire_lock(self, key: str, holder: str | None = None, timeout: float | None = None) -> bool:
+        """Lock a key.
+
+        Args:
+            key: of a record.
+            holder: who locks; by default this thread or task.
+            timeout: seconds to wait for who has locked it; without end by default.
+
+        Returns:
+            Whether it is locked now.
+
+        Raises:
+            ConfigurationError: this store has no lock manager.
+        """
+        return self._manager("acquire locks").acquire_lock(self._plain(key), *self._ask(holder, timeout))
+
+    async def aacquire_lock(self, key: str, holder: str | None = None, timeout: float | None = None) -> bool:
+        """Lock a key, without blocking the loop.
+
+        Args:
+            key: of a record.
+            holder: who locks; by default this thread or task.
+            timeout: seconds to wait for who has locked it; without end by default.
+
+        Returns:
+            Whether it is locked now.
+
+        Raises:
+            ConfigurationError: this store has no lock manager.
+        """
+        return await self._manager("acquire locks").aacquire_lock(self._plain(key), *self._ask(holder, timeout))
+
+    def release_lock(self, key: str, holder: str | None = None) -> None:
+        """Unlock a key.
+
+        Args:
+            key: of a record.
+            holder: who has locked it; by default this thread or task.
+
+        Raises:
+            ConfigurationError: this store has no lock manager.
+            ValueError: the holder has not locked it.
+        """
+        self._manager("release locks").release_lock(self._plain(key), holder or self.generate_default_holder())
+
+    def is_locked(self, key: str) -> bool:
+        """Tell whether a key is locked.
+
+        Args:
+            key: of a record.
+
+        Raises:
+            ConfigurationError: this store has no lock manager.
+        """
+        return self._manager("check for locks").is_locked(self._plain(key))
+
+    def is_lock_holder(self, key: str, holder: str | None = None) -> bool:
+        """Tell whether a holder has locked a key.
+
+        Args:
+            key: of a record.
+            holder: who; by default this thread or task.
+
+        Raises:
+            ConfigurationError: this store has no lock manager.
+        """
+        manager = self._manager("check for locks")
+        return manager.is_lock_holder(self._plain(key), holder or self.generate_default_holder())
+
+    def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
+        """Wait until a key is not locked.
+
+        Args:
+            key: of a record.
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether it is free.
+
+        Raises:
+            ConfigurationError: this store has no lock manager.
+        """
+        return self._manager("wait for locks").wait_for_lock(self._plain(key), timeout)
+
+    async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
+        """Wait until a key is not locked, without blocking the loop.
+
+        Args:
+            key: of a record.
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether it is free.
+
+        Raises:
+            ConfigurationError: this store has no lock manager.
+        """
+        return await self._manager("wait for locks").await_for_lock(self._plain(key), timeout)
+
+    async def unlocked(self, way: Way, key: str) -> None:
+        """Wait until a key is not locked.
+
+        Args:
+            way: how to wait.
+            key: as the lock manager knows it.
+        """
+        manager = self._manager("wait for locks")
+        if way.suspends:
+            await manager.await_for_lock(key)
+        else:
+            manager.wait_for_lock(key)
+
+    def _ask(self, holder: str | None, timeout: float | None) -> tuple[str, float | None]:
+        return holder or self.generate_default_holder(), timeout
+
+    def _manager(self, what: str) -> Any:
+        if self.lock_manager is None:
+            raise ConfigurationError(
+                f"Unable to {what}: this result store has no lock manager. Pass it one: ResultStore(lock_manager=…)."
+            )
+        return self.lock_manager

@@ -1,0 +1,120 @@
+"""How somebody who reads or writes a result waits: blocking the thread, or suspending the task.
+
+Results are read and written by coroutines that await nothing but a way, so there is one logic for both colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import isawaitable
+from typing import Any, Final, Protocol, TypeVar
+
+from callsheet._dual import is_stepped, may_suspend, undo
+from callsheet._kernel.host import here
+from callsheet._kernel.ports import THREAD_PORT, LoopPort, Port, apart, sync_port
+from callsheet._kernel.signals import Once
+from callsheet._kernel.threads import WorkerThreads
+from callsheet.context import current_run
+
+T = TypeVar("T")
+
+_IDLE_SECONDS: Final = 0.25
+_threads: Final = WorkerThreads(idle_seconds=_IDLE_SECONDS)
+
+
+class Way(Protocol):
+    """One way to wait."""
+
+    @property
+    def suspends(self) -> bool:
+        """Tell whether waiting lets a loop go on."""
+        ...
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        """Do something that blocks."""
+        ...
+
+    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """Call somebody else's function of either colour; a sync one may block."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for a time."""
+        ...
+
+
+class Blocking:
+    """Blocks the thread, which no loop needs."""
+
+    __slots__ = ()
+    suspends = False
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        return work()
+
+    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+        token = may_suspend()
+        try:
+            return await THREAD_PORT.call(fn, *args)
+        finally:
+            undo(token)
+
+    async def sleep(self, seconds: float) -> None:
+        await THREAD_PORT.wait(Once(), seconds)
+
+
+class Suspending:
+    """Waits by a port, and leaves what blocks to a thread."""
+
+    __slots__ = ("_port", "suspends")
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self.suspends = port.host is not None
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        return await apart(work, self._port, start)
+
+    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+        made = await apart(lambda: fn(*args), self._port, start)
+        return await self._port.call(lambda: made) if isawaitable(made) else made
+
+    async def sleep(self, seconds: float) -> None:
+        await self._port.wait(Once(), seconds)
+
+
+_BLOCKING: Final = Blocking()
+
+
+def start(job: Callable[[], None]) -> None:
+    """Start a job on a thread: one of the current run's engine, else one of our own."""
+    run = current_run.get()
+    core = None if run is None else run.core
+    if core is None or not core.usable:
+        _threads.run(job)
+        return
+    try:
+        core.workers.run(job)
+    except RuntimeError:  # that engine has just been closed
+        _threads.run(job)
+
+
+def blocking() -> Way:
+    """Give the way of sync code. In a sync frame of a driven task the loop still goes on."""
+    port = sync_port()
+    return _BLOCKING if port is THREAD_PORT else Suspending(port)
+
+
+def suspending() -> Way:
+    """Give the way of async code."""
+    return Suspending(LoopPort(here()))
+
+
+def along(port: Port) -> Way:
+    """Give the way of a run that lives by a port."""
+    return _BLOCKING if port is THREAD_PORT else Suspending(port)
+
+
+def way_here() -> Way:
+    """Give the way of the dual function that is under way."""
+    return blocking() if is_stepped() else suspending()
