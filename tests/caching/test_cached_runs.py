@@ -508,7 +508,8 @@ def test_large_inputs_are_digested_off_the_loop(run_on):
     assert threads[3] != threads[0]
 
 
-def test_storage_objects_are_shared(tmp_path):
+def test_storage_objects_are_shared(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("results")
     storage = LocalFileSystem(tmp_path)
 
     @task(cache_policy=INPUTS, result_storage=storage)

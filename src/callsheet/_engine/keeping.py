@@ -64,18 +64,21 @@ async def body(run: TaskRunActor, port: Port) -> Any:
     """
     transaction = await open_transaction(run, port)
     record = await _found(run, transaction, port)
-    if record is not None:
-        run.kept, run.is_cached = record, True
-        await transaction.leave(port, None)
-        return record.result
     try:
-        value = await run.call_body(port)
-        final = run.conclude(value)
-    except BaseException as error:
-        await transaction.leave(port, error)
-        raise
-    await settle(run, port, transaction, final)
-    return value
+        if record is not None:
+            run.kept, run.is_cached = record, True
+            await transaction.leave(port, None)
+            return record.result
+        try:
+            value = await run.call_body(port)
+            final = run.conclude(value)
+        except BaseException as error:
+            await transaction.leave(port, error)
+            raise
+        await settle(run, port, transaction, final)
+        return value
+    finally:
+        run.transaction = None
 
 
 async def open_transaction(run: TaskRunActor, port: Port, *, look: bool = True) -> Transaction:
@@ -143,7 +146,6 @@ async def settle(run: TaskRunActor, port: Port, transaction: Transaction, final:
     try:
         await transaction.leave(port, None)
     finally:
-        run.transaction = None
         if transaction.is_rolled_back():  # what was staged was not written
             run.kept = None
 

@@ -158,15 +158,15 @@ class TaskRunActor(Run):
         self.transaction = LAZY
         try:
             value = await self.call_body(port)
-        except BaseException as error:
             if self.transaction is not LAZY:
-                await self.transaction.leave(port, error)
-            self.transaction = None
+                await self._settle(port, value, None)
+            return value
+        except BaseException as error:
+            if self.transaction is not None and self.transaction is not LAZY:
+                await self._settle(port, None, error)
             raise
-        if self.transaction is not LAZY:
-            await self._settle(port, value)
-        self.transaction = None
-        return value
+        finally:
+            self.transaction = None
 
     def _transacts(self) -> bool:
         """Tell whether the body runs in a transaction, whether it asks for one or not."""
@@ -186,21 +186,24 @@ class TaskRunActor(Run):
             await keeping.open_transaction(self, port, look=False)
 
     async def close_between_steps(self, port: Port, value: Any, error: BaseException | None) -> None:
+        try:
+            if self.transaction is not None and self.transaction is not LAZY:
+                from callsheet._engine import keeping
+
+                with keeping.unseen():
+                    await self._settle(port, value, error)
+        finally:
+            self.transaction = None
+
+    async def _settle(self, port: Port, value: Any, error: BaseException | None) -> None:
+        """Leave the transaction of this body, where it has one."""
+        from callsheet._engine import keeping
+
         transaction, self.transaction = self.transaction, None
-        if transaction is None or transaction is LAZY:
-            return
-        from callsheet._engine import keeping
-
-        with keeping.unseen():
-            if error is not None:
-                await transaction.leave(port, error)
-            else:
-                await keeping.settle(self, port, transaction, self.conclude(value))
-
-    async def _settle(self, port: Port, value: Any) -> None:
-        from callsheet._engine import keeping
-
-        await keeping.settle(self, port, self.transaction, self.conclude(value))
+        if error is not None:
+            await transaction.leave(port, error)
+        else:
+            await keeping.settle(self, port, transaction, self.conclude(value))
 
     def own_transaction(self) -> Any:
         if self.transaction is LAZY:
