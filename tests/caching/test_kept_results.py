@@ -11,12 +11,14 @@ import anyio
 import pytest
 
 from callsheet import flow, get_client, task
+from callsheet._engine.ambient import ambient_core
 from callsheet.cache_policies import INPUTS
 from callsheet.context import FlowRunContext, TaskRunContext
 from callsheet.exceptions import MissingResult
 from callsheet.results import ResultRecord, ResultRecordMetadata, get_result_store, should_persist_result
 from callsheet.settings import temporary_settings
 from callsheet.states import Completed
+from store_helpers import run_now
 
 
 @pytest.fixture
@@ -299,7 +301,6 @@ def test_a_storage_that_refuses_does_not_fail_the_run(kind, logged):
 
 
 def test_the_journal_says_where_a_persisted_result_is():
-    from callsheet._engine.ambient import current_core
     from callsheet._engine.task_run import RECORD
 
     @task(persist_result=True)
@@ -311,9 +312,11 @@ def test_the_journal_says_where_a_persisted_result_is():
         return give(return_state=True)
 
     state = around()
-    core = current_core()
+    core = ambient_core()
     core.journal.flush()
-    outcomes = core.store.read_outcomes(state.state_details.flow_run_id)
+    reader = core.store.blocking_reader()
+    outcomes = run_now(reader.read_outcomes(state.state_details.flow_run_id))
+    run_now(reader.aclose())
     (entry,) = [found for found in outcomes if found.run_id == state.state_details.task_run_id]
     assert entry.result.codec == RECORD
     assert ResultRecordMetadata.load_bytes(entry.result.inline) == state.data.metadata

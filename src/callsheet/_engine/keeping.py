@@ -209,7 +209,8 @@ async def keep(run: Actor, port: Port, final: Ending) -> None:
         return
     if failed and (final.data is None or run.kept is not None):
         return
-    store = run.result_store
+    # Of the run alone: nobody looks for its key, so it is not kept apart.
+    store = run.result_store.model_copy(update={"metadata_storage": None})
     try:
         record = store.create_result_record(final.data, key=DEFAULT_STORAGE_KEY_FN())
         if await write(along(port), store, record, log=run.logger()):
