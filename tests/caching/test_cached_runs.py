@@ -273,7 +273,8 @@ class Asking(CachePolicy):
 
 
 @pytest.mark.parametrize(
-    ("policy", "said"), [(Broken(), "no key today"), (Wrong(), "got int"), (Asking(), "async function cannot make keys")]
+    ("policy", "said"),
+    [(Broken(), "no key today"), (Wrong(), "got int"), (Asking(), "async function cannot make keys")],
 )
 @pytest.mark.parametrize("add", [False, True])
 def test_an_error_inside_a_policy_reuses_nothing(counting, run_on, logged, policy, said, add):

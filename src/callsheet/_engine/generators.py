@@ -20,13 +20,14 @@ from callsheet._kernel.host import here
 from callsheet._kernel.messages import Orphan
 from callsheet._kernel.ports import LoopPort, step, sync_port
 from callsheet._kernel.scopes import DEADLINE, Interrupted
-from callsheet.context import current_run
+from callsheet.context import current_run, current_transaction
 from callsheet.logging.prints import patch_print
 
 if TYPE_CHECKING:
     from callsheet._kernel.ports import Port
 
 Make = Callable[[], Run]
+_OUTER = object()
 
 
 class _Stepping:
@@ -35,6 +36,7 @@ class _Stepping:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.deadline: float | None = None
+        self._transaction: Any = _OUTER  # the active one between two steps
         self._flow: Any = None if run.cell.flow is None else run.cell.flow.actor
 
     async def begin(self, port: Port) -> Final | None:
@@ -75,9 +77,17 @@ class _Stepping:
         """Enter what is current inside of a step, and only there."""
         stack = ExitStack()
         stack.callback(current_run.reset, current_run.set(self.run))
+        stack.callback(self._change_transaction, current_transaction.get())
+        if self._transaction is not _OUTER:
+            current_transaction.set(self._transaction)
         if self.run.log_prints:
             stack.enter_context(patch_print())
         return stack
+
+    def _change_transaction(self, outer: Any) -> None:
+        """Remember the transaction that the body has left active, and make the caller's active again."""
+        self._transaction = current_transaction.get()
+        current_transaction.set(outer)
 
     def gave(self, item: Any) -> Any:
         """Remember where an item came from."""

@@ -43,13 +43,13 @@ def store_of(run: Actor) -> ResultStore:
     around = ResultStore() if parent is None else parent.result_store
     definition = run.definition
     if run.is_flow:
-        return around.update_for_flow(definition, _sync=True)
+        return step(around.aupdate_for_flow(definition))
     if parent is None or Transaction.get_active() is not None:  # whose lock manager counts too
-        return around.update_for_task(definition, _sync=True)
+        return step(around.aupdate_for_task(definition))
     known = parent.stores
     found = known.get(id(definition))
     if found is None or found[0] is not definition:
-        found = known[id(definition)] = (definition, around.update_for_task(definition, _sync=True))
+        found = known[id(definition)] = (definition, step(around.aupdate_for_task(definition)))
     return found[1]
 
 
@@ -121,7 +121,7 @@ async def _found(run: TaskRunActor, transaction: Transaction, port: Port) -> Res
     if not transaction.is_committed():
         return None
     try:
-        record = await run.result_store.read_by(along(port), transaction.key or "", transaction._holder)
+        record = await run.result_store.read_by(along(port), transaction.key or "", transaction.holder)
         if not record.metadata.is_expired(utc_now()):
             return record
     except _UNUSABLE as error:
@@ -164,7 +164,7 @@ def lazily(run: TaskRunActor) -> Transaction:
     """Give the transaction of a run whose body asks for one, made now."""
     made = Transaction(isolation_level=None, logger=_LoggerOf(run))
     step(made.enter(sync_port()))
-    made._run = run  # whoever asked
+    made.entered_by = run  # whoever asked
     return made
 
 

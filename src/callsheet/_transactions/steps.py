@@ -44,10 +44,10 @@ class Steps(ContextModel):
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)
         self._staged: Any = None
-        self._holder: str | None = None  # of the lock, while it is held for this transaction
+        self.holder: str | None = None  # of the lock, while it is held for this transaction
         self._releases = False  # whether it was taken by this transaction, and not by one around
         self._rolling_back = False
-        self._run: Any = None  # whose body entered it
+        self.entered_by: Any = None  # whose body entered it
 
     @classmethod
     def get_active(cls) -> Self | None:
@@ -57,7 +57,7 @@ class Steps(ContextModel):
         """
         entered, run = cls.__var__.get(), current_run.get()
         while run is not None:
-            if entered is not None and entered._run is run:
+            if entered is not None and entered.entered_by is run:
                 return entered
             own = run.own_transaction()
             if own is not None:
@@ -183,7 +183,7 @@ class Steps(ContextModel):
             await self._unlock(port)
             raise
         self._token = self.__var__.set(self)
-        self._run = current_run.get()
+        self.entered_by = current_run.get()
 
     async def leave(self, port: Port, error: BaseException | None) -> None:
         """Commit or roll back as the mode says, and make the parent the active one; for code that lives on a port.
@@ -215,7 +215,7 @@ class Steps(ContextModel):
         parent = self.get_parent()
         if parent is not None and parent.state is TransactionState.ROLLED_BACK:
             await self._step("rollback", port)
-        elif parent is None or parent.is_committed():  # otherwise, or as long as it can, the parent answers for it
+        elif parent is None or parent.state is TransactionState.COMMITTED:  # otherwise, or as long as it can, the parent answers for it
             if self.commit_mode is CommitMode.OFF:
                 await self._step("rollback", port)
             elif self.commit_mode is CommitMode.LAZY:
@@ -292,7 +292,7 @@ class Steps(ContextModel):
     async def _read(self, port: Port) -> Any:
         if not self._has_record():
             return None
-        record = await self._ask(port, "read", self.key, holder=self._holder or generate_default_holder())
+        record = await self._ask(port, "read", self.key, holder=self.holder or generate_default_holder())
         return getattr(record, "result", None) if isinstance(self.store, RecordStore) else record
 
     # --------------------------------------------------------------------------------------- helpers
@@ -329,8 +329,8 @@ class Steps(ContextModel):
         return self.store is not None and bool(self.key)
 
     async def _write(self, port: Port) -> None:
-        holder, key = self._holder or generate_default_holder(), self.key
-        if self._holder is not None and not await self._ask(port, "is_lock_holder", key, holder=holder):
+        holder, key = self.holder or generate_default_holder(), self.key
+        if self.holder is not None and not await self._ask(port, "is_lock_holder", key, holder=holder):
             raise LockLost(f"The lock of transaction {key!r} was taken over by another holder: nothing was written.")
         if isinstance(self.store, RecordStore):
             await self._ask(port, "write", key, self._staged, holder=holder)
@@ -343,17 +343,17 @@ class Steps(ContextModel):
         holder = generate_default_holder()
         around = self.get_parent()
         while around is not None:
-            if around.key == self.key and around._holder == holder:
-                self._holder = holder
+            if around.key == self.key and around.holder == holder:
+                self.holder = holder
                 return  # it is held for this very code already, and must stay held when this block ends
             before = around.get_parent()
             around = None if before is around else before
         self.logger.debug("Acquiring lock for transaction %r", self.key)
         await self._ask(port, "acquire_lock", self.key, holder=holder)
-        self._holder, self._releases = holder, True
+        self.holder, self._releases = holder, True
 
     async def _unlock(self, port: Port) -> None:
-        holder, self._holder = self._holder, None
+        holder, self.holder = self.holder, None
         if holder is None or not self._releases:
             return
         self.logger.debug("Releasing lock for transaction %r", self.key)
