@@ -57,6 +57,7 @@ def parse(region: str, lines: list[str]) -> list[Place]:
 @task(cache_policy=BY_CONTENT, task_run_name="spread of {region}")
 def spread(region: str, places: list[Place]) -> tuple[float, str, str]:
     """Find the two places of a region that lie farthest apart."""
+    del region
     pairs = ((one, other) for index, one in enumerate(places) for other in places[index:])
     one, other = max(pairs, key=lambda pair: distance(*pair))
     return round(distance(one, other)), one.zone, other.zone

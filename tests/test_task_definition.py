@@ -87,7 +87,6 @@ def test_defaults() -> None:
         "result_storage": None, "result_serializer": None, "result_storage_key": None,
         "cache_result_in_memory": True, "timeout_seconds": None, "on_completion_hooks": [], "on_failure_hooks": [],
         "on_commit_hooks": [], "on_rollback_hooks": [], "retry_condition_fn": None, "viz_return_value": None,
-        "_unsupported": None,
     }  # fmt: skip
     assert {name: getattr(t, name) for name in expected} == expected
     assert Task(t.fn).log_prints is False
@@ -436,7 +435,7 @@ def test_pickles() -> None:
     copied = pickle.loads(pickle.dumps(at_module_level.with_options(tags=["t"])))
     assert (copied.fn, copied.tags, copied.cache_policy) == (at_module_level.fn, {"t"}, DEFAULT)
     refused = cloudpickle.loads(cloudpickle.dumps(task(cache_policy=NONE)(lambda: None))).with_options()
-    assert (refused.cache_policy, refused.persist_result, refused._unsupported) == (NONE, None, None)
+    assert (refused.cache_policy, refused.persist_result) == (NONE, None)
 
     @task(retries=2)
     async def local(x):
@@ -445,7 +444,6 @@ def test_pickles() -> None:
     again = cloudpickle.loads(cloudpickle.dumps(local))
     assert (again.name, again.retries, again.isasync) == ("local", 2, True)
     assert asyncio.iscoroutinefunction(again)
-    assert again._unsupported is None
 
 
 def test_public_names() -> None:

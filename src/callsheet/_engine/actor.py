@@ -94,9 +94,8 @@ class Actor:
         self.scope = RunScope()
         self.cell = Cell(new_id(), self.kind, described, None if parent is None else parent.cell, self)
         self.name = ""
-        self.detached = False  # nobody awaits its life: it was submitted
+        self.detached = self.undone = False  # submitted, so nobody awaits its life; rolled back
         self.task: object = None  # the event loop's, which keeps itself alive only weakly
-        self.unsaved = 0  # the position in the journal that its future waits for
         self.upstream: dict[str, list[Any]] | None = None
         self.ended: Once | None = None
         self.final: Final | None = None
@@ -104,17 +103,17 @@ class Actor:
         self.type: StateType = _S.PENDING
         self.state_name = "Pending"
         self.seq = self.at = self.created = self.started = self.first_started = self.spent = 0
+        self.unsaved = 0  # the position in the journal that its future waits for
         persists = definition.persist_result
         if persists is None:
             persists = get_current_settings().results_persist_by_default if parent is None else parent.persists
-        self.persists: bool = persists  # whether its result is kept
+        self.persists: bool = persists
         self.kept: Any = None  # the record of its result
-        self.undone = False  # by the rollback of its transaction
-        self._result_store: Any = None
         self._stores: dict[int, tuple[Any, Any]] | None = None
+        self._state: State[Any] | None = None
         self._record: Any = None
         self._context: Any = None
-        self._state: State[Any] | None = None
+        self._result_store: Any = None
 
     # --------------------------------------------------------------------- what kinds do differently
 

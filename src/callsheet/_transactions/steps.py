@@ -215,7 +215,9 @@ class Steps(ContextModel):
         parent = self.get_parent()
         if parent is not None and parent.state is TransactionState.ROLLED_BACK:
             await self._step("rollback", port)
-        elif parent is None or parent.state is TransactionState.COMMITTED:  # otherwise, or as long as it can, the parent answers for it
+        elif (
+            parent is None or parent.state is TransactionState.COMMITTED
+        ):  # otherwise, or as long as it can, the parent answers for it
             if self.commit_mode is CommitMode.OFF:
                 await self._step("rollback", port)
             elif self.commit_mode is CommitMode.LAZY:
