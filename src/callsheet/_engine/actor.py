@@ -35,43 +35,15 @@ class Actor:
     kind: ClassVar[Kind]
     noun: ClassVar[str]
     log_prints: bool
+    _context: Any
+    _record: Any
+    _result_store: Any
 
     __slots__ = (
-        "__weakref__",
-        "_context",
-        "_record",
-        "_result_store",
-        "_state",
-        "_stores",
-        "at",
-        "cell",
-        "core",
-        "created",
-        "definition",
-        "detached",
-        "ended",
-        "final",
-        "first_started",
-        "home",
-        "inputs",
-        "kept",
-        "known",
-        "name",
-        "parameters",
-        "persists",
-        "places",
-        "scope",
-        "seq",
-        "spent",
-        "started",
-        "state_name",
-        "tags",
-        "task",
-        "type",
-        "undone",
-        "unsaved",
-        "upstream",
-        "wait_for",
+        "__weakref__", "_context", "_record", "_result_store", "_state", "_stores", "at", "cell", "core",
+        "created", "definition", "detached", "ended", "final", "first_started", "home", "inputs", "kept", "known",
+        "name", "parameters", "persists", "places", "rested", "scope", "seq", "spent", "started", "state_name",
+        "tags", "task", "type", "undone", "unsaved", "upstream", "wait_for",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +66,7 @@ class Actor:
         self.scope = RunScope()
         self.cell = Cell(new_id(), self.kind, described, None if parent is None else parent.cell, self)
         self.name = ""
+        self.rested = 0.0  # when a run of this body last let others run, on the clock of `monotonic`
         self.detached = self.undone = False  # submitted, so nobody awaits its life; rolled back
         self.task: object = None  # the event loop's, which keeps itself alive only weakly
         self.upstream: dict[str, list[Any]] | None = None
@@ -111,9 +84,7 @@ class Actor:
         self.kept: Any = None  # the record of its result
         self._stores: dict[int, tuple[Any, Any]] | None = None
         self._state: State[Any] | None = None
-        self._record: Any = None
-        self._context: Any = None
-        self._result_store: Any = None
+        self._record = self._context = self._result_store = None
 
     # --------------------------------------------------------------------- what kinds do differently
 
