@@ -19,6 +19,7 @@ from typing import Any, ClassVar, TypeVar, cast
 from callsheet._model.transactions import CommitMode, IsolationLevel, TransactionState
 from callsheet._transactions.steps import Steps
 from callsheet._unset import NotSet
+from callsheet.context import current_transaction
 from callsheet.exceptions import MissingContextError
 from callsheet.logging.loggers import get_logger, get_run_logger
 
@@ -72,7 +73,7 @@ class Transaction(Steps):
         True
     """
 
-    __var__: ClassVar[ContextVar[Any]] = ContextVar("callsheet_transaction", default=None)
+    __var__: ClassVar[ContextVar[Any]] = current_transaction
     __hash__ = None  # type: ignore[assignment]  # it is mutable, and equal by its fields
 
     def __init__(
