@@ -20,6 +20,7 @@ WORKLOADS = (
     "flat_memory",
     "trivial_flow",
     "sync_tasks",
+    "results",
     "imports",
     "cold_script",
     "engine_start",

@@ -21,6 +21,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CENSUS = ROOT / "examples" / "library_census.py"
+GEO_CACHE = ROOT / "examples" / "geo_cache.py"
 SERVICE = ROOT / "examples" / "embedded_service"
 
 # ------------------------------------------------------------------------------------------------ census
@@ -58,6 +59,27 @@ def test_census_measures_reports_and_does_not_hide_what_failed(library, backend,
     (path,) = re.findall(r"^History: (.+)$", done.stdout, re.MULTILINE)
     assert Path(path).is_relative_to(callsheet_home)
     assert sqlite3.connect(path).execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+# ------------------------------------------------------------------------------------------------- cache
+
+
+def geo_cache(folder: Path) -> list[str]:
+    command = [sys.executable, "-X", "dev", str(GEO_CACHE), "--folder", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_geo_cache_computes_nothing_twice_and_leaves_nothing_half_done(tmp_path):
+    first, second, third, *report, last = geo_cache(tmp_path / "geo")
+    assert re.search(r"^First run +(\d+) computed, +0 from the cache$", first)
+    assert re.search(r"^Second run, same input +0 computed, +(\d+) from the cache: every one a hit$", second)
+    assert re.search(r"^Third run, .* 3 computed, ", third), "parse and spread of one region, and the report"
+    assert any(line.startswith("Europe") for line in report)
+    assert last == "Publishing failed (no more room after 5 files): 0 files and 0 results were left behind."
+    again = geo_cache(tmp_path / "geo")
+    assert all("every one a hit" in line for line in again[:3]), "another process finds what the first one kept"
 
 
 # ----------------------------------------------------------------------------------------------- service

@@ -98,7 +98,6 @@ def test_defaults() -> None:
     assert isinstance(f.task_runner, ThreadPoolTaskRunner)
     assert f._storage is None
     assert f._entrypoint == f"{__name__}:at_module_level"
-    assert f._unsupported is None
 
 
 def test_carries_what_tools_read_from_functions() -> None:
@@ -251,25 +250,6 @@ def test_persistence_follows_storage() -> None:
     assert flow(result_storage="here")(at_module_level.fn).persist_result is True
     assert flow(result_serializer="json")(at_module_level.fn).persist_result is True
     assert flow(result_storage="here", persist_result=False)(at_module_level.fn).persist_result is False
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"result_storage": "x"}, "result_storage"),
-        ({"result_serializer": "json"}, "result_serializer"),
-        ({"persist_result": True}, "persist_result"),
-        ({"persist_result": False, "cache_result_in_memory": False}, None),
-    ],
-)
-def test_what_runs_cannot_do_yet(options: dict[str, Any], named: str | None) -> None:
-    assert flow(**options)(at_module_level.fn)._unsupported == named
-
-
-def test_persisting_by_default_is_not_ignored() -> None:
-    with temporary_settings({"results_persist_by_default": True}):
-        assert flow(at_module_level.fn)._unsupported == "CALLSHEET_RESULTS_PERSIST_BY_DEFAULT"
-        assert flow(persist_result=False)(at_module_level.fn)._unsupported is None
 
 
 # ---------------------------------------------------------------------------------------- kinds of functions

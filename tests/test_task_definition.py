@@ -87,7 +87,6 @@ def test_defaults() -> None:
         "result_storage": None, "result_serializer": None, "result_storage_key": None,
         "cache_result_in_memory": True, "timeout_seconds": None, "on_completion_hooks": [], "on_failure_hooks": [],
         "on_commit_hooks": [], "on_rollback_hooks": [], "retry_condition_fn": None, "viz_return_value": None,
-        "_unsupported": None,
     }  # fmt: skip
     assert {name: getattr(t, name) for name in expected} == expected
     assert Task(t.fn).log_prints is False
@@ -256,37 +255,6 @@ def test_warnings_about_caching(warned: pytest.LogCaptureFixture) -> None:
     assert warned.messages == []
     ignored.with_options(cache_policy=INPUTS)
     assert len(warned.messages) == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"result_storage": "s"}, "result_storage"),
-        ({"result_serializer": "json"}, "result_serializer"),
-        ({"result_storage_key": "k"}, "result_storage_key"),
-        ({"cache_key_fn": key_fn}, "cache_key_fn"),
-        ({"cache_expiration": timedelta(1)}, "cache_expiration"),
-        ({"refresh_cache": True}, "refresh_cache"),
-        ({"refresh_cache": False}, None),
-        ({"cache_policy": INPUTS}, "cache_policy"),
-        ({"cache_policy": INPUTS, "persist_result": False}, None),
-        ({"cache_policy": NONE}, None),
-        ({"cache_policy": None}, None),
-        ({"persist_result": True}, "persist_result"),
-        ({"on_commit": [print]}, "on_commit"),
-        ({"on_rollback": [print]}, "on_rollback"),
-        ({"cache_result_in_memory": False}, None),
-    ],
-)
-def test_what_runs_cannot_do_yet(options: dict[str, Any], named: str | None) -> None:
-    assert task(**options)(at_module_level.fn)._unsupported == named
-
-
-@pytest.mark.parametrize("hook", ["on_commit", "on_rollback"])
-def test_hooks_of_transactions_are_not_ignored(hook: str) -> None:
-    t = task(at_module_level.fn)
-    getattr(t, hook)(print)
-    assert t._unsupported == hook
 
 
 def test_task_input_hash() -> None:
@@ -467,7 +435,7 @@ def test_pickles() -> None:
     copied = pickle.loads(pickle.dumps(at_module_level.with_options(tags=["t"])))
     assert (copied.fn, copied.tags, copied.cache_policy) == (at_module_level.fn, {"t"}, DEFAULT)
     refused = cloudpickle.loads(cloudpickle.dumps(task(cache_policy=NONE)(lambda: None))).with_options()
-    assert (refused.cache_policy, refused.persist_result, refused._unsupported) == (NONE, None, None)
+    assert (refused.cache_policy, refused.persist_result) == (NONE, None)
 
     @task(retries=2)
     async def local(x):
@@ -476,7 +444,6 @@ def test_pickles() -> None:
     again = cloudpickle.loads(cloudpickle.dumps(local))
     assert (again.name, again.retries, again.isasync) == ("local", 2, True)
     assert asyncio.iscoroutinefunction(again)
-    assert again._unsupported is None
 
 
 def test_public_names() -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from callsheet._model.records import LogWritten
 
 current_run: ContextVar[Run | None] = ContextVar("callsheet_run", default=None)
+# The innermost transaction whose block runs in this very context; see `Transaction.get_active`.
+current_transaction: ContextVar[Any] = ContextVar("callsheet_transaction", default=None)
 _tags: ContextVar[frozenset[str]] = ContextVar("callsheet_tags", default=frozenset())
 
 
@@ -67,7 +69,7 @@ class _RunContext(ContextModel):
     log_prints: bool
     persist_result: bool
     client: Any = None
-    result_store: Any = None
+    result_store: Any
 
     def __init__(self, *, run: Run | None = None, **fields: Any) -> None:
         super().__init__(**fields)
@@ -81,6 +83,8 @@ class _RunContext(ContextModel):
     def __getattr__(self, name: str) -> Any:
         # Asked only for what was not set by hand: the live run knows it.
         run = self.__dict__.get("_run")
+        if run is None and name == "result_store":
+            return None
         if run is None or name.startswith("__"):
             raise AttributeError(f"{type(self).__name__!r} has no {name!r}")
         return run.context_field(name)
@@ -100,6 +104,8 @@ class FlowRunContext(_RunContext):
         task_runner: The task runner of this run.
         start_time: When the body was started (UTC).
         log_prints: Whether `print` goes to the run's logger.
+        persist_result: Whether the run keeps its result.
+        result_store: Where it does.
 
     Example:
         >>> from callsheet import flow
@@ -134,6 +140,8 @@ class TaskRunContext(_RunContext):
         parameters: The resolved parameters.
         start_time: When this attempt's body was started (UTC).
         log_prints: Whether `print` goes to the run's logger.
+        persist_result: Whether the run keeps its result.
+        result_store: Where it does.
 
     Example:
         >>> from callsheet import task

@@ -58,10 +58,11 @@ class Flow(FlowCalls[P, R_co]):
         description: What the flow does. Default: the function's docstring.
         timeout_seconds: Seconds after which a run fails. Default: none.
         validate_parameters: Whether parameters are checked against, and converted to, their annotations.
-        persist_result: Whether results are persisted (running such a flow is not implemented yet).
-        result_storage: Where (not implemented yet).
-        result_serializer: How (not implemented yet).
-        cache_result_in_memory: Whether the final state holds on to the result.
+        persist_result: Whether results of runs are kept in storage; tasks and subflows that do not say do as their
+            flow. Default: as the parent run, then the setting; `True` where a storage or serializer is given.
+        result_storage: Where: a folder, a URL or a storage object. Default: as the parent run, then the setting.
+        result_serializer: How: a serializer or its type. Default: as the parent run, then the setting.
+        cache_result_in_memory: Whether records stay in memory too, where the run's tasks find them sooner.
         log_prints: Whether `print` goes to the run's logger. Default: as the parent run, then the setting.
         on_completion: Hooks that run when a run completed; each is called with flow, flow run and state.
         on_failure: Hooks that run when a run failed.
@@ -127,7 +128,6 @@ class Flow(FlowCalls[P, R_co]):
         if validate_parameters:
             check_signature(self._binder.signature)
         self._restore()
-        self._note_unsupported()
 
     def _set_hooks(self, given: tuple[Iterable[FlowHook] | None, ...]) -> None:
         for option, hooks in zip(_HOOKS, given, strict=True):

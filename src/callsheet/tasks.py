@@ -62,26 +62,28 @@ class Task(TaskCalls[P, R_co]):
         description: What the task does. Default: the function's docstring.
         tags: Tags of every run, besides those of the surroundings.
         version: Version.
-        cache_policy: What decides that a recorded result is used instead of a run (not implemented yet).
-        cache_key_fn: The same, as a function of context and parameters (not implemented yet).
-        cache_expiration: How long recorded results can be used so (not implemented yet).
+        cache_policy: What decides that a recorded result is used instead of a run; implies `persist_result`. Default,
+            where results are persisted: equal inputs, source and flow run. `None` or `NONE`: nothing is shared.
+        cache_key_fn: The same, as a function of context and parameters that gives a key; goes before `cache_policy`.
+        cache_expiration: How long recorded results can be used so. Default: without end.
         task_run_name: Template over the parameters, or a callable, that names runs.
         retries: How often a failed run is tried again. Default: the setting.
         retry_delay_seconds: Seconds before each retry; one number, at most fifty, or a callable that gives them for
             the number of retries. Default: the setting.
         retry_jitter_factor: By which factor a delay may be longer at random.
-        persist_result: Whether results are persisted (running such a task is not implemented yet).
-        result_storage: Where (not implemented yet).
-        result_serializer: How (not implemented yet).
-        result_storage_key: Under which name (not implemented yet).
-        cache_result_in_memory: Whether the final state holds on to the result.
+        persist_result: Whether results of runs are kept in storage. Default: as the run around it, then the setting.
+        result_storage: Where: a folder, a URL or a storage object. Default: as the run around it, then the setting.
+        result_serializer: How: a serializer or its type. Default: as the run around it, then the setting.
+        result_storage_key: Under which key: a template over `parameters`, `flow_run` and `task_run`, such as
+            ``{flow_run.name}/{parameters[day]}``. Runs with one key share one result. Default: made by the policy.
+        cache_result_in_memory: Whether records stay in memory too, where later runs find them sooner.
         timeout_seconds: Seconds after which a run fails. Default: none.
         log_prints: Whether `print` goes to the run's logger. `None`: as the flow.
-        refresh_cache: Whether recorded results are ignored (not implemented yet).
+        refresh_cache: Whether recorded results are ignored and replaced. Default: the setting.
         on_completion: Hooks that run when a run completed; each is called with task, task run and state.
         on_failure: Hooks that run when a run failed for the last time.
-        on_rollback: Hooks of the transaction (running such a task is not implemented yet).
-        on_commit: Hooks of the transaction (running such a task is not implemented yet).
+        on_rollback: Hooks that run when what a completed run did is rolled back; called with its transaction.
+        on_commit: Hooks that run when a run's transaction is committed; called with the transaction.
         retry_condition_fn: Called with task, task run and failed state; no retry unless it says so.
         viz_return_value: What calls give while the flow is drawn.
 
@@ -141,7 +143,6 @@ class Task(TaskCalls[P, R_co]):
         self._set_caching(cache_policy, persist_result, cache_key_fn, cache_expiration, refresh_cache)
         self.timeout_seconds = check_timeout(timeout_seconds)
         self.log_prints, self.viz_return_value = log_prints, viz_return_value
-        self._note_unsupported()
 
     def _set_hooks(self, given: tuple[Iterable[Any] | None, ...]) -> None:
         for option, hooks in zip(_HOOKS, given, strict=True):
@@ -205,7 +206,6 @@ class Task(TaskCalls[P, R_co]):
             The hook.
         """
         self.on_commit_hooks.append(fn)
-        self._note_unsupported()
         return fn
 
     def on_rollback(self, fn: Hook) -> Hook:
@@ -215,7 +215,6 @@ class Task(TaskCalls[P, R_co]):
             The hook.
         """
         self.on_rollback_hooks.append(fn)
-        self._note_unsupported()
         return fn
 
     # -------------------------------------------------------------------------------------------- options

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from callsheet._clock import from_micros
 from callsheet._engine.leaving import Final
+from callsheet._engine.recording import details_of_result
 from callsheet._engine.upstream import as_collection
 from callsheet._ids import new_id, state_id
 from callsheet._kernel.messages import Amend, Answer, CancelTree, Cell, Propose, Register
@@ -17,6 +18,7 @@ from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import Definition
 from callsheet._model.states import State, StateDetails
 from callsheet._rules.verdicts import Reject
+from callsheet.settings import get_current_settings
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
@@ -33,12 +35,15 @@ class Actor:
     kind: ClassVar[Kind]
     noun: ClassVar[str]
     log_prints: bool
+    _context: Any
+    _record: Any
+    _result_store: Any
 
     __slots__ = (
-        "__weakref__", "_context", "_record", "_state", "at", "cell", "core", "created", "definition",
-        "detached", "ended", "final", "first_started", "home", "inputs", "known", "name", "parameters",
-        "places", "rested", "scope", "seq", "spent", "started", "state_name", "tags", "task", "type", "unsaved",
-        "upstream", "wait_for",
+        "__weakref__", "_context", "_record", "_result_store", "_state", "_stores", "at", "cell", "core",
+        "created", "definition", "detached", "ended", "final", "first_started", "home", "inputs", "kept", "known",
+        "name", "parameters", "persists", "places", "rested", "scope", "seq", "spent", "started", "state_name",
+        "tags", "task", "type", "undone", "unsaved", "upstream", "wait_for",
     )  # fmt: skip
 
     def __init__(
@@ -62,9 +67,8 @@ class Actor:
         self.cell = Cell(new_id(), self.kind, described, None if parent is None else parent.cell, self)
         self.name = ""
         self.rested = 0.0  # when a run of this body last let others run, on the clock of `monotonic`
-        self.detached = False  # nobody awaits its life: it was submitted
+        self.detached = self.undone = False  # submitted, so nobody awaits its life; rolled back
         self.task: object = None  # the event loop's, which keeps itself alive only weakly
-        self.unsaved = 0  # the position in the journal that its future waits for
         self.upstream: dict[str, list[Any]] | None = None
         self.ended: Once | None = None
         self.final: Final | None = None
@@ -72,9 +76,15 @@ class Actor:
         self.type: StateType = _S.PENDING
         self.state_name = "Pending"
         self.seq = self.at = self.created = self.started = self.first_started = self.spent = 0
-        self._record: Any = None
-        self._context: Any = None
+        self.unsaved = 0  # the position in the journal that its future waits for
+        persists = definition.persist_result
+        if persists is None:
+            persists = get_current_settings().results_persist_by_default if parent is None else parent.persists
+        self.persists: bool = persists
+        self.kept: Any = None  # the record of its result
+        self._stores: dict[int, tuple[Any, Any]] | None = None
         self._state: State[Any] | None = None
+        self._record = self._context = self._result_store = None
 
     # --------------------------------------------------------------------- what kinds do differently
 
@@ -118,12 +128,29 @@ class Actor:
 
     def context_field(self, name: str) -> Any:
         """Give a field of the context that was not set by hand."""
-        raise NotImplementedError
+        match name:
+            case "parameters":
+                return self.parameters
+            case "start_time":
+                return self.start_time
+            case "log_prints":
+                return self.log_prints
+            case "persist_result":
+                return self.persists
+            case "result_store":
+                return self.result_store
+            case _:
+                raise AttributeError(f"A {self.noun.lower()} run context has no {name!r}")
 
     async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
         """Give what goes with the final proposal, beyond the state."""
-        del final, port
-        return {}
+        if self.persists and final.reraise is None:
+            from callsheet._engine.keeping import keep
+
+            await keep(self, port, final)
+        if self.kept is None:
+            return {}
+        return {"details": details_of_result(self.kept.metadata.dump_bytes())}
 
     def concluded(self, final: Final) -> None:
         """Take note of how the run has ended, whoever decided that."""
@@ -144,7 +171,7 @@ class Actor:
     def release(self) -> None:
         """Let go of what only a living run needs."""
         self.parameters = {}
-        self.wait_for = self.upstream = self._context = None
+        self.wait_for = self.upstream = self._context = self._result_store = self._stores = None
 
     # ------------------------------------------------------------------------------------ its states
 
@@ -231,6 +258,8 @@ class Actor:
         if made is not None:
             made.state_details.flow_run_id = details.flow_run_id
             made.state_details.task_run_id = details.task_run_id
+            if self.kept is not None:
+                made.data = self.kept
             return made
         if final.type is _S.SCHEDULED and self.cell.due is not None:
             details.scheduled_time = from_micros(self.cell.due)
@@ -240,7 +269,7 @@ class Actor:
             timestamp=from_micros(self.at or self.core.clock.micros()),
             message=final.message,
             state_details=details,
-            data=final.data,
+            data=final.data if self.kept is None else self.kept,
             id=state_id(self.cell.id, self.seq),
         )
 
@@ -262,6 +291,32 @@ class Actor:
         if self._context is None:
             self._context = self.make_context()
         return self._context
+
+    @property
+    def result_store(self) -> Any:
+        """Give where this run keeps its result, made when it is first asked for."""
+        if self._result_store is None:
+            from callsheet._engine.keeping import store_of
+
+            self._result_store = store_of(self)
+        return self._result_store
+
+    @property
+    def stores(self) -> dict[int, tuple[Any, Any]]:
+        """Give the stores of the tasks that this run has called, by the task's address."""
+        if self._stores is None:
+            self._stores = {}
+        return self._stores
+
+    async def open_between_steps(self, port: Port) -> None:
+        """Open the transaction of an attempt of a generator, which is active in its steps and not between them."""
+
+    async def close_between_steps(self, port: Port, value: Any, error: BaseException | None) -> None:
+        """Commit or roll back that transaction."""
+
+    def own_transaction(self) -> Any:
+        """Give the transaction that this run's body is in, or `None`: flows have none of their own."""
+        return None
 
     @property
     def start_time(self) -> datetime:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 from callsheet._engine.binding import Binder
-from callsheet._engine.options import Kind, check_function, check_parameters, unsupported_options
+from callsheet._engine.options import Kind, check_function, check_parameters
 from callsheet.utilities.functions import callable_name, local_names, qualified_name, source_digest
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ class Definition(Generic[P, R_co]):
     _bound: tuple[Any, ...]  # the instance or class that the function is bound to, if it is
     _names: dict[str, Any]  # what only the scope of the definition knew
     _source_digest: str | None
-    _unsupported: str | None  # the first option that runs cannot honour yet
 
     def _wrap(self, fn: Callable[P, R_co], kind: Kind) -> None:
         """Take over the function and everything that tools read from functions."""
@@ -76,9 +75,6 @@ class Definition(Generic[P, R_co]):
             self.isasync, self.isgenerator = fn.isasync, fn.isgenerator
         if self.isasync and not self.isgenerator and sys.version_info >= (3, 12):
             inspect.markcoroutinefunction(self)
-
-    def _note_unsupported(self) -> None:
-        self._unsupported = unsupported_options(self)
 
     @property
     def _is_coroutine(self) -> object:

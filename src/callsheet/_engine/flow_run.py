@@ -302,18 +302,10 @@ class FlowRunActor(Run):
                 return self.definition
             case "flow_run":
                 return self.record
-            case "parameters":
-                return self.parameters
             case "task_runner":
                 return self.runner
-            case "start_time":
-                return self.start_time
-            case "log_prints":
-                return self.log_prints
-            case "persist_result":
-                return bool(self.definition.persist_result)
             case _:
-                raise AttributeError(f"A flow run context has no {name!r}")
+                return super().context_field(name)
 
 
 def _final_state(future: Any) -> Any:

@@ -20,13 +20,14 @@ from callsheet._kernel.host import here
 from callsheet._kernel.messages import Orphan
 from callsheet._kernel.ports import LoopPort, step, sync_port
 from callsheet._kernel.scopes import DEADLINE, Interrupted
-from callsheet.context import current_run
+from callsheet.context import current_run, current_transaction
 from callsheet.logging.prints import patch_print
 
 if TYPE_CHECKING:
     from callsheet._kernel.ports import Port
 
 Make = Callable[[], Run]
+_OUTER = object()
 
 
 class _Stepping:
@@ -35,6 +36,7 @@ class _Stepping:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.deadline: float | None = None
+        self._transaction: Any = _OUTER  # the active one between two steps
         self._flow: Any = None if run.cell.flow is None else run.cell.flow.actor
 
     async def begin(self, port: Port) -> Final | None:
@@ -44,9 +46,11 @@ class _Stepping:
         finally:
             current_run.reset(token)
 
-    def start(self) -> Any:
-        """Call the generator function for an attempt."""
+    async def start(self, port: Port) -> Any:
+        """Call the generator function for an attempt, in a transaction where a task has one."""
         run = self.run
+        with self.surroundings():
+            await run.open_between_steps(port)
         definition = run.definition
         timeout = definition.timeout_seconds
         self.deadline = None if timeout is None else time.monotonic() + timeout
@@ -73,9 +77,17 @@ class _Stepping:
         """Enter what is current inside of a step, and only there."""
         stack = ExitStack()
         stack.callback(current_run.reset, current_run.set(self.run))
+        stack.callback(self._change_transaction, current_transaction.get())
+        if self._transaction is not _OUTER:
+            current_transaction.set(self._transaction)
         if self.run.log_prints:
             stack.enter_context(patch_print())
         return stack
+
+    def _change_transaction(self, outer: Any) -> None:
+        """Remember the transaction that the body has left active, and make the caller's active again."""
+        self._transaction = current_transaction.get()
+        current_transaction.set(outer)
 
     def gave(self, item: Any) -> Any:
         """Remember where an item came from."""
@@ -87,6 +99,7 @@ class _Stepping:
         """Judge an attempt that is over; give the run's end, or `None` where another attempt begins."""
         token = current_run.set(self.run)
         try:
+            await self.run.close_between_steps(port, value, error)
             return await self.run.judge_attempt(port, value, error)
         finally:
             current_run.reset(token)
@@ -98,6 +111,10 @@ class _Stepping:
         finally:
             current_run.reset(token)
             self.run.finish()
+
+    async def undo(self, port: Port) -> None:
+        """Roll back what an attempt that nobody will go on with has done in transactions."""
+        await self.run.close_between_steps(port, None, GeneratorExit())
 
     def abandon(self) -> None:
         """Say that nobody will go on. Only a note: this may be the collector's call, in the middle of anything."""
@@ -125,9 +142,10 @@ def _sync(make: Make, definition: Any, return_state: bool) -> Generator[Any, Any
     value: Any = None
     while final is None:
         try:
-            value = yield from _sync_attempt(stepping)
+            value = yield from _sync_attempt(stepping, step(stepping.start(port)))
         except GeneratorExit:
             stepping.abandon()
+            step(stepping.undo(port))
             raise
         except BaseException as error:
             final = step(stepping.over(port, None, only_theirs(error)))
@@ -136,8 +154,7 @@ def _sync(make: Make, definition: Any, return_state: bool) -> Generator[Any, Any
     return _result(stepping, step(stepping.end(port, final)))
 
 
-def _sync_attempt(stepping: _Stepping) -> Generator[Any, Any, Any]:
-    generator = stepping.start()
+def _sync_attempt(stepping: _Stepping, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     call, argument = generator.send, None
     while True:
         try:
@@ -173,7 +190,11 @@ async def _async(make: Make, definition: Any, return_state: bool) -> AsyncGenera
     stepping = _Stepping(make())
     final = await _driven(stepping.begin(port))
     while final is None:
-        generator = stepping.start()
+        try:
+            generator = await _driven(stepping.start(port))
+        except BaseException as error:
+            final = await _driven(stepping.over(port, None, only_theirs(error)))
+            continue
         call, argument = generator.asend, None
         while True:
             try:
@@ -189,6 +210,7 @@ async def _async(make: Make, definition: Any, return_state: bool) -> AsyncGenera
             except GeneratorExit:
                 stepping.abandon()
                 await _driven(_async_close(stepping, generator))
+                await _driven(stepping.undo(port))
                 raise
             except BaseException as thrown:
                 call, argument = generator.athrow, thrown

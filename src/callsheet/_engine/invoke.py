@@ -77,7 +77,6 @@ def new_run(
     `host` is the loop that it lives on, if it does. With `start` its body is called right away.
 
     Raises:
-        NotImplementedError: The definition asks for something that this version does not do.
         EngineClosed: The engine takes no new runs.
         StoreError: The history cannot be written.
         Interrupted: The run that makes the call must leave.
@@ -92,8 +91,6 @@ def surroundings(
     cls: type[Run], definition: Any, host: Host | None, parent: AnyRun | None
 ) -> tuple[Core, Host | None, frozenset[str]]:
     """Give what a run takes over from where it is called: the machinery, the loop of its children, and tags."""
-    if definition._unsupported is not None:
-        raise NotImplementedError(f"'{definition._unsupported}' of {definition!r} is not implemented yet")
     tags = current_tags()
     if cls is TaskRunActor and definition.tags:
         tags = tags.union(definition.tags)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger("callsheet.results")
 INLINE_LIMIT = 64 * 1024  # bytes; a larger result would hold everybody's write lock for milliseconds
+RESULT: Final = "result"  # among a state's details in the history: the metadata of its run's result
 _SCALARS: frozenset[type] = frozenset({bool, int, float, str, bytes})
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -56,6 +57,11 @@ class Calls:
         if branch is None:
             branch = self._foreign[here] = self._branches.anchor(key, inputs_digest(parameters))
         return self._branches.identify(branch, key)
+
+
+def details_of_result(metadata: bytes) -> bytes:
+    """Give the details of a state that says where its run's result is."""
+    return _pack({RESULT: metadata})
 
 
 def encode(value: Any) -> tuple[bool, str, bytes]:

@@ -17,7 +17,7 @@ from callsheet._engine.hooks import run_hooks, sheltered
 from callsheet._engine.leaving import Final, as_raised, only_theirs
 from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
-from callsheet._kernel.messages import CLOSED, Answer, Leave, Orphan
+from callsheet._kernel.messages import CLOSED, Answer, Leave, Orphan, Propose
 from callsheet._kernel.scopes import CANCEL, DEADLINE, PARENT, SIGNAL, Interrupted, RunScope
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, StateType
@@ -159,6 +159,12 @@ class Run(Actor):
             return self._before_body(only_theirs(error))
         return None
 
+    def say_undone(self) -> None:
+        """Enter the state of a run that ended and was rolled back. The outcome that callers have stays as it is."""
+        if self.final is not None and self.final.type is _S.COMPLETED and self.core.usable:
+            message = "The task run was rolled back as part of its transaction."
+            self.core.ask(Propose(cell=self.cell, type=_S.COMPLETED, name="RolledBack", message=message))
+
     def renew(self) -> None:
         """Make ready for another attempt."""
         if self.scope.reason == DEADLINE:
@@ -235,6 +241,8 @@ class Run(Actor):
             position, final = await self._propose_final(final, port)
         self.final = final
         self.concluded(final)
+        if self.undone:
+            self.say_undone()
         if self._record is not None:
             self._record.set_state(self.state)
         self.log_end(final)

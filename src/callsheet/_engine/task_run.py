@@ -18,11 +18,11 @@ from callsheet._engine.upstream import find_inputs, resolve_upstream
 from callsheet._kernel.messages import Amend
 from callsheet._model.kinds import Durability, Kind, StateType
 from callsheet._model.outcomes import state_of_value
-from callsheet._model.records import Definition
+from callsheet._model.records import Definition, ResultBlob
 from callsheet._model.runs import Constant, Parameter, TaskRun, TaskRunPolicy, TaskRunResult
 from callsheet._model.states import StateDetails
 from callsheet._model.values import describe
-from callsheet.context import TaskRunContext
+from callsheet.context import TaskRunContext, current_transaction
 from callsheet.logging.loggers import task_run_logger
 from callsheet.logging.prints import patch_print
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _S = StateType
 _PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes, dict})
+LAZY: object = object()
+RECORD = "record"  # the codec of a journal entry that is the metadata of a record
 _NOTHING = Final(_S.COMPLETED, "Completed")
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -70,7 +72,7 @@ class TaskRunActor(Run):
     kind: ClassVar[Kind] = Kind.TASK
     noun: ClassVar[str] = "Task"
 
-    __slots__ = ("_calls", "extra", "identity", "log_prints")
+    __slots__ = ("_calls", "extra", "identity", "is_cached", "log_prints", "transaction")
 
     def __init__(
         self,
@@ -87,6 +89,8 @@ class TaskRunActor(Run):
         super().__init__(core, task, parameters, wait_for, parent, home, described, tags)
         self.identity = identity or identity_of_call(core, task, parent, parameters)
         self._calls: Calls | None = None
+        self.is_cached = False
+        self.transaction: Any = None  # the body's, while that runs; LAZY where it has none unless it asks
         log_prints = task.log_prints
         if log_prints is None:
             log_prints = core.log_prints if parent is None else parent.log_prints
@@ -146,8 +150,72 @@ class TaskRunActor(Run):
             self.rename(format_run_name(template, self.name, self.parameters, what="task_run_name"))
 
     async def body(self, port: Port) -> Any:
+        if self._transacts():
+            from callsheet._engine import keeping
+
+            self.kept, self.undone = None, False
+            return await keeping.body(self, port)
+        self.transaction = LAZY
+        try:
+            value = await self.call_body(port)
+            if self.transaction is not LAZY:
+                await self._settle(port, value, None)
+            return value
+        except BaseException as error:
+            if self.transaction is not None and self.transaction is not LAZY:
+                await self._settle(port, None, error)
+            raise
+        finally:
+            self.transaction = None
+
+    def _transacts(self) -> bool:
+        """Tell whether the body runs in a transaction, whether it asks for one or not."""
         task = self.definition
-        args, kwargs = task._binder.call_arguments(self.parameters)
+        return bool(
+            self.persists or task.on_commit_hooks or task.on_rollback_hooks or current_transaction.get() is not None
+        )
+
+    async def open_between_steps(self, port: Port) -> None:
+        if not self._transacts():
+            self.transaction = LAZY
+            return
+        from callsheet._engine import keeping
+
+        self.kept, self.undone = None, False
+        with keeping.unseen():
+            await keeping.open_transaction(self, port, look=False)
+
+    async def close_between_steps(self, port: Port, value: Any, error: BaseException | None) -> None:
+        try:
+            if self.transaction is not None and self.transaction is not LAZY:
+                from callsheet._engine import keeping
+
+                with keeping.unseen():
+                    await self._settle(port, value, error)
+        finally:
+            self.transaction = None
+
+    async def _settle(self, port: Port, value: Any, error: BaseException | None) -> None:
+        """Leave the transaction of this body, where it has one."""
+        from callsheet._engine import keeping
+
+        transaction, self.transaction = self.transaction, None
+        if error is not None:
+            await transaction.leave(port, error)
+        else:
+            await keeping.settle(self, port, transaction, self.conclude(value))
+
+    def own_transaction(self) -> Any:
+        if self.transaction is LAZY:
+            from callsheet._engine import keeping
+
+            self.transaction = None  # while it is made, whose parent is not itself
+            self.transaction = keeping.lazily(self)
+        return self.transaction
+
+    async def call_body(self, port: Port) -> Any:
+        """Call the task's function once and give what it returned."""
+        args, kwargs = self.definition._binder.call_arguments(self.parameters)
         self.begin_calls()
         if self.log_prints:
             with patch_print():
@@ -161,6 +229,8 @@ class TaskRunActor(Run):
         return await bodies.call_sync(self, port, task.fn, args, kwargs)
 
     def conclude(self, value: Any) -> Final:
+        if self.is_cached:
+            return Final(_S.COMPLETED, "Cached", None, value)
         if value is None:
             return _NOTHING
         if type(value) in _PLAIN:
@@ -182,13 +252,19 @@ class TaskRunActor(Run):
         return f"Task run encountered an exception {describe(error)}"
 
     async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
+        rest = await super().proposal(final, port) if self.persists else {}
         if self.identity is None or final.type not in (_S.COMPLETED, _S.FAILED):
-            return {}
-        recorded, codec, body = encode(final.data)
-        if codec == "none":
-            return {"identity": self.identity, "recorded": recorded}
-        blob = await to_blob(self.core, self.cell.id, codec, body, port)
-        return {"identity": self.identity, "recorded": recorded and blob is not None, "result": blob}
+            return rest
+        rest["identity"] = self.identity
+        if self.kept is not None:  # the journal says where it is
+            metadata = self.kept.metadata.dump_bytes()
+            rest["result"] = ResultBlob(RECORD, len(metadata), inline=metadata)
+            return rest
+        rest["recorded"], codec, body = encode(final.data)
+        if codec != "none":
+            rest["result"] = blob = await to_blob(self.core, self.cell.id, codec, body, port)
+            rest["recorded"] = rest["recorded"] and blob is not None
+        return rest
 
     async def _is_retriable(self, port: Port, final: Final) -> bool:
         condition = self.definition.retry_condition_fn
@@ -256,16 +332,8 @@ class TaskRunActor(Run):
                 return self.definition
             case "task_run":
                 return self.record
-            case "parameters":
-                return self.parameters
-            case "start_time":
-                return self.start_time
-            case "log_prints":
-                return self.log_prints
-            case "persist_result":
-                return bool(self.definition.persist_result)
             case _:
-                raise AttributeError(f"A task run context has no {name!r}")
+                return super().context_field(name)
 
 
 def task_inputs_of(

@@ -126,7 +126,7 @@ class Core(Locks):
             storage_key=self._located(key, storage),
             expiration=expiration,
             serializer=self.serializer,
-            storage=address_of(storage),
+            storage=address_of(storage, apart=self.metadata_storage is not None),
         )
 
     def storage(self) -> Any:

@@ -19,6 +19,7 @@ from callsheet.context import current_run
 from callsheet.exceptions import ObjectNotFound, StorageUnavailable
 from callsheet.settings import refresh_settings
 
+APART: Final = "apart:"
 _lock: Final = threading.Lock()
 _defaults: dict[str, Storage] = {}  # by database
 _known: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
@@ -152,8 +153,13 @@ def _from_text(text: str) -> Any:
 # ---------------------------------------------------------------------------------------- addresses
 
 
-def address_of(storage: Any) -> str | None:
-    """Give a text by which a storage is found again, here at least."""
+def address_of(storage: Any, *, apart: bool = False) -> str | None:
+    """Give a text by which a storage is found again, here at least. `apart`: what is there has no metadata with it."""
+    address = _address_of(storage)
+    return address if address is None or not apart else APART + address
+
+
+def _address_of(storage: Any) -> str | None:
     address = storage.address() if isinstance(storage, Storage) else None
     if address is None:
         try:
@@ -177,6 +183,7 @@ def from_address(address: str | None) -> Any:
     """
     if address is None:
         return default_storage()
+    address = address.removeprefix(APART)
     known = _known.get(address)
     if known is not None:
         return known

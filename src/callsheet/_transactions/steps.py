@@ -5,7 +5,6 @@ A step that a subclass replaces, in either colour, is used as it is, by its own 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Token
@@ -15,9 +14,10 @@ from callsheet._kernel.critical import critical
 from callsheet._kernel.host import current_host
 from callsheet._kernel.ports import LoopPort, Port, apart, step, sync_port
 from callsheet._kernel.threads import start_thread
+from callsheet._model.kept import Kept
 from callsheet._model.transactions import CommitMode, IsolationLevel, TransactionState
 from callsheet._transactions.hooks import run_hooks
-from callsheet.context import ContextModel
+from callsheet.context import ContextModel, current_run
 from callsheet.exceptions import ConfigurationError, LockLost, SerializationError
 from callsheet.locking.holders import generate_default_holder
 from callsheet.records.base import RecordStore
@@ -44,14 +44,27 @@ class Steps(ContextModel):
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)
         self._staged: Any = None
-        self._holder: str | None = None  # of the lock, while it is held for this transaction
+        self.holder: str | None = None  # of the lock, while it is held for this transaction
         self._releases = False  # whether it was taken by this transaction, and not by one around
         self._rolling_back = False
+        self.entered_by: Any = None  # whose body entered it
 
     @classmethod
     def get_active(cls) -> Self | None:
-        """Give the innermost transaction whose block is running, or `None`."""
-        return cls.__var__.get()
+        """Give the innermost transaction whose block is running, or `None`.
+
+        The body of a task run is such a block too. Where nothing else asked for it, its transaction is made here.
+        """
+        entered, run = cls.__var__.get(), current_run.get()
+        while run is not None:
+            if entered is not None and entered.entered_by is run:
+                return entered
+            own = run.own_transaction()
+            if own is not None:
+                return own
+            parent = run.cell.parent
+            run = None if parent is None else parent.actor
+        return entered
 
     def get_parent(self) -> Self | None:
         """Give the transaction around: inside its block the one before it, afterwards the one active now."""
@@ -170,6 +183,7 @@ class Steps(ContextModel):
             await self._unlock(port)
             raise
         self._token = self.__var__.set(self)
+        self.entered_by = current_run.get()
 
     async def leave(self, port: Port, error: BaseException | None) -> None:
         """Commit or roll back as the mode says, and make the parent the active one; for code that lives on a port.
@@ -198,7 +212,12 @@ class Steps(ContextModel):
     async def _settle(self, port: Port) -> None:
         if self.commit_mode is CommitMode.EAGER:
             await self._step("commit", port)
-        if self.get_parent() is None:  # otherwise the parent answers for it
+        parent = self.get_parent()
+        if parent is not None and parent.state is TransactionState.ROLLED_BACK:
+            await self._step("rollback", port)
+        elif (
+            parent is None or parent.state is TransactionState.COMMITTED
+        ):  # otherwise, or as long as it can, the parent answers for it
             if self.commit_mode is CommitMode.OFF:
                 await self._step("rollback", port)
             elif self.commit_mode is CommitMode.LAZY:
@@ -275,7 +294,7 @@ class Steps(ContextModel):
     async def _read(self, port: Port) -> Any:
         if not self._has_record():
             return None
-        record = await self._ask(port, "read", self.key, holder=self._holder or generate_default_holder())
+        record = await self._ask(port, "read", self.key, holder=self.holder or self._default_holder())
         return getattr(record, "result", None) if isinstance(self.store, RecordStore) else record
 
     # --------------------------------------------------------------------------------------- helpers
@@ -308,35 +327,38 @@ class Steps(ContextModel):
             lambda: method(*args, **kwargs), port, lambda job: start_thread(job, "callsheet-transaction")
         )
 
+    def _default_holder(self) -> str:
+        return getattr(self.store, "generate_default_holder", generate_default_holder)()
+
     def _has_record(self) -> bool:
         return self.store is not None and bool(self.key)
 
     async def _write(self, port: Port) -> None:
-        holder, key = self._holder or generate_default_holder(), self.key
-        if self._holder is not None and not await self._ask(port, "is_lock_holder", key, holder=holder):
+        holder, key = self.holder or self._default_holder(), self.key
+        if self.holder is not None and not await self._ask(port, "is_lock_holder", key, holder=holder):
             raise LockLost(f"The lock of transaction {key!r} was taken over by another holder: nothing was written.")
         if isinstance(self.store, RecordStore):
             await self._ask(port, "write", key, self._staged, holder=holder)
-        elif _is_result_record(self._staged):
+        elif isinstance(self._staged, Kept):
             await self._ask(port, "persist_result_record", self._staged, holder=holder)
         else:
             await self._ask(port, "write", self._staged, key=key, holder=holder)
 
     async def _lock(self, port: Port) -> None:
-        holder = generate_default_holder()
+        holder = self._default_holder()
         around = self.get_parent()
         while around is not None:
-            if around.key == self.key and around._holder == holder:
-                self._holder = holder
+            if around.key == self.key and around.holder == holder:
+                self.holder = holder
                 return  # it is held for this very code already, and must stay held when this block ends
             before = around.get_parent()
             around = None if before is around else before
         self.logger.debug("Acquiring lock for transaction %r", self.key)
         await self._ask(port, "acquire_lock", self.key, holder=holder)
-        self._holder, self._releases = holder, True
+        self.holder, self._releases = holder, True
 
     async def _unlock(self, port: Port) -> None:
-        holder, self._holder = self._holder, None
+        holder, self.holder = self.holder, None
         if holder is None or not self._releases:
             return
         self.logger.debug("Releasing lock for transaction %r", self.key)
@@ -364,8 +386,3 @@ def _shield() -> AbstractContextManager[Any]:
     from anyio import CancelScope
 
     return CancelScope(shield=True)
-
-
-def _is_result_record(value: object) -> bool:
-    results = sys.modules.get("callsheet.results")  # who made one has imported it
-    return results is not None and isinstance(value, results.ResultRecord)

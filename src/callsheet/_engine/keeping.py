@@ -1,0 +1,219 @@
+"""What runs keep: the records of their results, the keys of the cache, and the transactions around tasks' bodies.
+
+A task run with a result to keep, with hooks for commit or rollback, or with a transaction around it runs its body in
+a transaction of its own (`body`). For every other task run there is none, unless its body asks for it (`lazily`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from callsheet._clock import utc_now
+from callsheet._engine.keys import cache_key
+from callsheet._kernel.ports import step, sync_port
+from callsheet._model.kinds import StateType
+from callsheet._model.transactions import IsolationLevel, TransactionState
+from callsheet._results.keeping import keep as write
+from callsheet._results.ways import along
+from callsheet.context import current_transaction
+from callsheet.exceptions import MissingResult, SerializationError, StorageError
+from callsheet.results import DEFAULT_STORAGE_KEY_FN, ResultRecord, ResultStore
+from callsheet.settings import get_current_settings
+from callsheet.transactions import Transaction
+
+if TYPE_CHECKING:
+    from callsheet._engine.actor import Actor
+    from callsheet._engine.leaving import Final as Ending
+    from callsheet._engine.task_run import TaskRunActor
+    from callsheet._kernel.ports import Port
+
+_S: Final = StateType
+_UNUSABLE: Final = (MissingResult, SerializationError, StorageError)
+
+
+# ------------------------------------------------------------------------------------------------ stores
+
+
+def store_of(run: Actor) -> ResultStore:
+    """Give the result store of a run: its parent's, with what its own definition says."""
+    parent = None if run.cell.parent is None else run.cell.parent.actor
+    around = ResultStore() if parent is None else parent.result_store
+    definition = run.definition
+    if run.is_flow:
+        return step(around.aupdate_for_flow(definition))
+    if parent is None or Transaction.get_active() is not None:  # whose lock manager counts too
+        return step(around.aupdate_for_task(definition))
+    known = parent.stores
+    found = known.get(id(definition))
+    if found is None or found[0] is not definition:
+        found = known[id(definition)] = (definition, step(around.aupdate_for_task(definition)))
+    return found[1]
+
+
+# -------------------------------------------------------------------------------------- a task's transaction
+
+
+async def body(run: TaskRunActor, port: Port) -> Any:
+    """Call a task's body in a transaction, or take its record from the cache.
+
+    Returns:
+        What the body returned, or the value of the record.
+    """
+    transaction = await open_transaction(run, port)
+    record = await _found(run, transaction, port)
+    try:
+        if record is not None:
+            run.kept, run.is_cached = record, True
+            await transaction.leave(port, None)
+            return record.result
+        try:
+            value = await run.call_body(port)
+            final = run.conclude(value)
+        except BaseException as error:
+            await transaction.leave(port, error)
+            raise
+        await settle(run, port, transaction, final)
+        return value
+    finally:
+        run.transaction = None
+
+
+async def open_transaction(run: TaskRunActor, port: Port, *, look: bool = True) -> Transaction:
+    """Enter the transaction of an attempt, which takes the lock and looks for a record where that is asked for.
+
+    Args:
+        run: The run.
+        port: Where it lives.
+        look: Whether a record that is there already may be used.
+    """
+    key, store, isolation = None, None, None
+    overwrite = True
+    if run.persists:
+        store = run.result_store
+        key = await cache_key(run, port, policy=look)
+        policy = run.definition.cache_policy
+        if key is None:  # nobody else looks for it: it is the run's own
+            key, isolation = DEFAULT_STORAGE_KEY_FN(), IsolationLevel.READ_COMMITTED
+        else:
+            isolation = IsolationLevel(level) if (level := getattr(policy, "isolation_level", None)) else None
+            overwrite = not look or _refreshes(run)
+    made = Transaction(
+        store=store,
+        key=key,
+        isolation_level=isolation,
+        overwrite=overwrite,
+        write_on_commit=run.persists,
+        logger=_LoggerOf(run),
+    )
+    parent = Transaction.get_active()
+    if parent is not current_transaction.get():  # it was made in another context
+        current_transaction.set(parent)
+    await made.enter(port)
+    run.transaction = made
+    return made
+
+
+async def _found(run: TaskRunActor, transaction: Transaction, port: Port) -> ResultRecord[Any] | None:
+    """Give the record that the transaction found, if it can be used; else the body runs and replaces it."""
+    if not transaction.is_committed():
+        return None
+    try:
+        record = await run.result_store.read_by(along(port), transaction.key or "", transaction.holder)
+        if not record.metadata.is_expired(utc_now()):
+            return record
+    except _UNUSABLE as error:
+        run.logger().warning("The recorded result of key %r cannot be used, the task runs: %s", transaction.key, error)
+    transaction.state = TransactionState.ACTIVE
+    return None
+
+
+async def settle(run: TaskRunActor, port: Port, transaction: Transaction, final: Ending) -> None:
+    """Stage what an attempt ended with, and leave the transaction: it commits now, or with the one around it."""
+    task = run.definition
+    value: Any = final.data
+    if final.type is not _S.COMPLETED:
+        transaction.write_on_commit = False  # a failure is no result that another run could use
+    elif transaction.write_on_commit:
+        value = run.kept = run.result_store.create_result_record(
+            final.data, key=transaction.key, expiration=_expiration(task.cache_expiration)
+        )
+    transaction.stage(
+        value, on_rollback_hooks=[_mark_of(run), *task.on_rollback_hooks], on_commit_hooks=task.on_commit_hooks
+    )
+    try:
+        await transaction.leave(port, None)
+    finally:
+        if transaction.is_rolled_back():  # what was staged was not written
+            run.kept = None
+
+
+@contextmanager
+def unseen() -> Generator[None]:
+    """Leave the active transaction of the surroundings as it is, which are the caller's."""
+    before = current_transaction.get()
+    try:
+        yield
+    finally:
+        current_transaction.set(before)
+
+
+def lazily(run: TaskRunActor) -> Transaction:
+    """Give the transaction of a run whose body asks for one, made now."""
+    made = Transaction(isolation_level=None, logger=_LoggerOf(run))
+    step(made.enter(sync_port()))
+    made.entered_by = run  # whoever asked
+    return made
+
+
+def _refreshes(run: TaskRunActor) -> bool:
+    refresh = run.definition.refresh_cache
+    return get_current_settings().tasks_refresh_cache if refresh is None else bool(refresh)
+
+
+def _expiration(after: timedelta | None) -> Any:
+    return None if after is None else utc_now() + after
+
+
+def _mark_of(run: TaskRunActor) -> Any:
+    def mark(transaction: Transaction) -> None:
+        del transaction
+        run.undone = True
+        run.say_undone()  # or, if it has not ended yet, later
+
+    mark.log_on_run = False  # type: ignore[attr-defined]
+    return mark
+
+
+class _LoggerOf:
+    """A run's logger, made when something is said."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Actor) -> None:
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._run.logger(), name)
+
+
+# ------------------------------------------------------------------------------------ results without one
+
+
+async def keep(run: Actor, port: Port, final: Ending) -> None:
+    """Write the result of a run that ends without a transaction of its own: a flow's, or a failure."""
+    failed = final.type is _S.FAILED
+    if not (failed or (run.is_flow and final.type is _S.COMPLETED)):
+        return
+    if failed and (final.data is None or run.kept is not None):
+        return
+    # Of the run alone: nobody looks for its key, so it is not kept apart.
+    store = run.result_store.model_copy(update={"metadata_storage": None})
+    try:
+        record = store.create_result_record(final.data, key=DEFAULT_STORAGE_KEY_FN())
+        if await write(along(port), store, record, log=run.logger()):
+            run.kept = record
+    except Exception:  # the storage may be of the user's own making
+        run.logger().exception("The result of %s run %r could not be persisted.", run.noun.lower(), run.name)
