@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import signal
 import sys
 import threading
 import time
@@ -55,7 +56,10 @@ hypothesis.settings.load_profile("callsheet")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Let one printed seed (``--randomly-seed``) repeat the order, the random numbers and the examples."""
+    """Let one printed seed (``--randomly-seed``) repeat everything, and Ctrl-C mean what it does in a terminal."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        # A shell starts what runs in the background so, and every program of a test would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hypothesis_core.global_force_seed is None:
         hypothesis_core.global_force_seed = session.config.getoption("randomly_seed", None)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import anyio
 import pytest
@@ -37,3 +40,30 @@ def own_tasks() -> list[str]:
     """Name the tasks of the engine that are alive on the running loop."""
     names = (info.name or "" for info in anyio.get_running_tasks())
     return sorted(name for name in names if name.startswith(OWN_PREFIX))
+
+
+def ever_longer(reached: Callable[[], object], *, first: float = 0.05) -> Iterator[float]:
+    """Give deadlines to try, each ten times the one before, until a body got as far as the test needs.
+
+    A deadline that no quick machine waits for long passes on a busy one before the body has got anywhere.
+    """
+    for seconds in (first, 10 * first, 100 * first):
+        yield seconds
+        if reached():
+            return
+    raise AssertionError(f"not even {100 * first} seconds were enough")
+
+
+@contextmanager
+def without_gc() -> Iterator[None]:
+    """Keep the garbage collector out of tests that throw exceptions into whatever runs.
+
+    It calls Python functions wherever it happens to run (Hypothesis installs one that lasts as long as the
+    process), and what is raised there goes no further: Python tells of it as unraisable and drops it.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

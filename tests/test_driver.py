@@ -1032,8 +1032,8 @@ async def body():
         print("unwound")
 
 async def parks():
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
         wait({backend}.sleep(20))
     finally:
         print("unwound")
@@ -1068,7 +1068,7 @@ def test_ctrl_c_reaches_driven_code(backend, run):
     began = time.monotonic()
     result = run_python(BUSY.format(backend=backend, run=run))
     assert (result.stdout.split(), result.stderr) == (["unwound", "interrupted"], "")
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 20
 
 
 def test_exit_with_parked_frames_is_quiet():

@@ -282,17 +282,15 @@ def test_at_strict_every_commit_is_synced(store: Recording, journals: Callable[.
 def test_elsewhere_a_sync_follows_and_then_silence(store: Recording, journals: Callable[..., Journal]) -> None:
     journal = journals(store, sync_interval=0.05)
     journal.flush_here(journal.put(logs(1)[0]))
-    assert store.syncs == [False]
-    deadline = time.monotonic() + 5
-    while len(store.syncs) < 2 and time.monotonic() < deadline:
-        time.sleep(0.005)
+    assert store.syncs[0] is False
+    wait_until(lambda: len(store.syncs) >= 2)
     time.sleep(0.15)  # three intervals in which nothing more may happen
     assert (store.syncs, store.batches[1]) == ([False, True], [])
 
 
 def test_a_busy_journal_syncs_in_passing(store: Recording, journals: Callable[..., Journal]) -> None:
     journal = journals(store, sync_interval=0.02, gather=0.001)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 10
     while True not in store.syncs and time.monotonic() < deadline:
         journal.put(logs(1)[0])
     assert True in store.syncs
@@ -344,8 +342,8 @@ def test_rows_are_on_disk_soon_though_the_event_loop_is_blocked(
     anyio.run(blocked)
     journal.close()
     store.close()
-    # The target is 60 ms; a machine that runs other tests beside gets more, a journal on the loop would never end.
-    assert sorted(delays)[len(delays) // 2] < 0.3
+    # The target is 60 ms on a machine of its own; a busy one takes longer, a journal on the loop all 5 seconds.
+    assert sorted(delays)[len(delays) // 2] < 2
 
 
 # ---------------------------------------------------------------------------------- when the disk refuses
@@ -565,7 +563,7 @@ def test_close_does_not_wait_for_a_dying_disk(store: Recording, journals: Callab
     store.entered.wait()
     begin = time.monotonic()
     lost = journal.close(0.1)
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 20
     assert len(lost.entries) == 1
     assert type(lost.as_error()) is StoreUnavailable
     store.go_on.set()

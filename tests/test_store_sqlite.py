@@ -389,7 +389,7 @@ def test_eight_processes_open_one_new_file_at_once(path: Path) -> None:
 
 
 WRITER = """
-    import sys, time
+    import sys, threading, time
     from callsheet._ids import new_id
     from callsheet._store.sqlite import SqliteStore
     from store_helpers import started
@@ -397,13 +397,16 @@ WRITER = """
     store.open()
     print("ready", flush=True)
     sys.stdin.readline()
-    end = time.monotonic() + 2
+    enough, over = int(sys.argv[2]), threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.readline(), over.set()), daemon=True).start()
     longest = done = 0
-    while time.monotonic() < end:
+    while not over.is_set():
         begin = time.monotonic()
         store.commit([started(new_id()) for _ in range(20)])
         longest = max(longest, time.monotonic() - begin)
         done += 20
+        if done == enough:
+            print("enough", flush=True)
         store.tend()
     store.close()
     print(done, longest)
@@ -411,7 +414,8 @@ WRITER = """
 
 
 def test_eight_writers_each_get_their_turn(path: Path) -> None:
-    writers = [process(WRITER, path) for _ in range(8)]
+    """None of them stops before every one has had a dozen turns: no writer lives on what the others leave over."""
+    writers = [process(WRITER, path, 12 * 20) for _ in range(8)]
     for writer in writers:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
@@ -419,9 +423,17 @@ def test_eight_writers_each_get_their_turn(path: Path) -> None:
         assert writer.stdin is not None
         writer.stdin.write("go\n")
         writer.stdin.flush()
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "enough\n"
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("stop\n")
+        writer.stdin.flush()
     said = [output(writer).split() for writer in writers]
     assert sum(int(done) for done, _ in said) == count(path)
-    assert max(float(longest) for _, longest in said) < 2.0, said
+    # Under a second on a machine of its own; on a busy one the scheduler takes longer than the database does.
+    assert max(float(longest) for _, longest in said) < 20, said
 
 
 def test_commits_of_another_process_are_noticed(store: SqliteStore, path: Path) -> None:
@@ -669,7 +681,7 @@ async def test_a_reader_that_cannot_open_leaves_nothing(path: Path) -> None:
 
 
 def test_a_killed_writer_leaves_a_good_file(path: Path) -> None:
-    writer = process(WRITER, path)
+    writer = process(WRITER, path, 0)
     assert writer.stdin is not None
     assert writer.stdout is not None
     writer.stdout.readline()

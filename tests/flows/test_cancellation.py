@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from callsheet import State, flow, task
+from callsheet.annotations import quote
 
 BY_SURROUNDINGS = "Execution was cancelled by the runtime environment"
 
@@ -56,8 +57,10 @@ async def test_cancelling_an_asyncio_task_crashes_its_run(anyio_backend_name: st
     started = asyncio.Event()
 
     @flow(on_crashed=[lambda flow, run, state: ends.append(state.message)])
-    async def outer() -> None:
+    async def outer(limit: asyncio.Timeout | None = None) -> None:
         started.set()
+        if limit is not None:
+            limit.reschedule(asyncio.get_running_loop().time() + 0.001)  # not before there is a run to end
         await asyncio.sleep(100)
 
     running = asyncio.create_task(outer())
@@ -69,8 +72,8 @@ async def test_cancelling_an_asyncio_task_crashes_its_run(anyio_backend_name: st
     assert len(ends) == 1
     assert BY_SURROUNDINGS in ends[0]
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01):
-            await outer()
+        async with asyncio.timeout(None) as limit:
+            await outer(limit)
     assert len(ends) == 2
 
 
@@ -218,16 +221,18 @@ def test_leaving_by_an_error_cancels_what_was_submitted(backend: str) -> None:
     left: list[str] = []
 
     @task
-    async def child() -> None:
+    async def child(begun: anyio.Event) -> None:
         try:
+            begun.set()
             await anyio.sleep_forever()
         finally:
             left.append("child")
 
     @flow
     async def outer() -> None:
-        child.submit()
-        await anyio.sleep(0.02)
+        begun = anyio.Event()
+        child.submit(quote(begun))
+        await begun.wait()
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):

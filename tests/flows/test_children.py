@@ -118,9 +118,12 @@ async def test_a_failure_that_nobody_reads_is_logged_once(caplog: pytest.LogCapt
 async def test_a_flow_that_fails_cancels_them() -> None:
     ended: list[str] = []
 
+    begun: list[anyio.Event] = [anyio.Event(), anyio.Event()]
+
     @task
-    async def child() -> None:
+    async def child(number: int) -> None:
         try:
+            begun[number].set()
             await anyio.sleep_forever()
         except BaseException:
             ended.append("child")
@@ -128,14 +131,14 @@ async def test_a_flow_that_fails_cancels_them() -> None:
 
     @flow
     async def inner() -> None:
-        kept = child.submit()
-        await anyio.sleep(0.005)
+        kept = child.submit(1)
         await kept
 
     @flow(on_failure=[lambda *_: ended.append("flow")])
     async def around() -> None:
-        kept = [child.submit(), inner.submit()]
-        await anyio.sleep(0.02)
+        kept = [child.submit(0), inner.submit()]
+        for event in begun:
+            await event.wait()
         raise ValueError(len(kept))
 
     state = await around(return_state=True)
@@ -168,7 +171,7 @@ def test_a_sync_flow_that_fails_does_not_wait_for_ever(caplog: pytest.LogCapture
     started = time.monotonic()
     state = around(return_state=True)
     assert state.is_failed()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     (run,) = runs(definition_names=("child",))
     assert run.state is not None
     assert run.state.name == "Cancelled"
@@ -227,9 +230,11 @@ async def test_children_of_tasks_end_before_the_flow_does() -> None:
 
 @pytest.mark.anyio
 async def test_scopes_of_the_caller_do_not_reach_submitted_runs() -> None:
+    go = anyio.Event()
+
     @task
     async def child() -> str:
-        await anyio.sleep(0.02)
+        await go.wait()
         return "unharmed"
 
     @flow
@@ -237,6 +242,7 @@ async def test_scopes_of_the_caller_do_not_reach_submitted_runs() -> None:
         with anyio.move_on_after(0.001):
             kept = child.submit()
             await anyio.sleep_forever()
+        go.set()
         return await kept
 
     assert await around() == "unharmed"
@@ -244,9 +250,11 @@ async def test_scopes_of_the_caller_do_not_reach_submitted_runs() -> None:
 
 @pytest.mark.anyio
 async def test_a_wait_that_is_cancelled_leaves_the_run_alone() -> None:
+    go = anyio.Event()
+
     @task
     async def child() -> str:
-        await anyio.sleep(0.02)
+        await go.wait()
         return "unharmed"
 
     @flow
@@ -257,6 +265,8 @@ async def test_a_wait_that_is_cancelled_leaves_the_run_alone() -> None:
         assert not kept.state.is_final()
         with anyio.move_on_after(0.001):
             kept.result()
+        assert not kept.state.is_final()
+        go.set()
         return await kept
 
     assert await around() == "unharmed"

@@ -11,6 +11,7 @@ import pytest
 from callsheet import State, flow, task
 from callsheet._model.kinds import Kind
 from callsheet.context import FlowRunContext
+from harness import ever_longer
 from past import runs, states_of
 
 COLOURS = pytest.mark.parametrize("colour", ["sync", "async"])
@@ -232,7 +233,7 @@ async def test_what_an_attempt_left_running_has_ended_before_the_next() -> None:
 async def test_each_attempt_has_all_of_the_time() -> None:
     attempts: list[int] = []
 
-    @flow(retries=1, timeout_seconds=0.05)
+    @flow(retries=1)
     async def around() -> str:
         attempts.append(1)
         if len(attempts) == 1:
@@ -240,7 +241,9 @@ async def test_each_attempt_has_all_of_the_time() -> None:
         await anyio.sleep(0)
         return "done"
 
-    state = await around(return_state=True)
+    for seconds in ever_longer(lambda: state.is_completed()):
+        attempts.clear()
+        state = await around.with_options(timeout_seconds=seconds)(return_state=True)
     assert await state.result() == "done"
     assert states_of(state) == ["Pending", "Running", "Retrying", "Completed"]
 
@@ -250,14 +253,17 @@ def test_each_attempt_of_a_sync_flow_has_all_of_the_time() -> None:
 
     attempts: list[int] = []
 
-    @flow(retries=1, timeout_seconds=0.05)
+    @flow(retries=1)
     def around() -> str:
         attempts.append(1)
         if len(attempts) == 1:
             time.sleep(20)
         return "done"
 
-    assert around() == "done"
+    for seconds in ever_longer(lambda: state.is_completed()):
+        attempts.clear()
+        state = around.with_options(timeout_seconds=seconds)(return_state=True)
+    assert state.result() == "done"
 
 
 def test_ctrl_c_ends_a_flow_whatever_retries_it_has() -> None:

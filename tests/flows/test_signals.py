@@ -6,17 +6,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 
 from callsheet.client.orchestration import get_client
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX"),
-    # Real signals to real processes: on a busy machine one may arrive before its program is where the test thinks.
-    pytest.mark.flaky(reruns=1),
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 PRELUDE = """
     import asyncio, os, signal, sys, threading, time
@@ -61,6 +56,16 @@ class Program:
 
     def send(self, signum: int) -> None:
         self._process.send_signal(signum)
+
+    def send_until_it_ends(self, signum: int) -> None:
+        """Send a signal every half second, as somebody would who waits for the prompt."""
+        for _ in range(20):
+            try:
+                self._process.wait(timeout=0.5)
+            except subprocess.TimeoutExpired:
+                self.send(signum)
+            else:
+                return
 
     def next_line(self) -> str:
         assert self._process.stdout is not None
@@ -244,6 +249,33 @@ def test_a_body_that_will_not_leave_is_ended_by_a_second_signal(backend: str) ->
 
 
 @pytest.mark.parametrize("backend", LOOPS)
+def test_a_signal_that_does_not_interrupt_the_wait_for_events_ends_it(backend: str) -> None:
+    program = Program(
+        """
+    def terminate():
+        time.sleep(0.2)  # the loop waits by now, and nothing but the signal will wake it
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    @flow(**hooks)
+    async def outer():
+        thread = threading.Thread(target=terminate)
+        thread.start()
+        say("ready")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            thread.join()
+
+    run(outer)
+    """,
+        backend,
+    )
+    code, said, err = program.end()
+    assert said == [f"outer Crashed {TERMINATED}"], err
+    assert code == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("backend", LOOPS)
 def test_ignored_signals_stay_ignored(backend: str) -> None:
     program = Program(
         """
@@ -296,8 +328,7 @@ def test_a_second_signal_does_not_wait_for_children_that_cannot_be_stopped(
     )
     program.send(signum)
     assert program.next_line() == "leaves"
-    time.sleep(0.5)  # one that comes while the body is still leaving is the body's
-    program.send(signum)
+    program.send_until_it_ends(signum)  # one that comes while the body is still leaving is the body's
     _, said, err = program.end()
     if signum == signal.SIGINT:
         assert said[-1] == "interrupted", err

@@ -57,6 +57,44 @@ def test_an_async_flow_may_be_terminated_by_itself(run_on: Callable[..., Any]) -
     assert calls == [TERMINATED, signal.SIGTERM]
 
 
+def wakeup_fd() -> int:
+    found = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(found)
+    return found
+
+
+def test_what_wakes_the_loop_is_given_back(run_on: Callable[..., Any]) -> None:
+    @flow
+    async def inner() -> int:
+        return wakeup_fd()
+
+    async def main() -> tuple[int, int, int]:
+        return wakeup_fd(), await inner(), wakeup_fd()
+
+    outside = wakeup_fd()
+    before, within, after = run_on(main)
+    assert within != -1, "a signal always wakes a loop that runs a flow"
+    assert before == after
+    assert wakeup_fd() == outside
+
+
+def test_a_signal_handler_that_the_body_gives_its_loop_goes_on_waking_it() -> None:
+    @flow
+    async def outer() -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, rang.set)
+
+    async def main() -> None:
+        await outer()
+        assert wakeup_fd() != -1
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with anyio.fail_after(10):
+            await rang.wait()
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+
+    rang = asyncio.Event()
+    asyncio.run(main())
+
+
 def test_the_state_says_that_the_run_was_terminated(run_on: Callable[..., Any]) -> None:
     seen: list[State[Any]] = []
 

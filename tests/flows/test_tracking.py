@@ -28,6 +28,7 @@ async def test_a_swallowed_cancellation_is_cancelled_for_both() -> None:
     @task
     async def forever() -> None:
         try:
+            begun.set()
             await anyio.sleep_forever()
         finally:
             ended.append("child")
@@ -44,7 +45,7 @@ async def test_a_swallowed_cancellation_is_cancelled_for_both() -> None:
     @flow
     async def parent() -> None:
         future = stubborn.submit()
-        await anyio.sleep(0.05)
+        await begun.wait()
         async with get_client() as client:
             run_id = future.state.state_details.flow_run_id
             await client.set_flow_run_state(run_id, State(type="CANCELLING"))
@@ -52,6 +53,7 @@ async def test_a_swallowed_cancellation_is_cancelled_for_both() -> None:
             await future
         states.append(future.state)
 
+    begun = anyio.Event()
     states: list[State[None]] = []
     await parent()
     assert sorted(ended) == ["child", "subflow"]

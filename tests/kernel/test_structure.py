@@ -103,11 +103,13 @@ async def test_a_loop_of_quick_runs_obeys_a_deadline_and_lets_others_run(
         while True:
             await LOOPS[kind]()
             rounds += 1
+            if rounds == 1:  # from here on it is a loop, however slow the machine was up to here
+                scope.deadline = anyio.current_time() + 0.1
 
     await LOOPS[kind]()  # the first one opens the engine
     async with anyio.create_task_group() as group:
         group.start_soon(ticker)
-        with anyio.move_on_after(0.1) as scope:
+        with anyio.CancelScope() as scope:
             await endless()
         group.cancel_scope.cancel()
     assert scope.cancelled_caught

@@ -11,6 +11,7 @@ import pytest
 
 from callsheet import flow, task
 from callsheet.context import FlowRunContext, TaskRunContext
+from harness import ever_longer
 from past import inputs_of, runs, states_of
 
 BOTH = pytest.mark.parametrize("decorate", [task, flow], ids=["task", "flow"])
@@ -141,18 +142,23 @@ def test_a_state_cannot_be_streamed(decorate: Any) -> None:
 def test_a_generator_has_a_deadline(decorate: Any) -> None:
     ids: list[Any] = []
 
-    @decorate(timeout_seconds=0.05)
+    @decorate
     def slow() -> Generator[int, None, None]:
         ids.append(current_run().id)
         yield 1
         time.sleep(20)
         yield 2
 
-    stream = slow()
-    assert next(stream) == 1
-    with pytest.raises(TimeoutError, match=r"timed out after 0\.05 second\(s\)"):
-        next(stream)
-    assert states_of(ids[0])[-1] == "TimedOut"
+    found: list[int] = []
+    for seconds in ever_longer(lambda: found):
+        ids.clear()
+        stream = slow.with_options(timeout_seconds=seconds)()
+        with pytest.raises(TimeoutError, match=rf"timed out after {seconds} second\(s\)"):
+            while True:
+                found.append(next(stream))
+        assert {states_of(run_id)[-1] for run_id in ids} <= {"TimedOut"}
+    assert found == [1]
+    assert len(ids) == 1
 
 
 @BOTH

@@ -101,10 +101,12 @@ def test_as_completed_counts_what_is_left() -> None:
     gate = Gate()
 
     def body() -> None:
-        futures = [give.submit(i) for i in range(5)] + [gate.task.submit()]
+        futures = [give.submit(i) for i in range(5)]
+        wait(futures)
+        futures.append(gate.task.submit())
         found: list[Any] = []
         with pytest.raises(TimeoutError, match=r"1 \(of 6\) futures unfinished"):
-            for future in as_completed(futures, timeout=0.3):
+            for future in as_completed(futures, timeout=0.05):
                 found.append(future)
         assert len(found) == 5
         gate.open.set()

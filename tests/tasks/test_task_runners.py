@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -140,17 +139,21 @@ async def test_async_tasks_share_the_workers(size: int) -> None:
 @pytest.mark.anyio
 async def test_tasks_of_both_colours_share_the_same_workers() -> None:
     crowd = Crowd()
+    both = threading.Event()  # until both workers have been at work no run ends
 
     @task
     async def awork(x: int) -> int:
         with crowd:
-            await anyio.sleep(0.001)
+            while not both.is_set():
+                both.set() if crowd.inside == 2 else await anyio.sleep(0.001)
             return x
 
     @task
     def work(x: int) -> int:
         with crowd:
-            time.sleep(0.001)
+            if crowd.inside == 2:
+                both.set()
+            assert both.wait(10)
             return x
 
     @flow(task_runner=ThreadPoolTaskRunner(max_workers=2))

@@ -12,6 +12,7 @@ import pytest
 from callsheet import State, flow, task
 from callsheet._model.kinds import Kind
 from callsheet.exceptions import UnfinishedRun
+from harness import ever_longer
 from past import runs, states_of
 
 SOON = 0.05
@@ -91,27 +92,31 @@ async def test_an_async_task_ends_at_its_deadline() -> None:
 
 @pytest.mark.anyio
 async def test_an_async_flow_ends_at_its_deadline_with_everything_below() -> None:
+    begun: list[str] = []
     ended: list[str] = []
 
     @task
     async def child() -> None:
+        begun.append("child")
         try:
             await anyio.sleep_forever()
         finally:
             ended.append("child")
 
-    @flow(timeout_seconds=SOON)
+    @flow
     async def around() -> None:
         child.submit()
         await child()
 
-    state = await around(return_state=True)
-    assert state.name == "TimedOut"
-    assert state.message == "Flow run exceeded timeout of 0.05 second(s)"
-    with pytest.raises(TimeoutError):
-        await state.result()
-    assert ended == ["child", "child"]
-    assert states_of(state) == ["Pending", "Running", "TimedOut"]
+    for seconds in ever_longer(lambda: len(begun) == 2):
+        begun.clear()
+        ended.clear()
+        state = await around.with_options(timeout_seconds=seconds)(return_state=True)
+        assert_timed_out(state, "Flow", seconds)
+        with pytest.raises(TimeoutError):
+            await state.result()
+        assert ended == begun
+        assert states_of(state) == ["Pending", "Running", "TimedOut"]
     assert {run.state.name for run in runs(flow_run_ids=(state.state_details.flow_run_id,))} == {"Cancelled"}
 
 
@@ -144,7 +149,7 @@ async def test_timeouts_of_the_body_itself_are_its_own_failures() -> None:
 async def test_a_timed_out_task_is_tried_again_with_all_of_its_time() -> None:
     attempts: list[int] = []
 
-    @task(timeout_seconds=SOON, retries=1)
+    @task(retries=1)
     async def slow_at_first() -> str:
         attempts.append(1)
         if len(attempts) == 1:
@@ -152,7 +157,9 @@ async def test_a_timed_out_task_is_tried_again_with_all_of_its_time() -> None:
         await anyio.sleep(0)
         return "done"
 
-    state = await slow_at_first(return_state=True)
+    for seconds in ever_longer(lambda: state.is_completed()):
+        attempts.clear()
+        state = await slow_at_first.with_options(timeout_seconds=seconds)(return_state=True)
     assert await state.result() == "done"
     assert states_of(state) == ["Pending", "Running", "Retrying", "Completed"]
 
@@ -210,35 +217,39 @@ async def test_a_subflow_has_a_deadline_of_its_own() -> None:
 @pytest.mark.anyio
 async def test_the_time_of_a_subflow_begins_with_its_body() -> None:
     @task
-    async def slow() -> None:
-        await anyio.sleep(2 * SOON)
+    async def slow(seconds: float) -> None:
+        await anyio.sleep(2 * seconds)
 
-    @flow(timeout_seconds=SOON)
+    @flow
     async def inner() -> str:
         await anyio.sleep(0)
         return "in time"
 
     @flow
-    async def outer() -> str:
-        return await inner(wait_for=[slow.submit()])
+    async def outer(seconds: float) -> str:
+        return await inner.with_options(timeout_seconds=seconds)(wait_for=[slow.submit(seconds)])
 
-    assert await outer() == "in time"
+    for seconds in ever_longer(lambda: state.is_completed()):
+        state = await outer(seconds, return_state=True)
+    assert await state.result() == "in time"
 
 
 def test_the_time_of_a_sync_subflow_begins_with_its_body() -> None:
     @task
-    def slow() -> None:
-        time.sleep(2 * SOON)
+    def slow(seconds: float) -> None:
+        time.sleep(2 * seconds)
 
-    @flow(timeout_seconds=SOON)
+    @flow
     def inner() -> str:
         return "in time"
 
     @flow
-    def outer() -> str:
-        return inner(wait_for=[slow.submit()])
+    def outer(seconds: float) -> str:
+        return inner.with_options(timeout_seconds=seconds)(wait_for=[slow.submit(seconds)])
 
-    assert outer() == "in time"
+    for seconds in ever_longer(lambda: state.is_completed()):
+        state = outer(seconds, return_state=True)
+    assert state.result() == "in time"
 
 
 @pytest.mark.anyio
@@ -250,13 +261,14 @@ async def test_the_outer_deadline_ends_a_subflow() -> None:
         found.append(1)
         await anyio.sleep_forever()
 
-    @flow(timeout_seconds=SOON)
+    @flow
     async def outer() -> None:
         await inner()
 
-    state = await outer(return_state=True)
-    assert state.name == "TimedOut"
-    (child,) = runs(kind=Kind.FLOW, definition_names=("inner",))
+    for seconds in ever_longer(lambda: found):
+        state = await outer.with_options(timeout_seconds=seconds)(return_state=True)
+        assert state.name == "TimedOut"
+    child = runs(kind=Kind.FLOW, definition_names=("inner",))[-1]
     assert child.state is not None
     assert child.state.name == "Cancelled"
 
@@ -270,22 +282,25 @@ async def test_a_deadline_of_the_caller_is_no_deadline_of_the_run() -> None:
 
     @flow(on_crashed=[lambda _, __, state: states.append(state.name)])
     async def forever() -> None:
+        scope.deadline = anyio.current_time() + 0.001  # not before there is a run to end
         await anyio.sleep_forever()
 
-    with anyio.move_on_after(0.02):
+    with anyio.CancelScope() as scope:
         await forever()
+    assert scope.cancelled_caught
     assert states == ["Crashed"]
 
 
 def test_asyncios_own_timeout_around_a_flow() -> None:
     @flow
-    async def forever() -> None:
+    async def forever(limit: asyncio.Timeout) -> None:
+        limit.reschedule(asyncio.get_running_loop().time() + 0.001)  # not before there is a run to end
         await asyncio.sleep(LONG)
 
     async def main() -> None:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.02):
-                await forever()
+            async with asyncio.timeout(None) as limit:
+                await forever(limit)
 
     asyncio.run(main())
     (run,) = runs(definition_names=("forever",))

@@ -52,7 +52,7 @@ def test_sync_code_in_the_main_thread_is_interrupted_in_the_middle(decorate: Any
 
     started = time.monotonic()
     state = sleepy(return_state=True)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < LONG
     assert_timed_out(state, "Task" if decorate is task else "Flow")
     with pytest.raises(TimeoutError):
         sleepy()
@@ -140,14 +140,14 @@ def test_a_sync_flow_waits_for_a_future_until_its_deadline() -> None:
 
     @flow(timeout_seconds=SOON)
     def around() -> None:
-        waits.submit().result()
+        try:
+            waits.submit().result()
+        finally:
+            never.set()  # the flow waits for the child that it leaves
 
     started = time.monotonic()
-    timer = threading.Timer(0.5, never.set)
-    timer.start()
     assert around(return_state=True).name == "TimedOut"
-    assert time.monotonic() - started < 5
-    timer.join()
+    assert time.monotonic() - started < LONG
 
 
 def test_a_handled_timeout_lets_the_flow_complete() -> None:
@@ -235,7 +235,7 @@ async def test_sync_code_on_a_loops_thread_ends_at_its_deadline(decorate: Any) -
 
     @decorate(timeout_seconds=SOON)
     def waits() -> None:
-        release.wait(1)
+        release.wait(LONG)
 
     @flow
     async def around() -> None:
@@ -245,8 +245,8 @@ async def test_sync_code_on_a_loops_thread_ends_at_its_deadline(decorate: Any) -
     started = time.monotonic()
     try:
         await around()
-        assert time.monotonic() - started < 0.9
         assert waits(return_state=True).name == "TimedOut"  # as a root
+        assert time.monotonic() - started < LONG
     finally:
         release.set()
 
@@ -258,7 +258,7 @@ def test_a_late_result_is_discarded_and_told_once(caplog: pytest.LogCaptureFixtu
     def stuck() -> str:
         try:
             # One call into C: nothing interrupts it.
-            release.wait(5)
+            release.wait(LONG)
             return "late"
         finally:
             over.set()

@@ -56,6 +56,11 @@ class Host(Protocol):
         """Tell whether the loop has ended for good."""
         ...
 
+    @property
+    def signal_fd(self) -> int | None:
+        """Give what a signal must be written to for the loop to wake; `None` where it sees to that itself."""
+        ...
+
     async def checkpoint(self) -> None:
         """Let others run once, and be cancelled here if that is due."""
         ...
@@ -167,6 +172,15 @@ class AsyncioHost(_Scopes):
         loop = self.loop()
         return loop is None or loop.is_closed()
 
+    @property
+    def signal_fd(self) -> int | None:
+        # None for uvloop, which sees to it itself, and for a loop that has signal handlers of its own and does so too.
+        loop: Any = self.loop()
+        if loop is None or getattr(loop, "_signal_handlers", None):
+            return None
+        end = getattr(loop, "_csock", None)
+        return None if end is None else end.fileno()
+
     async def checkpoint(self) -> None:
         await asyncio.sleep(0)
 
@@ -212,6 +226,10 @@ class TrioHost(_Scopes):
             except self._trio.RunFinishedError:
                 self._ended = True
         return token is None or self._ended
+
+    @property
+    def signal_fd(self) -> int | None:
+        return None  # trio sees to it
 
     async def checkpoint(self) -> None:
         await self._trio.lowlevel.checkpoint()

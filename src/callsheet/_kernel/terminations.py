@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _guards: list[TerminationGuard] = []  # of the root runs that are alive
 _previous: Callable[[int, FrameType | None], Any] | int | None = None  # the host's, while there are guards
 _came = False
+_wakeup: tuple[Host, int] | None = None  # where we have signals written to, while there are guards
 
 
 class TerminationGuard:
@@ -49,7 +50,7 @@ class TerminationGuard:
         return self._is_last and _came
 
     def __enter__(self) -> Self:
-        if _guards or _take_over():
+        if _guards or _take_over(self._host):
             _guards.append(self)
             self._entered = True
         return self
@@ -73,7 +74,7 @@ class TerminationGuard:
             _as_without_us()
 
 
-def _take_over() -> bool:
+def _take_over(host: Host) -> bool:
     global _previous
     if not in_main_thread():
         return False
@@ -82,10 +83,35 @@ def _take_over() -> bool:
         return False
     _previous = handler
     signal.signal(signal.SIGTERM, _on_termination)
+    _have_it_wake(host)
     return True
 
 
+def _have_it_wake(host: Host) -> None:
+    """See to it that a signal ends the loop's wait for events.
+
+    It does by itself where it interrupts that wait. One that comes a moment before the wait begins, or that the
+    system hands to another thread, is noted only, and a loop that nothing else wakes never looks.
+    """
+    global _wakeup
+    end = host.signal_fd
+    if end is None:
+        return
+    before = signal.set_wakeup_fd(end, warn_on_full_buffer=False)
+    if before == -1:
+        _wakeup = host, end
+    else:  # somebody listens already
+        signal.set_wakeup_fd(before)
+
+
 def _give_back() -> None:
+    global _wakeup
+    ours, _wakeup = _wakeup, None
+    if ours is not None:
+        host, end = ours
+        found = signal.set_wakeup_fd(-1)
+        if found != end or (host.signal_fd is None and not host.closed):  # somebody has listened since
+            signal.set_wakeup_fd(found)
     if signal.getsignal(signal.SIGTERM) is _on_termination:  # else the host has installed another one meanwhile
         signal.signal(signal.SIGTERM, _previous)
 
