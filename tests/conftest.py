@@ -76,8 +76,10 @@ def callsheet_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _shutdown_engines() -> None:
-    """End the process-wide engine, if a test has started it."""
+    """End the process-wide engine, if a test has started it; the thread alone also serves hooks of transactions."""
     ambient = sys.modules.get("callsheet._engine.ambient")
+    if ambient is None and (host := sys.modules.get("callsheet._kernel.host")) is not None:
+        host.runtime_thread.stop()
     shut_down = getattr(ambient, "shut_down", None)
     if shut_down is not None:
         shut_down()

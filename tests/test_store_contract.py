@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -296,6 +297,42 @@ def test_any_partition_of_a_history_gives_the_same_records(tmp_path: Path, seed:
             last = max(last, cut)
     memory, sqlite = (everything(store, *ids) for store in stores)
     assert memory == sqlite
+    for store in stores:
+        store.close()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 40), max_size=5), shuffled=st.booleans())
+def test_usual_lives_read_the_same_whatever_they_are_kept_as(
+    tmp_path: Path, seed: int, cuts: list[int], shuffled: bool
+) -> None:
+    """Most runs go Pending, Running, Completed; stores may keep these states without a row for each."""
+    chance = random.Random(seed)
+    ids = [new_id() for _ in range(5)]
+    history: list[Entry] = []
+    for one in ids:
+        entered = chance.randrange(3)
+        history.append(started(one, created=chance.randrange(9), entered=entered))
+        for seq, kind in list(enumerate((StateType.PENDING, StateType.RUNNING, StateType.COMPLETED), 1))[entered:]:
+            plain = chance.random() < 0.7
+            state = moved(one, seq, kind, chance.randrange(9), name=None if plain else "Other", attempt=int(seq > 1))
+            history.append(msgspec.structs.replace(state, state_id=None) if chance.random() < 0.9 else state)
+        if chance.random() < 0.3:
+            history.append(moved(one, 4, StateType.RUNNING, chance.randrange(9), attempt=2))
+    if shuffled:  # each run's creation first, as the commit order has it
+        history.sort(key=lambda entry: (not isinstance(entry, RunCreated), chance.random()))
+    stores: list[Store] = [MemoryStore(), SqliteStore(tmp_path / f"{new_id()}.db")]
+    for store in stores:
+        store.open()
+        last = 0
+        for cut in [*sorted(cuts), len(history)]:
+            store.commit(history[last:cut])
+            if chance.random() < 0.3:
+                store.commit(history[last:cut])
+            last = max(last, cut)
+    memory, sqlite = (everything(store, *ids) for store in stores)
+    assert memory == sqlite
+    assert len(memory[1][0]) >= 3
     for store in stores:
         store.close()
 

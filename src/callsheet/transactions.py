@@ -13,7 +13,6 @@ import copy
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import wraps
-from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -305,10 +304,23 @@ class TransactionBlock:
     def _make(self) -> Transaction:
         fields = dict(self._fields)
         if fields["key"] and fields["store"] is None:
-            fields["store"] = import_module("callsheet.results").get_result_store()
+            from callsheet.results import get_result_store
+
+            fields["store"] = get_result_store()
+        if getattr(fields["store"], "metadata_storage", None) is not None:
+            fields["store"] = _with_metadata(fields["store"])
         if fields["logger"] is None:
             try:
                 fields["logger"] = get_run_logger()
             except MissingContextError:
                 pass
         return Transaction(**fields)
+
+
+def _with_metadata(store: Any) -> Any:
+    """Give a result store that keeps metadata with the results where a flow's own keeps none."""
+    from callsheet.filesystems import NullFileSystem
+
+    if isinstance(store.metadata_storage, NullFileSystem):
+        return store.model_copy(update={"metadata_storage": None})
+    return store

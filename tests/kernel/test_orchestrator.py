@@ -13,7 +13,7 @@ from callsheet._kernel.messages import CancelTree, Cell, Leave, Orphan, Propose,
 from callsheet._kernel.orchestrator import Orchestrator
 from callsheet._kernel.scopes import CANCEL, RunScope
 from callsheet._model.kinds import Kind, StateType
-from callsheet._model.records import Definition, RunCreated, StateEntered
+from callsheet._model.records import Definition, RunCreated, StateEntered, usual_states
 from callsheet._rules.verdicts import Abort, Reject
 
 _S = StateType
@@ -31,7 +31,17 @@ class Queue:
         return len(self.entries)
 
     def states(self, cell: Cell) -> list[str]:
-        return [entry.name for entry in self.entries if isinstance(entry, StateEntered) and entry.run_id == cell.id]
+        return [entry.name for entry in self.spelled_out() if entry.run_id == cell.id]
+
+    def spelled_out(self) -> list[StateEntered]:
+        """Give every state in the order of acceptance, also those that runs entered as they came into being."""
+        states: list[StateEntered] = []
+        for entry in self.entries:
+            if isinstance(entry, RunCreated):
+                states += usual_states(entry)
+            elif isinstance(entry, StateEntered):
+                states.append(entry)
+        return states
 
 
 class Actor:
@@ -70,7 +80,7 @@ def test_a_life_is_written_in_order(sheet: Orchestrator, queue: Queue) -> None:
     assert propose(sheet, cell, _S.COMPLETED).accepted
     assert isinstance(queue.entries[0], RunCreated)
     assert queue.states(cell) == ["Pending", "Running", "Completed"]
-    assert [entry.seq for entry in queue.entries[1:]] == [1, 2, 3]
+    assert [entry.seq for entry in queue.spelled_out()] == [1, 2, 3]
     assert (cell.ended, cell.attempt, sheet.roots) == (True, 1, {})
 
 
@@ -189,10 +199,7 @@ def test_what_threads_report_at_once_is_written_in_the_order_of_acceptance(sheet
     for thread in threads:
         thread.join()
     seen: dict[Any, int] = {}
-    for entry in queue.entries:
-        if isinstance(entry, RunCreated):
-            seen[entry.id] = 0
-        elif isinstance(entry, StateEntered):
-            assert entry.seq == seen[entry.run_id] + 1
-            seen[entry.run_id] = entry.seq
+    for state in queue.spelled_out():
+        assert state.seq == seen.get(state.run_id, 0) + 1
+        seen[state.run_id] = state.seq
     assert not root.children

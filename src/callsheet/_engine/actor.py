@@ -37,7 +37,7 @@ class Actor:
     __slots__ = (
         "__weakref__", "_context", "_record", "_state", "at", "cell", "core", "created", "definition",
         "detached", "ended", "final", "first_started", "home", "inputs", "known", "name", "parameters",
-        "places", "scope", "seq", "spent", "started", "state_name", "tags", "task", "type", "unsaved",
+        "places", "rested", "scope", "seq", "spent", "started", "state_name", "tags", "task", "type", "unsaved",
         "upstream", "wait_for",
     )  # fmt: skip
 
@@ -61,6 +61,7 @@ class Actor:
         self.scope = RunScope()
         self.cell = Cell(new_id(), self.kind, described, None if parent is None else parent.cell, self)
         self.name = ""
+        self.rested = 0.0  # when a run of this body last let others run, on the clock of `monotonic`
         self.detached = False  # nobody awaits its life: it was submitted
         self.task: object = None  # the event loop's, which keeps itself alive only weakly
         self.unsaved = 0  # the position in the journal that its future waits for

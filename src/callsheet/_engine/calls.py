@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Coroutine, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from callsheet._engine.definitions import Definition, is_tracked, refuse_when_tracked, track
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 P = ParamSpec("P")
+
+
+@cache
+def engine() -> Any:
+    """Give the module that runs what is called. Imported by the first call: defining flows and tasks does not need it."""
+    from callsheet._engine import invoke
+
+    return invoke
 
 
 class Calls(Definition[P, R_co]):

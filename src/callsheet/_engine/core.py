@@ -97,8 +97,8 @@ class Core:
             return True
         return self.acknowledges_outcomes and (recorded or (is_root and kind is Kind.FLOW))
 
-    async def acknowledge(self, cell: Cell, position: int, port: Port) -> None:
-        """Wait until everything up to a position of the journal is committed.
+    async def acknowledge(self, cell: Cell, position: int, port: Port) -> bool:
+        """Wait until everything up to a position of the journal is committed; tell whether others could run meanwhile.
 
         Who waits commits where it is: one page in the redo log costs less than a hop to the journal's thread and
         back. Where other runs are alive, those that end in one step of the loop share a commit at its end. Where
@@ -106,14 +106,18 @@ class Core:
         """
         journal = self.journal
         if journal.committed >= position:
-            return
+            return False
         host = port.host
         if host is not None and self._has_company(cell):
-            await port.wait(self._commit_of_step(host))
-        elif not journal.flush_here(position):
+            done = self._commit_of_step(host)
+        elif journal.flush_here(position):
+            return False
+        else:
             done = Once()
             journal.notify(position, done.set)
-            await port.wait(done)
+        rests = host is not None and not done.is_set
+        await port.wait(done)
+        return rests
 
     def _has_company(self, cell: Cell) -> bool:
         """Tell whether runs beside an ended one are alive that may end at the same time."""
@@ -127,7 +131,7 @@ class Core:
         done = self._steps.get(host)
         if done is None:
             done = self._steps[host] = Once()
-            host.post(partial(self._commit_step, host))
+            host.after_step(partial(self._commit_step, host))
         return done
 
     def _commit_step(self, host: Host) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast
 
-from callsheet._engine.calls import Calls
+from callsheet._engine.calls import Calls, engine
 from callsheet._engine.dual import dual
 from callsheet._engine.later import not_yet
 from callsheet._engine.parameters import Validator, serialize_parameters
@@ -26,14 +26,10 @@ class FlowCalls(Calls[P, R_co]):
         self._schemas: dict[int, ParameterSchema] = {}
 
     def _call(self, parameters: dict[str, Any], wait_for: Iterable[Any] | None, return_state: bool) -> Any:
-        from callsheet._engine import invoke
-
-        return invoke.call_flow(self, parameters, wait_for=wait_for, return_state=return_state)
+        return engine().call_flow(self, parameters, wait_for=wait_for, return_state=return_state)
 
     def _submit(self, parameters: dict[str, Any], wait_for: Iterable[Any] | None, return_state: bool) -> Any:
-        from callsheet._engine import invoke
-
-        return invoke.submit_flow(self, parameters, wait_for=wait_for, return_state=return_state)
+        return engine().submit_flow(self, parameters, wait_for=wait_for, return_state=return_state)
 
     # ----------------------------------------------------------------------------------------- parameters
 

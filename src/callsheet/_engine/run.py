@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import signal
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from callsheet._engine.actor import Actor
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from callsheet._kernel.ports import Port
 
 _S = StateType
+_FRESH = 0.001  # seconds
 
 
 class Run(Actor):
@@ -77,7 +79,7 @@ class Run(Actor):
     async def begin(self, port: Port) -> Final | None:
         """Do what comes before the body; give the run's end where it does not get so far."""
         try:
-            await port.checkpoint()
+            await self._let_others_run(port)
             if self.type is not _S.RUNNING:
                 await self.prepare(port)
                 await self._start(port, "Running")
@@ -86,6 +88,20 @@ class Run(Actor):
         if self.is_flow:
             await self._call_hooks(port)
         return None
+
+    async def _let_others_run(self, port: Port) -> None:
+        """Let others run, once for each run: if the last run of this body has just let them while it ended, that does.
+
+        Just: a body that computes for long in between may have missed its deadline, and must hear of it here.
+        """
+        parent = self.cell.parent
+        around = None if parent is None else parent.actor
+        if around is not None and around.rested:
+            fresh = monotonic() - around.rested < _FRESH
+            around.rested = 0.0
+            if fresh:
+                return
+        await port.checkpoint()
 
     async def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | None:
         """Give how the run ends after an attempt, or `None` where another one begins."""
@@ -228,8 +244,10 @@ class Run(Actor):
             if self.core.must_acknowledge(self.kind, is_root=self.cell.parent is None, recorded=recorded):
                 if self.detached:
                     self.unsaved = position
-                else:
-                    await self.core.acknowledge(self.cell, position, port)
+                elif await self.core.acknowledge(self.cell, position, port) and self.cell.parent is not None:
+                    around = self.cell.parent.actor
+                    if around is not None:
+                        around.rested = monotonic()
         return final
 
     def overruled(self, order: SetState, final: Final) -> tuple[int, Final]:

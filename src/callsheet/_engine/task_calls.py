@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
-from callsheet._engine.calls import Calls
+from callsheet._engine.calls import Calls, engine
 from callsheet._engine.definitions import refuse_when_tracked
 from callsheet._engine.later import not_yet
 
@@ -26,14 +26,10 @@ class TaskCalls(Calls[P, R_co]):
     """A task without its options."""
 
     def _call(self, parameters: dict[str, Any], wait_for: Iterable[Any] | None, return_state: bool) -> Any:
-        from callsheet._engine import invoke
-
-        return invoke.call_task(self, parameters, wait_for=wait_for, return_state=return_state)
+        return engine().call_task(self, parameters, wait_for=wait_for, return_state=return_state)
 
     def _submit(self, parameters: dict[str, Any], wait_for: Iterable[Any] | None, return_state: bool) -> Any:
-        from callsheet._engine import invoke
-
-        return invoke.submit_task(self, parameters, wait_for=wait_for, return_state=return_state)
+        return engine().submit_task(self, parameters, wait_for=wait_for, return_state=return_state)
 
     @overload
     def map(
@@ -114,9 +110,7 @@ class TaskCalls(Calls[P, R_co]):
         refuse_when_tracked("task.map()")
         if deferred:
             not_yet("Task.map(deferred=True)")
-        from callsheet._engine import invoke
-
-        return invoke.map_task(self, parameters, wait_for=wait_for, return_state=return_state)
+        return engine().map_task(self, parameters, wait_for=wait_for, return_state=return_state)
 
     # ----------------------------------------------------------------------------------------------- runs
 

@@ -19,8 +19,9 @@ Whatever an `awaitable` given to `wait` runs is awaited by the hub: it is not dr
 
 from __future__ import annotations
 
+import asyncio.tasks
 import sys
-from asyncio import CancelledError, Task, current_task
+from asyncio import CancelledError, Task
 from asyncio import _get_running_loop as running_loop  # pyright: ignore[reportPrivateUsage]
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
@@ -48,12 +49,20 @@ from callsheet.settings import get_current_settings
 
 T = TypeVar("T")
 
+if sys.version_info < (
+    3,
+    12,
+):  # there `current_task` is written in Python: a look-up in this dict, at four times its price
+    _task_of: Callable[[Any], Any] = getattr(asyncio.tasks, "_current_tasks").get  # noqa: B009 - unknown to type checkers
+else:
+    from asyncio import current_task as _task_of
+
 
 def current_backend_task() -> object | None:
     """Give the task that the running event loop is stepping in this thread, or None."""
     loop = running_loop()
     if loop is not None:
-        task = current_task(loop)
+        task = _task_of(loop)
         if task is not None:
             return task
     trio = sys.modules.get("trio.lowlevel")

@@ -14,9 +14,10 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from queue import SimpleQueue
+from types import coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
@@ -47,6 +48,13 @@ class Host(Protocol):
         """Have the loop make a call soon; from any thread. A loop that has ended ignores it."""
         ...
 
+    def after_step(self, call: Callable[[], object]) -> None:
+        """Have the loop make a call after what it is doing; from a task of this loop only, which costs no wake-up.
+
+        Not from a signal handler: that may run in the loop's thread while the loop sleeps.
+        """
+        ...
+
     def is_here(self) -> bool:
         """Tell whether the caller runs in this loop's thread, inside the loop."""
         ...
@@ -61,7 +69,7 @@ class Host(Protocol):
         """Give what a signal must be written to for the loop to wake; `None` where it sees to that itself."""
         ...
 
-    async def checkpoint(self) -> None:
+    def checkpoint(self) -> Awaitable[None]:
         """Let others run once, and be cancelled here if that is due."""
         ...
 
@@ -134,6 +142,12 @@ class _FutureEvent:
         await self._future
 
 
+@coroutine
+def _pass() -> Generator[None, None, None]:
+    """Let asyncio's loop go round once: `asyncio.sleep(0)` without the frames around."""
+    yield
+
+
 class AsyncioHost(_Scopes):
     """An asyncio loop (uvloop's too)."""
 
@@ -163,6 +177,11 @@ class AsyncioHost(_Scopes):
         except RuntimeError:  # the loop is closed: nobody is left to be woken
             pass
 
+    def after_step(self, call: Callable[[], object]) -> None:
+        loop = self.loop()
+        if loop is not None:
+            self._posts.add(call, loop.call_soon)
+
     def is_here(self) -> bool:
         loop = asyncio._get_running_loop()  # pyright: ignore[reportPrivateUsage] - never raises
         return loop is not None and loop is self.loop()
@@ -172,6 +191,8 @@ class AsyncioHost(_Scopes):
         loop = self.loop()
         return loop is None or loop.is_closed()
 
+    checkpoint = staticmethod(_pass)
+
     @property
     def signal_fd(self) -> int | None:
         # None for uvloop, which sees to it itself, and for a loop that has signal handlers of its own and does so too.
@@ -180,9 +201,6 @@ class AsyncioHost(_Scopes):
             return None
         end = getattr(loop, "_csock", None)
         return None if end is None else end.fileno()
-
-    async def checkpoint(self) -> None:
-        await asyncio.sleep(0)
 
 
 class TrioHost(_Scopes):
@@ -212,6 +230,8 @@ class TrioHost(_Scopes):
                 self._posts.add(call, token.run_sync_soon)
         except self._trio.RunFinishedError:
             self._ended = True
+
+    after_step = post
 
     def is_here(self) -> bool:
         lowlevel = self._trio.lowlevel

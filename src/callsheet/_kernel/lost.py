@@ -67,12 +67,9 @@ HEAVY = frozenset({OutcomeRecorded, RunCreated, InputsResolved, LogWritten})
 
 def weight(entry: Entry) -> int:
     """Give the bytes of an entry that may be large; the rest is counted by rows."""
-    match entry:
-        case OutcomeRecorded(result=result):
-            return 0 if result is None or result.inline is None else len(result.inline)
-        case RunCreated(parameters=bytes() as body) | InputsResolved(parameters=bytes() as body):
-            return len(body)
-        case LogWritten(message=message):
-            return len(message)
-        case _:
-            return 0
+    if isinstance(entry, (RunCreated, InputsResolved)):
+        return 0 if entry.parameters is None else len(entry.parameters)
+    if isinstance(entry, OutcomeRecorded):
+        result = entry.result
+        return 0 if result is None or result.inline is None else len(result.inline)
+    return len(entry.message) if isinstance(entry, LogWritten) else 0

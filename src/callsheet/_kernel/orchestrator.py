@@ -41,7 +41,7 @@ from callsheet._rules.facts import Facts
 from callsheet._rules.table import CALM, judge
 from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Verdict
 
-_RUNNING = StateType.RUNNING
+_PENDING, _RUNNING = StateType.PENDING, StateType.RUNNING
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -125,8 +125,12 @@ class Orchestrator:
         cell: Cell = message.cell
         parent, flow = cell.parent, cell.flow
         at = self._micros()
+        entered = 0
+        if message.type is _PENDING and message.state_name == "Pending" and message.details is None:
+            entered = self._enter_first(cell, at, start=message.start)
+        position = 0
         if self._keeps:
-            self._put(
+            position = self._put(
                 RunCreated(
                     id=cell.id,
                     kind=cell.kind,
@@ -142,6 +146,7 @@ class Orchestrator:
                     inputs=message.inputs,
                     parameters=message.parameters,
                     extra=message.extra,
+                    entered=entered,
                 )
             )
         if parent is None:
@@ -150,11 +155,17 @@ class Orchestrator:
             parent.children = {cell: None}
         else:
             parent.children[cell] = None
-        answer = self._enter(cell, ACCEPT, message.type, message.state_name, at, None, message.details)
-        if not message.start:
-            return answer
-        verdict = self._judge(cell, _RUNNING, "Running", at, None)
-        return self._enter(cell, verdict, _RUNNING, "Running", at, None, None) if verdict is ACCEPT else answer
+        if entered:
+            return Answer(ACCEPT, entered, at, position)
+        return self._enter(cell, ACCEPT, message.type, message.state_name, at, None, message.details)
+
+    def _enter_first(self, cell: Cell, at: int, *, start: bool) -> int:
+        """Enter Pending, and Running at once where the run may; give the number of states."""
+        cell.type, cell.name, cell.seq = _PENDING, "Pending", 1
+        if start and self._judge(cell, _RUNNING, "Running", at, None) is ACCEPT:
+            cell.type, cell.name, cell.seq = _RUNNING, "Running", 2
+            cell.attempt += 1
+        return cell.seq
 
     def _judge(self, cell: Cell, type: StateType, name: str, at: int, message: Propose | None) -> Verdict:
         if (cell.kind, cell.type, type) in CALM and cell.delivered is None and cell.due is None:

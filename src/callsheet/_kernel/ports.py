@@ -34,7 +34,7 @@ class Port(Protocol):
         """Give the loop, for runs that live in a task of one."""
         ...
 
-    async def checkpoint(self) -> None:
+    def checkpoint(self) -> Awaitable[None]:
         """Let others run, where the place has others."""
         ...
 

@@ -155,6 +155,8 @@ def _serve(call: Callable[[Any], Any] | None, argument: Any) -> None:
             trace = error.__traceback__
             outcome = (RAISED, error.with_traceback(trace and trace.tb_next))  # without this frame
             del trace
-        cast("Stepper", getcurrent()).outcome = outcome
-        del call, argument, outcome
-        call, argument = cast("greenlet", getcurrent().parent).switch()
+        me: Any = getcurrent()
+        me.outcome, hub = outcome, me.parent
+        del call, argument, outcome, me
+        call, argument = hub.switch()
+        del hub  # the next step may have another one

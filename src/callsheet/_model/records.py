@@ -53,7 +53,10 @@ class Definition(msgspec.Struct, frozen=True):
 
 
 class RunCreated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
-    """A run exists from now on. `inputs` maps a parameter's name to the runs whose results went into it."""
+    """A run exists from now on. `inputs` maps a parameter's name to the runs whose results went into it.
+
+    `entered` says how many of the usual first states it entered as it came into being: Pending, then Running.
+    """
 
     id: UUID
     kind: Kind
@@ -70,6 +73,7 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     parameters: bytes | None = None  # JSON object, as `Flow.serialize_parameters` gives it
     extra: bytes | None = None  # msgpack map of what is never filtered: dynamic key, policy, versions …
     guards: tuple[Guard, ...] = ()
+    entered: int = 0
 
 
 class StateEntered(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
@@ -85,6 +89,28 @@ class StateEntered(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
     details: bytes | None = None  # msgpack map of the state details that are set
     attempt: int = 0  # how often the body was started so far
     guards: tuple[Guard, ...] = ()
+
+
+def usual_states(created: RunCreated) -> tuple[StateEntered, ...]:
+    """Spell out the states that a run entered as it came into being."""
+    return tuple(
+        StateEntered(
+            run_id=created.id, seq=seq, type=type, name=type.value.capitalize(), at=created.created, attempt=seq - 1
+        )
+        for seq, type in enumerate((StateType.PENDING, StateType.RUNNING)[: created.entered], 1)
+    )
+
+
+def is_usual(state: StateEntered) -> bool:
+    """Tell whether a state is one of those that most runs go through and of which nothing but the time is to be kept.
+
+    These are the first start of a body and its completion. Stores keep them with the run.
+    """
+    if state.message is not None or state.details is not None or state.state_id is not None:
+        return False
+    if state.seq == 2:
+        return state.type is StateType.RUNNING and state.name == "Running" and state.attempt == 1
+    return state.seq == 3 and state.type is StateType.COMPLETED and state.name == "Completed"
 
 
 class RunRenamed(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):

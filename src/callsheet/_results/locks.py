@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
-from functools import cache
 from typing import Any
 
-from callsheet._kernel.driver import current_backend_task
 from callsheet._results.ways import Way
 from callsheet.exceptions import ConfigurationError
-
-
-@cache
-def _host() -> str:
-    return socket.gethostname()
+from callsheet.locking.holders import generate_default_holder
 
 
 class Locks:
@@ -29,9 +20,7 @@ class Locks:
     @staticmethod
     def generate_default_holder() -> str:
         """Give the name of who calls: this host, process, thread, and task of an event loop."""
-        task = current_backend_task()
-        name = f"{_host()}:{os.getpid()}:{threading.get_ident()}"
-        return name if task is None else f"{name}:{id(task):x}"
+        return generate_default_holder()
 
     def supports_isolation_level(self, level: Any) -> bool:
         """Tell whether transactions with this store can have an isolation level.

@@ -16,6 +16,7 @@ TYPES: tuple[StateType, ...] = (
     StateType.CANCELLING,
 )
 CODES = {kind: code for code, kind in enumerate(TYPES)}
+PENDING = CODES[StateType.PENDING]
 RUNNING = CODES[StateType.RUNNING]
 COMPLETED = CODES[StateType.COMPLETED]
 TERMINAL = frozenset(CODES[kind] for kind in TERMINAL_STATES)

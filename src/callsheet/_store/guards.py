@@ -67,6 +67,8 @@ class _View:
 
     def created(self, entry: RunCreated) -> None:
         self._made.add(entry.id)
+        if entry.entered:
+            self._seqs[entry.id] = max(entry.entered, self._seqs.get(entry.id, entry.entered))
         for guard in entry.guards:
             if isinstance(guard, KeyFree):
                 self._keys[guard.definition, guard.key] = guard.run_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from uuid import UUID
 
 from callsheet._clock import SYSTEM_CLOCK, Clock, micros
@@ -24,6 +24,8 @@ from callsheet._model.records import (
     RunRenamed,
     StateEntered,
     StateRecord,
+    is_usual,
+    usual_states,
 )
 from callsheet._store import guards, mishaps
 from callsheet._store.memory_reader import MemoryReader
@@ -166,6 +168,8 @@ class MemoryStore:
                 self._states.setdefault(entry.run_id, {}).setdefault(entry.seq, entry)
             case RunCreated():
                 self._runs.setdefault(entry.id, _Run(entry))
+                for state in usual_states(entry):
+                    self._states.setdefault(entry.id, {}).setdefault(state.seq, state)
                 for guard in entry.guards:
                     if isinstance(guard, KeyFree):
                         self._keys[guard.definition, guard.key] = guard.run_id
@@ -271,7 +275,7 @@ class MemoryStore:
             parent_task_run_id=created.parent_task_run_id,
             root_id=created.root_id,
             due_at=created.due_at,
-            started=min((one.at for one in states.values() if one.type is StateType.RUNNING), default=None),
+            started=_first_start(states),
             ended=newest.at if newest is not None and newest.type in TERMINAL_STATES else None,
             attempt=0 if newest is None else newest.attempt,
             state=None if newest is None else _state(newest),
@@ -280,6 +284,13 @@ class MemoryStore:
             parameters=run.parameters,
             extra=created.extra,
         )
+
+
+def _first_start(states: Mapping[int, StateEntered]) -> int | None:
+    first = states.get(2)
+    if first is not None and is_usual(first):
+        return first.at
+    return min((one.at for one in states.values() if one.type is StateType.RUNNING), default=None)
 
 
 def _state(state: StateEntered) -> StateRecord:

@@ -115,14 +115,15 @@ def inputs_of(ids: Sequence[bytes]) -> Query:
 def states_of(run_id: UUID) -> Query:
     """Give the statement for every state of a run."""
     return Query(
-        "SELECT seq, id, type, name, at, message, details FROM state WHERE run_id = ? ORDER BY seq", (run_id.bytes,)
+        "SELECT seq, id, type, name, at, message, details FROM every_state WHERE run_id = ? ORDER BY seq",
+        (run_id.bytes,),
     )
 
 
 def states_of_many(run_ids: Sequence[UUID]) -> Query:
     """Give the statement for every state of several runs, each with its run's id in front."""
     return Query(
-        "SELECT run_id, seq, id, type, name, at, message, details FROM state"
+        "SELECT run_id, seq, id, type, name, at, message, details FROM every_state"
         f" WHERE run_id IN ({_marks(run_ids)}) ORDER BY run_id, seq",
         tuple(one.bytes for one in run_ids),
     )

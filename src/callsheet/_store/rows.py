@@ -16,13 +16,17 @@ from callsheet._model.records import (
     RunCreated,
     RunRenamed,
     StateEntered,
+    is_usual,
 )
-from callsheet._store.codes import CODES, RUNNING, USUAL_NAMES
+from callsheet._store.codes import CODES, PENDING, RUNNING, USUAL_NAMES
 from callsheet._store.queries import is_skewed
 
 # Where the changing part of a run's row stands (see Table RUN in statements.py).
-NAME, SEQ, STARTED, ATTEMPT = 7, 10, 14, 15
+NAME, SEQ, STARTED, ATTEMPT, USUAL, COMPLETED = 7, 10, 14, 15, 16, 17
+MOVING = slice(SEQ, COMPLETED + 1)
 NO_SEQ = -1
+# What `usual` is made of: states that have no row of their own.
+ENTERED_PENDING, ENTERED_RUNNING = 1, 2
 _NOTHING: frozenset[int] = frozenset()
 
 
@@ -110,7 +114,9 @@ class Encoder:
         if is_skewed(run, entry.created):
             batch.skewed = True
         if (earlier := batch.moved.pop(run, None)) is not None:  # its states came first
-            row[SEQ:-1] = earlier[SEQ:-1]
+            row[MOVING] = earlier[MOVING]
+        if entry.entered:
+            _enter_at_once(row, entry)
         if batch.renamed and run in batch.renamed:
             row[NAME] = batch.renamed[run]
         if entry.tags or entry.inputs or entry.parameters is not None or entry.guards:
@@ -118,10 +124,10 @@ class Encoder:
 
 
 def _unknown_run(run: int) -> list[Any]:
-    row: list[Any] = [None] * 17
+    row: list[Any] = [None] * 19
     row[0] = run.to_bytes(16)
     row[SEQ] = NO_SEQ
-    row[ATTEMPT] = 0
+    row[ATTEMPT] = row[USUAL] = 0
     return row
 
 
@@ -145,8 +151,21 @@ def _created_row(entry: RunCreated, definition: int) -> list[Any]:
         None,
         None,
         0,
+        0,
+        None,
         entry.extra,
     ]
+
+
+def _enter_at_once(row: list[Any], entry: RunCreated) -> None:
+    at = entry.created
+    running = entry.entered > 1
+    if entry.entered > row[SEQ]:
+        row[SEQ:STARTED] = entry.entered, RUNNING if running else PENDING, None, at
+        row[ATTEMPT] = entry.entered - 1
+    if running:
+        row[STARTED] = at
+    row[USUAL] |= ENTERED_PENDING | ENTERED_RUNNING if running else ENTERED_PENDING
 
 
 def _enter(row: list[Any], entry: StateEntered, states: list[Any]) -> None:
@@ -154,9 +173,16 @@ def _enter(row: list[Any], entry: StateEntered, states: list[Any]) -> None:
     code = CODES[kind]
     shown = None if name == USUAL_NAMES[kind] else name
     if seq > row[SEQ]:
-        row[10:14] = seq, code, shown, at
+        row[SEQ:STARTED] = seq, code, shown, at
         row[ATTEMPT] = entry.attempt
-    if code == RUNNING and (row[STARTED] is None or at < row[STARTED]):
+    if is_usual(entry):
+        if code == RUNNING:
+            row[USUAL] |= ENTERED_RUNNING
+            row[STARTED] = at
+        else:
+            row[COMPLETED] = at
+        return
+    if code == RUNNING and not row[USUAL] & ENTERED_RUNNING and (row[STARTED] is None or at < row[STARTED]):
         row[STARTED] = at
     states += (
         row[0],

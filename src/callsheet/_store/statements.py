@@ -26,22 +26,25 @@ class Table(NamedTuple):
 
 RUN = Table(
     "INSERT INTO run (id, kind, definition_id, parent_id, flow_run_id, root_id, parent_task_run_id, name, created,"
-    " due_at, seq, state_type, state_name, state_at, started, attempt, extra) VALUES ",
-    17,
+    " due_at, seq, state_type, state_name, state_at, started, attempt, usual, completed, extra) VALUES ",
+    19,
     " ON CONFLICT DO NOTHING",
 )
 # A run that exists moves on, whatever order batches come in: the newest state counts, and the first start.
 MOVE = Table(
-    "WITH new (id, seq, type, name, at, started, attempt) AS (VALUES ",
-    7,
+    "WITH new (id, seq, type, name, at, started, attempt, usual, completed) AS (VALUES ",
+    9,
     ") UPDATE run SET seq = max(run.seq, new.seq),"
     " state_type = iif(new.seq > run.seq, new.type, run.state_type),"
     " state_name = iif(new.seq > run.seq, new.name, run.state_name),"
     " state_at = iif(new.seq > run.seq, new.at, run.state_at),"
     " attempt = iif(new.seq > run.seq, new.attempt, run.attempt),"
-    " started = coalesce(min(run.started, new.started), run.started, new.started)"
-    " FROM new WHERE run.id = new.id AND (new.seq > run.seq OR"
-    " (new.started IS NOT NULL AND (run.started IS NULL OR new.started < run.started)))",
+    " started = CASE WHEN new.usual & 2 THEN new.started WHEN run.usual & 2 THEN run.started"
+    " ELSE coalesce(min(run.started, new.started), run.started, new.started) END,"
+    " usual = run.usual | new.usual, completed = coalesce(run.completed, new.completed)"
+    " FROM new WHERE run.id = new.id AND (new.seq > run.seq OR new.usual & ~run.usual"
+    " OR (new.completed IS NOT NULL AND run.completed IS NULL)"
+    " OR (new.started IS NOT NULL AND (run.started IS NULL OR new.started < run.started)))",
 )
 RENAME = Table("WITH new (id, name) AS (VALUES ", 2, ") UPDATE run SET name = new.name FROM new WHERE run.id = new.id")
 STATE = Table("INSERT INTO state VALUES ", 8, " ON CONFLICT DO NOTHING")

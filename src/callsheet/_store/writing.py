@@ -10,7 +10,7 @@ from uuid import UUID
 
 from callsheet._ids import state_id as derived_state_id
 from callsheet._store import statements
-from callsheet._store.rows import NO_SEQ, SEQ, STARTED, Batch
+from callsheet._store.rows import MOVING, NO_SEQ, SEQ, Batch
 from callsheet._store.statements import Table, pieces
 
 
@@ -34,7 +34,7 @@ class Known:
 
     def state_id(self, run_id: UUID, seq: int) -> UUID | None:
         """Give the id of a stored state."""
-        row = self._one("SELECT id FROM state WHERE run_id = ? AND seq = ?", run_id.bytes, seq)
+        row = self._one("SELECT id FROM every_state WHERE run_id = ? AND seq = ?", run_id.bytes, seq)
         if row is None:
             return None
         return derived_state_id(run_id, seq) if row[0] is None else UUID(bytes=row[0])
@@ -104,7 +104,7 @@ def _move(rows: Any, write: Write) -> None:
     params: list[Any] = []
     for row in rows:
         if row[SEQ] != NO_SEQ:
-            params += (row[0], *row[SEQ : STARTED + 2])
+            params += (row[0], *row[MOVING])
     write(statements.MOVE, params)
 
 

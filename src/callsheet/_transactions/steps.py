@@ -275,7 +275,7 @@ class Steps(ContextModel):
     async def _read(self, port: Port) -> Any:
         if not self._has_record():
             return None
-        record = await self._ask(port, "read", self.key, holder=self._holder or generate_default_holder())
+        record = await self._ask(port, "read", self.key, holder=self._holder or self._default_holder())
         return getattr(record, "result", None) if isinstance(self.store, RecordStore) else record
 
     # --------------------------------------------------------------------------------------- helpers
@@ -308,11 +308,14 @@ class Steps(ContextModel):
             lambda: method(*args, **kwargs), port, lambda job: start_thread(job, "callsheet-transaction")
         )
 
+    def _default_holder(self) -> str:
+        return getattr(self.store, "generate_default_holder", generate_default_holder)()
+
     def _has_record(self) -> bool:
         return self.store is not None and bool(self.key)
 
     async def _write(self, port: Port) -> None:
-        holder, key = self._holder or generate_default_holder(), self.key
+        holder, key = self._holder or self._default_holder(), self.key
         if self._holder is not None and not await self._ask(port, "is_lock_holder", key, holder=holder):
             raise LockLost(f"The lock of transaction {key!r} was taken over by another holder: nothing was written.")
         if isinstance(self.store, RecordStore):
@@ -323,7 +326,7 @@ class Steps(ContextModel):
             await self._ask(port, "write", self._staged, key=key, holder=holder)
 
     async def _lock(self, port: Port) -> None:
-        holder = generate_default_holder()
+        holder = self._default_holder()
         around = self.get_parent()
         while around is not None:
             if around.key == self.key and around._holder == holder:
@@ -367,5 +370,5 @@ def _shield() -> AbstractContextManager[Any]:
 
 
 def _is_result_record(value: object) -> bool:
-    results = sys.modules.get("callsheet.results")  # who made one has imported it
+    results = sys.modules.get("callsheet._results.records")  # who made one has imported it
     return results is not None and isinstance(value, results.ResultRecord)

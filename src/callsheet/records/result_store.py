@@ -24,7 +24,9 @@ class ResultRecordStore(RecordStore):
         return TransactionRecord(key=key, result=self.result_store.read(key, holder=holder))
 
     def write(self, key: str, result: Any, holder: str | None = None) -> None:
-        if hasattr(result, "metadata") and hasattr(result, "result"):
+        from callsheet.results import ResultRecord
+
+        if isinstance(result, ResultRecord):
             self.result_store.persist_result_record(result, holder=holder)
         else:
             self.result_store.write(result, key=key, holder=holder)

@@ -36,6 +36,8 @@ CREATE TABLE run (
     state_at INTEGER,
     started INTEGER,
     attempt INTEGER NOT NULL,
+    usual INTEGER NOT NULL DEFAULT 0, -- 1: entered Pending when it was created, 2: then Running, at `started`
+    completed INTEGER, -- when it entered Completed as its third state
     extra BLOB,
     fence INTEGER NOT NULL DEFAULT 0,
     -- NULL for what completed, so that the many uneventful runs have no entry in the index below.
@@ -46,6 +48,7 @@ CREATE INDEX run_notable ON run (kind, notable, id) WHERE notable IS NOT NULL;
 CREATE INDEX run_of_flow ON run (id, definition_id) WHERE kind = 0;
 CREATE INDEX run_tracked ON run (parent_task_run_id) WHERE parent_task_run_id IS NOT NULL;
 
+-- Apart from the three states that nearly all runs go through: see every_state.
 CREATE TABLE state (
     run_id BLOB NOT NULL,
     seq INTEGER NOT NULL,
@@ -57,6 +60,16 @@ CREATE TABLE state (
     details BLOB,
     PRIMARY KEY (run_id, seq)
 ) WITHOUT ROWID;
+
+-- Every state of every run, also those of which nothing but the time is known.
+CREATE VIEW every_state AS
+    SELECT run_id, seq, type, name, at, id, message, details FROM state
+    UNION ALL SELECT id, 1, 1, NULL, created, NULL, NULL, NULL FROM run
+        WHERE usual & 1 AND NOT EXISTS (SELECT 1 FROM state WHERE run_id = run.id AND seq = 1)
+    UNION ALL SELECT id, 2, 2, NULL, started, NULL, NULL, NULL FROM run
+        WHERE usual & 2 AND NOT EXISTS (SELECT 1 FROM state WHERE run_id = run.id AND seq = 2)
+    UNION ALL SELECT id, 3, 3, NULL, completed, NULL, NULL, NULL FROM run
+        WHERE completed IS NOT NULL AND NOT EXISTS (SELECT 1 FROM state WHERE run_id = run.id AND seq = 3);
 
 -- What finished inside a flow run, by the identity of the call. Rows are in order of runs (identities are random and
 -- would dirty a page each); of several runs with one identity the newest counts.

@@ -1,0 +1,110 @@
+"""Processes that hold locks, and the evidence that they are alive.
+
+Each process has a file of its own, locked by `lockf` for as long as it holds locks in a place. The system lets go of
+that lock when the process ends, however it ends. A process never opens its own file twice: closing it once would let go.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from callsheet.locking.tickets import Ticket
+
+_DAY: Final = 86_400.0
+_own: set[str] = set()  # names of this process's files; one is never opened a second time
+
+
+class Owner:
+    """This process, for one place."""
+
+    def __init__(self, folder: Path) -> None:
+        """Prove that it lives.
+
+        Raises:
+            OSError: The folder cannot be made or written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder)
+        self.name = uuid4().hex
+        _own.add(self.name)
+        self._path = folder / self.name
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.machine = machine_of(folder)
+        except OSError:  # a file system without such locks: the lease decides
+            self.machine = ""
+
+    def close(self) -> None:
+        """Take the proof away; this process holds nothing any more."""
+        with suppress(OSError):
+            self._path.unlink()
+        os.close(self._file)
+        _own.discard(self.name)
+
+
+def is_gone(folder: Path, ticket: Ticket) -> bool:
+    """Tell whether the process of a ticket has certainly ended.
+
+    Args:
+        folder: The owners of the ticket's place.
+        ticket: The ticket.
+    """
+    if not ticket.machine or ticket.machine != machine_of(folder):
+        return False
+    return ticket.owner not in _own and _is_free(folder / ticket.owner)
+
+
+def machine_of(folder: Path) -> str:
+    """Name the running kernel and the folder as it sees it: locks of files mean something inside of both only."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return ""
+    boot = _boot()
+    return f"{boot}:{found.st_dev}:{found.st_ino}" if boot else ""
+
+
+@cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def _is_free(path: Path) -> bool:
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False  # no file, no evidence
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what dead processes left: a day old, so that whoever waits for their locks has seen it."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if (
+                len(path.name) == 32
+                and path.name not in _own
+                and time.time() - path.stat().st_mtime > _DAY
+                and _is_free(path)
+            ):
+                path.unlink()
+
+
+os.register_at_fork(after_in_child=_own.clear)

@@ -1,0 +1,88 @@
+"""Records in files of one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from callsheet._results.files import write_file
+from callsheet.exceptions import SerializationError
+from callsheet.locking.filesystem import FileSystemLockManager
+from callsheet.locking.names import file_name
+from callsheet.locking.protocol import LockManager
+from callsheet.records.base import RecordStore, TransactionRecord
+
+_MARK: Final = b"callsheet record 1\n"
+
+
+class FileSystemRecordStore(RecordStore):
+    """Keeps one file a record, which is there whole or not at all. Its locks are files beside them.
+
+    Reading unpickles: use a folder that only you, and programs that you trust, can write.
+
+    Args:
+        records_directory: The folder; it is made when needed.
+        lock_manager: Other locks than files in that folder.
+
+    Example:
+        >>> import tempfile
+        >>> store = FileSystemRecordStore(tempfile.mkdtemp())
+        >>> store.write("greeting", "hello")
+        >>> store.read("greeting")
+        TransactionRecord(key='greeting', result='hello')
+    """
+
+    def __init__(self, records_directory: str | Path, lock_manager: LockManager | None = None) -> None:
+        self.records_directory = Path(records_directory).expanduser().absolute()
+        self.lock_manager = lock_manager or FileSystemLockManager(self.records_directory)
+
+    def read(self, key: str, holder: str | None = None) -> TransactionRecord | None:
+        """Give the record of a key, or `None`. Waits while another holder has its lock.
+
+        Args:
+            key: The key.
+            holder: Who reads; by default the code that runs here.
+
+        Returns:
+            The record.
+
+        Raises:
+            SerializationError: The file is no record, or what it holds cannot be read here.
+        """
+        self.wait_to_read(key, holder)
+        path = self._path(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        if not content.startswith(_MARK):
+            raise SerializationError(f"'{path}' is not a record of callsheet, or it is damaged. Move it away.")
+        from callsheet.serializers import PickleSerializer
+
+        try:
+            return TransactionRecord(key=key, result=PickleSerializer().loads(content[len(_MARK) :]))
+        except Exception as error:
+            raise SerializationError(f"The record in '{path}' cannot be read: {error}") from error
+
+    def write(self, key: str, result: Any, holder: str | None = None) -> None:
+        """Write the record of a key; an older one is replaced.
+
+        Args:
+            key: The key.
+            result: The value.
+            holder: Who writes; by default the code that runs here.
+
+        Raises:
+            ValueError: Another holder has the lock of the key.
+            SerializationError: The value cannot be pickled.
+        """
+        self.check_write(key, holder)
+        from callsheet.serializers import PickleSerializer
+
+        write_file(self._path(key), [_MARK, PickleSerializer().dumps(result)])
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).exists()
+
+    def _path(self, key: str) -> Path:
+        return self.records_directory / file_name(key)
