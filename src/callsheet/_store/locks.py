@@ -82,7 +82,14 @@ class LockTable:
             self._prepare()
         try:
             with closing(sqlite3.connect(self.path, timeout=0, isolation_level=None)) as connection:
-                return patiently(lambda: work(connection), patience=patience)
+
+                def attempt() -> T:
+                    # A power cut takes the holders along with their locks, so nobody waits for the disk here. This
+                    # statement opens the file, and may find others at it as any other may.
+                    connection.execute("PRAGMA synchronous = NORMAL")
+                    return work(connection)
+
+                return patiently(attempt, patience=patience)
         except sqlite3.Error as error:
             raise mishaps.translate(error, self.path, patience) from error
 
