@@ -25,6 +25,11 @@ async def noop(x: int) -> int:
     return x
 
 
+@task
+async def empty(x: int) -> None:
+    """Give nothing."""
+
+
 @task(cache_policy=INPUTS + TASK_SOURCE)
 async def found(x: int) -> int:
     """Give a small result that is kept."""
@@ -32,9 +37,10 @@ async def found(x: int) -> int:
 
 
 @flow
-async def at_once() -> None:
+async def at_once(kind: str) -> None:
     """Run many tasks concurrently."""
-    for future in [noop.submit(n) for n in range(CONCURRENT)]:
+    chosen = noop if kind == "results" else empty
+    for future in [chosen.submit(n) for n in range(CONCURRENT)]:
         await future
 
 
@@ -53,14 +59,14 @@ async def hits() -> None:
 
 
 async def journalling(rounds: int) -> Row:
-    """Compare a history that keeps the results of its tasks with one that keeps none."""
+    """Compare tasks whose results the history keeps with tasks that have none."""
     ours: list[float] = []
     floor: list[float] = []
     for turn in range(rounds + 1):
-        for durability, seconds in (("relaxed", floor), ("results", ours)):
-            async with Engine(database=HOME / f"{durability}.db", durability=durability):
+        for kind, seconds in (("nothing", floor), ("results", ours)):
+            async with Engine(database=HOME / f"{kind}.db"):
                 start = time.perf_counter()
-                await at_once()
+                await at_once(kind)
                 if turn:
                     seconds.append(time.perf_counter() - start)
     return at_most_times(
@@ -101,9 +107,11 @@ async def large() -> list[Row]:
 
     size = MEGABYTES << 20
 
-    @task(persist_result=True, result_storage=LocalFileSystem(HOME / "large"), cache_result_in_memory=False)
+    array = np.ones(size, dtype="u1")
+
+    @task(persist_result=True, result_storage=LocalFileSystem(HOME / "large"), cache_policy=None)
     async def ones(n: int) -> object:
-        return np.ones(n, dtype="u1")
+        return array[:n]
 
     longest = 0.0
 
@@ -122,7 +130,7 @@ async def large() -> list[Row]:
         await asyncio.sleep(0)
         await ones(size)
         watcher.cancel()
-        peak = (memory_kib("VmHWM") - before) * 1024 / size
+        peak = 1 + (memory_kib("VmHWM") - before) * 1024 / size  # with the array itself
     name = f"a {MEGABYTES} MB array persisted"
     return [
         Row(f"{name}, peak of memory", f"{peak:.2f} × its size", "", None, "≤ 2.2 ×", peak <= 2.2),

@@ -31,6 +31,7 @@ MODULES = (
     "callsheet.context",
     "callsheet.logging",
     "callsheet.runtime",
+    "callsheet.cache_policies",
     "callsheet.results",
     "callsheet.serializers",
     "callsheet.filesystems",

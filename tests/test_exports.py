@@ -58,6 +58,10 @@ NAMES: dict[str, str] = {
         "NotPausedError ScriptError ObjectNotFound ObjectAlreadyExists Abort Pause TerminationSignal "
         "SerializationError BlockingWaitError EngineClosed StoreError"
     ),
+    "callsheet.cache_policies": (
+        "CachePolicy CacheKeyFnPolicy CompoundCachePolicy Inputs RunId TaskSource FlowParameters NoCaching DEFAULT INPUTS "
+        "TASK_SOURCE RUN_ID FLOW_PARAMETERS NONE"
+    ),
     "callsheet.results": (
         "ResultStore ResultRecord ResultRecordMetadata get_result_store get_default_result_storage "
         "should_persist_result DEFAULT_STORAGE_KEY_FN ResultStorage ResultSerializer"

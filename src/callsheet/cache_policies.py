@@ -250,7 +250,8 @@ class TaskSource(CachePolicy):
             return None
         task = task_ctx.task
         fn = getattr(task, "fn", task)
-        digest = source_digest(fn)
+        own = getattr(task, "_digest", None)  # a task reads its source once
+        digest = source_digest(fn) if own is None else own()
         if not digest:
             raise ValueError(f"{fn!r} has neither source nor byte code that could be compared.")
         constants = closed_constants(fn)

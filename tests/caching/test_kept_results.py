@@ -301,7 +301,7 @@ def test_a_storage_that_refuses_does_not_fail_the_run(kind, logged):
 
 
 def test_the_journal_says_where_a_persisted_result_is():
-    from callsheet._engine.task_run import RECORD
+    from callsheet._engine.recording import RECORD
 
     @task(persist_result=True)
     def give() -> int:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from callsheet._clock import from_micros
 from callsheet._engine.leaving import Final
-from callsheet._engine.recording import details_of_result
+from callsheet._engine.recording import RECORD, details_of_result
 from callsheet._engine.upstream import as_collection
 from callsheet._ids import new_id, state_id
 from callsheet._kernel.messages import Amend, Answer, CancelTree, Cell, Propose, Register
 from callsheet._kernel.scopes import PARENT, RunScope
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Kind, StateType
-from callsheet._model.records import Definition
+from callsheet._model.records import Definition, ResultBlob
 from callsheet._model.states import State, StateDetails
 from callsheet._rules.verdicts import Reject
 from callsheet.settings import get_current_settings
@@ -150,7 +150,8 @@ class Actor:
             await keep(self, port, final)
         if self.kept is None:
             return {}
-        return {"details": details_of_result(self.kept.metadata.dump_bytes())}
+        metadata = self.kept.metadata.dump_bytes()
+        return {"details": details_of_result(metadata), "result": ResultBlob(RECORD, len(metadata), inline=metadata)}
 
     def concluded(self, final: Final) -> None:
         """Take note of how the run has ended, whoever decided that."""

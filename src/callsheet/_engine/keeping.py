@@ -19,7 +19,7 @@ from callsheet._model.transactions import IsolationLevel, TransactionState
 from callsheet._results.keeping import keep as write
 from callsheet._results.ways import along
 from callsheet.context import current_transaction
-from callsheet.exceptions import MissingResult, SerializationError, StorageError
+from callsheet.exceptions import MissingResult, ResultNotFound, SerializationError, StorageError
 from callsheet.results import DEFAULT_STORAGE_KEY_FN, ResultRecord, ResultStore
 from callsheet.settings import get_current_settings
 from callsheet.transactions import Transaction
@@ -62,13 +62,21 @@ async def body(run: TaskRunActor, port: Port) -> Any:
     Returns:
         What the body returned, or the value of the record.
     """
-    transaction = await open_transaction(run, port)
-    record = await _found(run, transaction, port)
-    try:
+    key = await cache_key(run, port) if run.persists else None
+    alone = _isolation(run) is IsolationLevel.SERIALIZABLE
+    if key is not None and not alone and not _refreshes(run):
+        # Found without a transaction: what is committed can be read by everybody, and would leave it nothing to do.
+        record = await _read(run, port, key, None)
         if record is not None:
-            run.kept, run.is_cached = record, True
-            await transaction.leave(port, None)
-            return record.result
+            return _take(run, record)
+    transaction = await open_transaction(run, port, key, look=alone)
+    try:
+        if transaction.is_committed():
+            record = await _read(run, port, transaction.key or "", transaction.holder)
+            if record is not None:
+                await transaction.leave(port, None)
+                return _take(run, record)
+            transaction.state = TransactionState.ACTIVE  # the body runs, and replaces what cannot be used
         try:
             value = await run.call_body(port)
             final = run.conclude(value)
@@ -81,30 +89,26 @@ async def body(run: TaskRunActor, port: Port) -> Any:
         run.transaction = None
 
 
-async def open_transaction(run: TaskRunActor, port: Port, *, look: bool = True) -> Transaction:
-    """Enter the transaction of an attempt, which takes the lock and looks for a record where that is asked for.
+async def open_transaction(run: TaskRunActor, port: Port, key: str | None, *, look: bool = False) -> Transaction:
+    """Enter the transaction of an attempt, which takes the lock where that is asked for.
 
     Args:
         run: The run.
         port: Where it lives.
+        key: Under which others look for its result, if they do.
         look: Whether a record that is there already may be used.
     """
-    key, store, isolation = None, None, None
-    overwrite = True
+    store, isolation = None, None
     if run.persists:
         store = run.result_store
-        key = await cache_key(run, port, policy=look)
-        policy = run.definition.cache_policy
+        isolation = _isolation(run)
         if key is None:  # nobody else looks for it: it is the run's own
-            key, isolation = DEFAULT_STORAGE_KEY_FN(), IsolationLevel.READ_COMMITTED
-        else:
-            isolation = IsolationLevel(level) if (level := getattr(policy, "isolation_level", None)) else None
-            overwrite = not look or _refreshes(run)
+            key, isolation, look = DEFAULT_STORAGE_KEY_FN(), IsolationLevel.READ_COMMITTED, False
     made = Transaction(
         store=store,
         key=key,
         isolation_level=isolation,
-        overwrite=overwrite,
+        overwrite=not look or _refreshes(run),
         write_on_commit=run.persists,
         logger=_LoggerOf(run),
     )
@@ -116,18 +120,32 @@ async def open_transaction(run: TaskRunActor, port: Port, *, look: bool = True) 
     return made
 
 
-async def _found(run: TaskRunActor, transaction: Transaction, port: Port) -> ResultRecord[Any] | None:
-    """Give the record that the transaction found, if it can be used; else the body runs and replaces it."""
-    if not transaction.is_committed():
-        return None
+def _isolation(run: TaskRunActor) -> IsolationLevel | None:
+    """Give how a run's transaction is isolated: as its policy says, else the transaction around it."""
+    level = getattr(run.definition.cache_policy, "isolation_level", None)
+    if level is not None:
+        return IsolationLevel(level)
+    around = Transaction.get_active()
+    return None if around is None else around.isolation_level
+
+
+async def _read(run: TaskRunActor, port: Port, key: str, holder: str | None) -> ResultRecord[Any] | None:
+    """Give the record under a key, or `None` where there is none that can be used."""
+    store: ResultStore = run.result_store
     try:
-        record = await run.result_store.read_by(along(port), transaction.key or "", transaction.holder)
-        if not record.metadata.is_expired(utc_now()):
-            return record
+        record = store.remembered(key) or await store.read_by(along(port), key, holder)
+    except ResultNotFound:
+        return None
     except _UNUSABLE as error:
-        run.logger().warning("The recorded result of key %r cannot be used, the task runs: %s", transaction.key, error)
-    transaction.state = TransactionState.ACTIVE
-    return None
+        run.logger().warning("The recorded result of key %r cannot be used, the task runs: %s", key, error)
+        return None
+    return None if record.metadata.is_expired(utc_now()) else record
+
+
+def _take(run: TaskRunActor, record: ResultRecord[Any]) -> Any:
+    """Make a record the result of a run."""
+    run.kept, run.is_cached = record, True
+    return record.result
 
 
 async def settle(run: TaskRunActor, port: Port, transaction: Transaction, final: Ending) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger("callsheet.results")
 INLINE_LIMIT = 64 * 1024  # bytes; a larger result would hold everybody's write lock for milliseconds
+RECORD: Final = "record"  # the codec of a journal entry that is the metadata of a record
 RESULT: Final = "result"  # among a state's details in the history: the metadata of its run's result
 _SCALARS: frozenset[type] = frozenset({bool, int, float, str, bytes})
 _pack = msgspec.msgpack.Encoder().encode

@@ -18,7 +18,7 @@ from callsheet._engine.upstream import find_inputs, resolve_upstream
 from callsheet._kernel.messages import Amend
 from callsheet._model.kinds import Durability, Kind, StateType
 from callsheet._model.outcomes import state_of_value
-from callsheet._model.records import Definition, ResultBlob
+from callsheet._model.records import Definition
 from callsheet._model.runs import Constant, Parameter, TaskRun, TaskRunPolicy, TaskRunResult
 from callsheet._model.states import StateDetails
 from callsheet._model.values import describe
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _S = StateType
 _PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes, dict})
 LAZY: object = object()
-RECORD = "record"  # the codec of a journal entry that is the metadata of a record
 _NOTHING = Final(_S.COMPLETED, "Completed")
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -182,8 +181,9 @@ class TaskRunActor(Run):
         from callsheet._engine import keeping
 
         self.kept, self.undone = None, False
+        key = await keeping.cache_key(self, port, policy=False) if self.persists else None
         with keeping.unseen():
-            await keeping.open_transaction(self, port, look=False)
+            await keeping.open_transaction(self, port, key)
 
     async def close_between_steps(self, port: Port, value: Any, error: BaseException | None) -> None:
         try:
@@ -257,8 +257,6 @@ class TaskRunActor(Run):
             return rest
         rest["identity"] = self.identity
         if self.kept is not None:  # the journal says where it is
-            metadata = self.kept.metadata.dump_bytes()
-            rest["result"] = ResultBlob(RECORD, len(metadata), inline=metadata)
             return rest
         rest["recorded"], codec, body = encode(final.data)
         if codec != "none":

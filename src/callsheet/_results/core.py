@@ -47,6 +47,15 @@ class Core(Locks):
             self.cache.pop(self._located(key, storage))  # another process has written it anew
         return True
 
+    def remembered(self, key: str) -> ResultRecord[Any] | None:
+        """Give the record of a key that is in memory, or `None`; nobody is asked whether it has changed since.
+
+        Args:
+            key: of the record.
+        """
+        cached = self.cache.get(self._located(key, self.storage()))
+        return None if cached is None else cached[0]
+
     async def read_by(self, way: Way, key: str, holder: str | None = None) -> ResultRecord[Any]:
         """Give what `read` gives, and raise what it raises.
 

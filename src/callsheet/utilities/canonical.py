@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 _LENGTH: Final = 32
+_LONG: Final = 4096  # bytes of a part that is digested where it is
 _PARTS: Final = 2_000_000  # values looked at one by one; more are a tangle of shared references without end
 _SCALARS: Final = frozenset({bool, int, float, str, bytes, type(None)})
 _ADDRESS: Final = re.compile(r"<[^<>]+ at 0x[0-9a-fA-F]+>")
@@ -100,15 +101,18 @@ def digest(value: object) -> bytes:
 class _Writer:
     """Writes one value into one digest. Every part says how long it is, so that no two values run into each other."""
 
-    __slots__ = ("_budget", "_hash", "_inside", "_path")
+    __slots__ = ("_budget", "_hash", "_inside", "_path", "_waiting")
 
     def __init__(self, budget: _Budget, path: dict[int, int], *, inside: bool = False) -> None:
         self._hash = blake2b(digest_size=_LENGTH)
+        self._waiting: list[bytes] = []  # short parts, which are digested together
         self._budget = budget
         self._path = path  # the containers around the current value, by address
         self._inside = inside  # of an object's own state, which its author has made, not the caller
 
     def done(self) -> bytes:
+        self._hash.update(b"".join(self._waiting))
+        self._waiting.clear()
         return self._hash.digest()
 
     def write(self, value: Any) -> None:
@@ -122,8 +126,13 @@ class _Writer:
             self.around(value, lambda: self.anything(value, kind))
 
     def part(self, tag: str, data: bytes | memoryview = b"") -> None:
-        self._hash.update(b"%d %s %d " % (len(tag), tag.encode("utf-8", "surrogatepass"), len(data)))
-        self._hash.update(data)
+        name = tag.encode("utf-8", "surrogatepass")
+        self._waiting.append(b"%d %s %d " % (len(name), name, len(data)))
+        if len(data) < _LONG:
+            self._waiting.append(bytes(data))
+        else:
+            self.done()
+            self._hash.update(data)
 
     def spend(self, bytes: int) -> None:
         budget = self._budget
@@ -191,8 +200,14 @@ class _Writer:
         self.part(type(value).__name__, b"".join(sorted(self.apart(item) for item in value)))
 
     def mapping(self, tag: str, value: Iterable[tuple[Any, Any]]) -> None:
-        pairs = sorted(self.apart(key) + self.apart(item) for key, item in value)
-        self.part(tag, b"".join(pairs))
+        pairs = list(value)
+        if all(type(key) is str for key, _ in pairs):
+            self.part(f"{tag} by name", b"%d" % len(pairs))
+            for key, item in sorted(pairs, key=_first):
+                self.text(key)
+                self.write(item)
+        else:
+            self.part(tag, b"".join(sorted(self.apart(key) + self.apart(item) for key, item in pairs)))
 
     # ------------------------------------------------------------------------------------ everything else
 
@@ -260,6 +275,10 @@ class _Writer:
                 self.mapping("pairs", pairs)
         finally:
             self._inside = inside
+
+
+def _first(pair: tuple[Any, Any]) -> Any:
+    return pair[0]
 
 
 def _content(cell: Any) -> Any:
