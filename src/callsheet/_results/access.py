@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 async def fetch(way: Way, storage: Any, key: str, load: Callable[[bytes], T]) -> T:
-    """Read what is under a key, and make something of it, both off the loop.
+    """Read what is under a key, and make something of it, both off the loop unless it is at hand.
 
     Raises:
         ResultNotFound: nothing is there.
@@ -31,6 +31,8 @@ async def fetch(way: Way, storage: Any, key: str, load: Callable[[bytes], T]) ->
     if isinstance(storage, Storage):
         if storage.quick:
             return load(storage.get(key))
+        if way.suspends and (small := storage.glance(key)) is not None:
+            return load(small)
         return await way.apart(lambda: load(storage.get(key)))
     content = await _ask(way, storage, "read", storage.read_path, key)
     if content is None:
