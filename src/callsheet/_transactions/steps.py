@@ -213,11 +213,11 @@ class Steps(ContextModel):
         if self.commit_mode is CommitMode.EAGER:
             await self._step("commit", port)
         parent = self.get_parent()
-        if parent is not None and parent.state is TransactionState.ROLLED_BACK:
+        # One that outlives the block of its parent ends as that did; otherwise the parent answers for it.
+        ended = parent.state if parent is not None and parent._token is None else None
+        if ended is TransactionState.ROLLED_BACK:
             await self._step("rollback", port)
-        elif (
-            parent is None or parent.state is TransactionState.COMMITTED
-        ):  # otherwise, or as long as it can, the parent answers for it
+        elif parent is None or ended is TransactionState.COMMITTED:
             if self.commit_mode is CommitMode.OFF:
                 await self._step("rollback", port)
             elif self.commit_mode is CommitMode.LAZY:
