@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import warnings
+from importlib import import_module
 from typing import Any, ClassVar, Generic, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
@@ -113,10 +114,7 @@ def serializer_class(kind: Any) -> type[Serializer[Any]]:
     Raises:
         ValidationError: there is none.
     """
-    found = _register.get(kind) if isinstance(kind, str) else None
-    if found is None and isinstance(kind, str) and "/" in kind:
-        first = kind.partition("/")[0]
-        found = next((cls for cls in _register.values() if cls.by_prefix == first), None)
+    found = _registered(kind) if isinstance(kind, str) else None
     if found is None:
         raise ValidationError.from_exception_data(
             "Serializer",
@@ -134,6 +132,14 @@ def serializer_class(kind: Any) -> type[Serializer[Any]]:
             ],
         )
     return found
+
+
+def _registered(kind: str) -> type[Serializer[Any]] | None:
+    if kind not in _register:
+        import_module("callsheet._results.wrappers")  # and with it all of ours
+    first, slash, _ = kind.partition("/")
+    by_prefix = (cls for cls in _register.values() if slash and cls.by_prefix == first)
+    return _register.get(kind) or next(by_prefix, None)
 
 
 def _from_any(value: Any) -> Serializer[Any]:
