@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import signal
 import sys
 import threading
@@ -21,6 +22,11 @@ from callsheet.logging import setup
 from harness import BACKENDS, own_tasks, own_threads
 
 GRACE = 2.0  # seconds in which what is ending may end
+
+# Where the environment wants no byte code on disk, every program that a test starts would compile the package anew, which
+# is a third of its time, and every run would rewrite all assertions.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # --------------------------------------------------------------------------------------------- backends
 
