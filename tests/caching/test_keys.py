@@ -27,6 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callsheet import flow, task
+from callsheet.utilities.cache_keys import hash_by_name
 from callsheet.utilities.canonical import OverBudget, at_most
 from callsheet.utilities.hashing import hash_objects
 
@@ -312,3 +313,22 @@ def test_the_budget_counts_bytes_too():
         hash_objects(b"x" * 50)
     with at_most(10, 100), pytest.raises(OverBudget):
         hash_objects(b"x" * 200)
+
+
+_SHORT = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.text(max_size=3), st.binary(max_size=3),
+    st.sampled_from(["x" * 256, "x" * 257, b"x" * 257, 2**1024, 2**1025, "1", "True", "None", 1.0, -0.0, 0.0]),
+)  # fmt: skip
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), _SHORT, max_size=3),
+    st.dictionaries(st.sampled_from("abc"), _SHORT, max_size=3),
+)
+def test_short_plain_values_are_told_apart_by_name_type_and_value(one: dict[str, Any], other: dict[str, Any]) -> None:
+    def spelled(values: dict[str, Any]) -> list[tuple[str, str, str]]:
+        return sorted((name, type(value).__name__, repr(value)) for name, value in values.items())
+
+    keys = [hash_by_name(values, "inputs") for values in (one, other)]
+    assert (keys[0] == keys[1]) == (spelled(one) == spelled(other))
+    assert keys[0] == hash_by_name(dict(reversed(one.items())), "inputs")

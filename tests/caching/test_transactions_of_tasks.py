@@ -382,3 +382,51 @@ def test_the_key_and_the_store_of_the_own_transaction():
         return get_transaction().key, get_transaction().store == TaskRunContext.get().result_store
 
     assert one(1) == (INPUTS.compute_key(None, {"x": 1}, {}), True)
+
+
+@pytest.mark.parametrize("caught", [False, True])
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_rollback_hooks_see_what_the_block_around_was_given(colour, caught, run_on):
+    """The failing task rolls the block back as it leaves it: by then its own transaction is not the active one."""
+    seen: list[Any] = []
+
+    @task
+    def writes() -> None: ...
+
+    @writes.on_rollback
+    def undo(txn: Any) -> None:
+        seen.append((txn.get("path"), txn.get_parent() is outer[0]))
+
+    @task
+    def fails() -> None:
+        raise ValueError("bad data")
+
+    @task
+    async def afails() -> None:
+        raise ValueError("bad data")
+
+    outer: list[Any] = []
+
+    @flow
+    def pipeline() -> None:
+        with transaction() as txn:
+            outer.append(txn)
+            txn.set("path", "side.txt")
+            writes()
+            fails(return_state=caught)
+
+    @flow
+    async def apipeline() -> None:
+        async with transaction() as txn:
+            outer.append(txn)
+            txn.set("path", "side.txt")
+            writes()
+            await afails(return_state=caught)
+
+    async def main() -> Any:
+        return pipeline(return_state=True) if colour == "sync" else await apipeline(return_state=True)
+
+    assert run_on(main).name == ("Completed" if caught else "Failed")
+    assert seen == [("side.txt", True)]
+    assert outer[0].is_rolled_back()
+    assert get_transaction() is None

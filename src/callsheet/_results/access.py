@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 async def fetch(way: Way, storage: Any, key: str, load: Callable[[bytes], T]) -> T:
-    """Read what is under a key, and make something of it, both off the loop.
+    """Read what is under a key, and make something of it, both off the loop unless it is at hand.
 
     Raises:
         ResultNotFound: nothing is there.
@@ -32,6 +32,8 @@ async def fetch(way: Way, storage: Any, key: str, load: Callable[[bytes], T]) ->
     if isinstance(storage, Storage):
         if storage.quick:
             return load(storage.get(key))
+        if (small := storage.glance(key)) is not None:
+            return load(small)
         return await way.ask(storage, key, lambda: load(asked(lambda: storage.get(key))))
     content = await _ask(way, storage, "read", storage.read_path, key)
     if content is None:

@@ -73,6 +73,12 @@ class DatabaseStorage(Storage):
                 raise self._unreadable(found.file, error) from error
         raise ResultNotFound(f"The file of the key '{key}' does not exist any more in '{self.path}'.")
 
+    def glance(self, key: str) -> bytes | None:
+        found = self._values.glance(key)
+        if found is None:
+            raise self._missing(key)
+        return found.body
+
     def peek(self, key: str, length: int = HEAD) -> tuple[bytes, int]:
         for _ in range(_TRIES):
             found = self._read(key, length)
@@ -116,8 +122,11 @@ class DatabaseStorage(Storage):
         except StoreError as error:
             raise StorageUnavailable(str(error)) from error
         if found is None:
-            raise ResultNotFound(f"The key '{key}' does not exist in '{self.path}'.")
+            raise self._missing(key)
         return found
+
+    def _missing(self, key: str) -> ResultNotFound:
+        return ResultNotFound(f"The key '{key}' does not exist in '{self.path}'.")
 
     def _write(self, key: str, value: Value) -> None:
         refuse_what_was_given_up()

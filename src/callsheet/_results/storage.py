@@ -81,6 +81,14 @@ class Storage(WritableFileSystem):
             StorageError: it cannot be read.
         """
 
+    def glance(self, key: str) -> bytes | None:
+        """Give what is kept under a key if that takes microseconds, for a caller on a loop; else `None`.
+
+        Raises:
+            ResultNotFound: nothing is.
+        """
+        del key
+
     @abc.abstractmethod
     def put(self, key: str, parts: Parts) -> None:
         """Keep parts, joined, under a key (blocking).

@@ -60,7 +60,7 @@ class Steps(ContextModel):
             if entered is not None and entered.entered_by is run:
                 return entered
             own = run.own_transaction()
-            if own is not None:
+            if own is not None and own._token is not None:  # else it is being left, and the one around is active
                 return own
             parent = run.cell.parent
             run = None if parent is None else parent.actor

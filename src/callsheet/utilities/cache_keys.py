@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from callsheet.utilities.functions import rebound_names
-from callsheet.utilities.hashing import hash_objects
+from callsheet.utilities.hashing import hash_objects, stable_hash
 
 
 class UnhashableInputs(ValueError):
@@ -51,6 +51,9 @@ def hash_by_name(values: Mapping[str, Any], what: str) -> str | None:
     Raises:
         UnhashableInputs: One of them has no digest; the message names it and advises.
     """
+    plain = _plainly(values)
+    if plain is not None:
+        return stable_hash("plain values by name", plain)
     try:
         return hash_objects(dict(values), raise_on_failure=True)
     except Exception as error:
@@ -59,6 +62,26 @@ def hash_by_name(values: Mapping[str, Any], what: str) -> str | None:
         raise UnhashableInputs(
             _ADVICE.format(what=what, culprits=culprits or "all", name=(*refused, "name")[0], error=error)
         ) from None
+
+
+def _plainly(values: Mapping[str, Any]) -> str | None:
+    """Spell out a few short plain values, which is a fifth of the price of looking into them; `None` for all others.
+
+    ASCII, because what `repr` escapes of other characters differs between versions of Python.
+    """
+    if len(values) > 16:
+        return None
+    for value in values.values():
+        kind = cast("type[Any]", type(value))
+        if kind is str or kind is bytes:
+            if len(value) > 256:
+                return None
+        elif kind is int:
+            if value.bit_length() > 1024:
+                return None
+        elif kind is not float and kind is not bool and value is not None:
+            return None
+    return ascii(sorted(values.items()))
 
 
 def closed_constants(fn: Any) -> dict[str, Any]:
