@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio
 import numpy as np
+import obstore.store
 import pytest
 from pydantic import ValidationError
 
@@ -90,7 +91,9 @@ STORAGES: dict[str, Callable[[Path], Any]] = {
     "local": lambda folder: LocalFileSystem(folder / "local"),
     "database": lambda folder: DatabaseStorage(folder / "database"),
     "memory": lambda _: MemoryStorage(),
-    "remote": lambda folder: RemoteFileSystem(f"memory://{folder.name}-{os.getpid()}"),
+    "fsspec": lambda folder: RemoteFileSystem(f"memory://{folder.name}-{os.getpid()}"),
+    "obstore": lambda _: RemoteFileSystem(store=obstore.store.MemoryStore()),
+    "obstore on disk": lambda folder: RemoteFileSystem("results", store=obstore.store.LocalStore(str(folder))),
     "blocking": lambda _: Blocking(),
     "suspending": lambda _: Suspending(),
 }
@@ -600,3 +603,11 @@ async def test_storages_follow_the_rule_of_dual_functions(storage: Any) -> None:
     await storage.delete("a")
     await storage.delete("a")
     assert not await storage.exists("a")
+
+
+def test_a_store_of_obstore_is_taken_as_it_is() -> None:
+    bucket = obstore.store.MemoryStore()
+    ResultStore(result_storage=bucket).write(5, key="five")
+    assert ResultStore(result_storage=bucket).read("five").result == 5
+    with pytest.raises(ValueError, match=r"does not exist.*MemoryStore"):
+        ResultStore(result_storage=bucket).read("six")

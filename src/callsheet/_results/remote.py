@@ -131,7 +131,8 @@ class RemoteFileSystem(Storage):
         return hash(self.basepath)
 
     def __repr__(self) -> str:
-        return f"RemoteFileSystem(basepath={self.basepath!r})"
+        store = "" if self._store is None else f", store={self._store!r}"
+        return f"RemoteFileSystem(basepath={self.basepath!r}{store})"
 
 
 def _refused(what: str, place: str, error: Exception) -> StorageUnavailable:
