@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import pickle
 import threading
 from dataclasses import dataclass
@@ -144,6 +145,14 @@ def test_without_source_the_byte_code_counts_also_of_functions_inside():
     again = without_source("def f(x):\n    return [y + 1 for y in x], (lambda: 1)()")
     keys = [key(TASK_SOURCE, context=run("r", fn=fn)) for fn in (one, other, again)]
     assert keys[0] == keys[2] != keys[1]
+
+
+def test_the_text_of_python_c_is_not_the_source_of_what_was_executed(monkeypatch):
+    """From 3.13 on `python -c` leaves its text to be read, under the name that everything executed has too."""
+    text = "import callsheet\n"
+    monkeypatch.setitem(linecache.cache, "<string>", (len(text), None, [text, "\n"], "<string>"))
+    one, other = without_source("def f(x):\n    return 10"), without_source("def f(x):\n    return 20")
+    assert key(TASK_SOURCE, context=run("r", fn=one)) != key(TASK_SOURCE, context=run("r", fn=other))
 
 
 def test_no_source_and_no_code_is_an_error():

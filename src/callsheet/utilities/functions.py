@@ -15,6 +15,9 @@ from typing import Any, TypeGuard
 
 from callsheet.exceptions import ParameterBindError
 
+_NAMES_OF_MANY_TEXTS = frozenset({"<string>", "<stdin>"})
+"""What is called so came from `exec`, `python -c` or a prompt: from 3.13 on there is a source to read, of the last."""
+
 
 def callable_name(fn: Callable[..., Any]) -> str:
     """Give a function's name, or its class's if it is an object that can be called.
@@ -100,6 +103,8 @@ def _source_of(code: types.CodeType) -> str:
 
     `inspect.getsource` looks through all modules of the process first, which takes longer than everything else here.
     """
+    if code.co_filename in _NAMES_OF_MANY_TEXTS:
+        return ""
     linecache.checkcache(code.co_filename)
     lines = linecache.getlines(code.co_filename)
     try:
