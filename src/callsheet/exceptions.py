@@ -12,7 +12,8 @@
     │   └── ResultDamaged                            … what storage has is not what was written
     ├── StorageError                                 a storage of results cannot be read or written
     │   ├── StorageFull                              … there is no room left
-    │   └── StorageUnavailable                       … it refuses, or does not answer in time
+    │   └── StorageUnavailable                       … it refuses, or is gone
+    │       └── StorageTimeout                       … or it does not answer in time
     ├── ParameterTypeError                           values do not fit the annotations
     ├── ParameterBindError (also TypeError)          arguments do not fit the signature
     ├── SignatureMismatchError (also TypeError)      keys do not fit the signature
@@ -96,7 +97,11 @@ class StorageFull(StorageError):
 
 
 class StorageUnavailable(StorageError):
-    """Raised when a storage refuses, is gone, or does not answer in time."""
+    """Raised when a storage refuses or is gone."""
+
+
+class StorageTimeout(StorageUnavailable):
+    """Raised when a storage does not answer in time; what it was asked may still happen."""
 
 
 class ParameterTypeError(CallsheetError):

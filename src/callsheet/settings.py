@@ -48,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         results_persist_by_default: Whether results are persisted where flow and task do not say.
         results_default_serializer: Serializer of results that do not say.
         results_encryption_keys: Keys of serializers that encrypt, parted by commas; the first one encrypts.
+        results_storage_timeout_seconds: How long a storage of results may take to answer; 0 is for ever.
         local_storage_path: Folder for results that do not say where, instead of a place beside the history.
         default_result_storage: Path or URL of a storage for the same; goes before `local_storage_path`.
         tasks_refresh_cache: Whether tasks that do not say compute anew what is cached.
@@ -79,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     results_persist_by_default: bool = False
     results_default_serializer: str = "pickle"
     results_encryption_keys: str | None = None
+    results_storage_timeout_seconds: float = 60.0
     local_storage_path: Path | None = None
     default_result_storage: str | None = None
     tasks_refresh_cache: bool = False
@@ -375,6 +377,7 @@ CALLSHEET_TASK_DEFAULT_RETRY_DELAY_SECONDS: Setting[float | list[float]] = _sett
 CALLSHEET_RESULTS_PERSIST_BY_DEFAULT: Setting[bool] = _setting("results_persist_by_default")
 CALLSHEET_RESULTS_DEFAULT_SERIALIZER: Setting[str] = _setting("results_default_serializer")
 CALLSHEET_RESULTS_ENCRYPTION_KEYS: Setting[str | None] = _setting("results_encryption_keys")
+CALLSHEET_RESULTS_STORAGE_TIMEOUT_SECONDS: Setting[float] = _setting("results_storage_timeout_seconds")
 CALLSHEET_LOCAL_STORAGE_PATH: Setting[Path | None] = _setting("local_storage_path")
 CALLSHEET_DEFAULT_RESULT_STORAGE: Setting[str | None] = _setting("default_result_storage")
 CALLSHEET_TASKS_REFRESH_CACHE: Setting[bool] = _setting("tasks_refresh_cache")

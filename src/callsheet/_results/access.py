@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
+from callsheet._results.limits import asked
 from callsheet._results.serializing import Parts, join
 from callsheet._results.storage import HEAD, NullFileSystem, Storage
 from callsheet._results.ways import Way
@@ -31,9 +32,9 @@ async def fetch(way: Way, storage: Any, key: str, load: Callable[[bytes], T]) ->
     if isinstance(storage, Storage):
         if storage.quick:
             return load(storage.get(key))
-        if way.suspends and (small := storage.glance(key)) is not None:
+        if (small := storage.glance(key)) is not None:
             return load(small)
-        return await way.apart(lambda: load(storage.get(key)))
+        return await way.ask(storage, key, lambda: load(asked(lambda: storage.get(key))))
     content = await _ask(way, storage, "read", storage.read_path, key)
     if content is None:
         raise ResultNotFound(f"The key '{key}' does not exist in {storage!r}.")
@@ -50,7 +51,7 @@ async def peek(way: Way, storage: Any, key: str, length: int = HEAD) -> tuple[by
     if isinstance(storage, Storage):
         if storage.quick:
             return storage.peek(key, length)
-        return await way.apart(lambda: storage.peek(key, length))
+        return await way.ask(storage, key, lambda: asked(lambda: storage.peek(key, length)))
     content = await _ask(way, storage, "read", storage.read_path, key)
     if content is None:
         raise ResultNotFound(f"The key '{key}' does not exist in {storage!r}.")
@@ -70,15 +71,19 @@ async def store(way: Way, storage: Any, key: str, dump: Callable[[], Parts]) -> 
         if storage.quick:
             storage.put(key, await way.apart(dump))
         else:
-            await way.apart(lambda: storage.put(key, dump()))
+            await way.ask(storage, key, lambda: _put(storage, key, dump()))
         return
     content = await way.apart(lambda: join(dump()))
     await _ask(way, storage, "write", storage.write_path, key, content)
 
 
+def _put(storage: Storage, key: str, parts: Parts) -> None:
+    asked(lambda: storage.put(key, parts))
+
+
 async def _ask(way: Way, storage: Any, what: str, fn: Callable[..., Any], key: str, *args: Any) -> Any:
     try:
-        return await way.call(fn, key, *args)
+        return await way.call(storage, fn, key, *args)
     except (MissingResult, StorageUnavailable, StorageFull):
         raise
     except (FileNotFoundError, KeyError) as error:

@@ -10,7 +10,13 @@ from callsheet._results.records import ResultRecord, ResultRecordMetadata
 from callsheet._results.store import ResultStore
 from callsheet._results.ways import Way
 from callsheet.context import FlowRunContext, TaskRunContext
-from callsheet.exceptions import MissingResult, SerializationError, StorageError, StorageUnavailable
+from callsheet.exceptions import (
+    MissingResult,
+    SerializationError,
+    StorageError,
+    StorageTimeout,
+    StorageUnavailable,
+)
 from callsheet.settings import get_current_settings
 
 _PAUSES: Final = (0.1, 0.4)  # seconds between attempts to read what a storage does not have yet
@@ -72,7 +78,7 @@ async def load_by(way: Way, metadata: ResultRecordMetadata, *, retry: bool = Tru
                 return ResultRecord[Any].deserialize_from_result_and_metadata(payload, metadata.dump_bytes())
             return await store.read_by(way, key)
         except (MissingResult, StorageUnavailable) as error:
-            if not pauses:
+            if not pauses or isinstance(error, StorageTimeout):
                 raise _about(run, error) from error
         except (StorageError, SerializationError) as error:
             raise _about(run, error) from error

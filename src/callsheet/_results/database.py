@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from callsheet._results.files import read_head, write_file
+from callsheet._results.limits import refuse_what_was_given_up
 from callsheet._results.local import cannot_write
 from callsheet._results.serializing import Parts, join
 from callsheet._results.storage import HEAD, Storage
@@ -128,6 +129,7 @@ class DatabaseStorage(Storage):
         return ResultNotFound(f"The key '{key}' does not exist in '{self.path}'.")
 
     def _write(self, key: str, value: Value) -> None:
+        refuse_what_was_given_up()
         try:
             self._values.write(key, value)
         except StoreFull as error:

@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from callsheet._results.limits import refuse_what_was_given_up
 from callsheet._results.serializing import Parts
 
 _VECTOR: Final = 512  # parts in one call of the system
@@ -33,6 +34,7 @@ def write_file(path: Path, parts: Parts) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        refuse_what_was_given_up()
         unfinished.replace(path)
     except BaseException:
         unfinished.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
 from callsheet._dual import dual
+from callsheet._results.limits import asked
 from callsheet._results.serializing import Parts, join
 from callsheet._results.ways import way_here
 from callsheet.exceptions import ResultNotFound
@@ -141,7 +142,7 @@ class Storage(WritableFileSystem):
             ResultNotFound: nothing was (it is a `ValueError` too).
             StorageError: it cannot be read.
         """
-        return await self._apart(lambda: self.get(path))
+        return await self._apart(path, lambda: self.get(path))
 
     async def awrite_path(self, path: str, content: bytes) -> str:
         """Keep bytes under a key, in place of what was there.
@@ -156,7 +157,7 @@ class Storage(WritableFileSystem):
         Raises:
             StorageError: they cannot be written; what was there before still is.
         """
-        await self._apart(lambda: self.put(path, [content]))
+        await self._apart(path, lambda: self.put(path, [content]))
         return self.locate(path)
 
     async def aexists(self, path: str) -> bool:
@@ -179,7 +180,7 @@ class Storage(WritableFileSystem):
                 return False
             return True
 
-        return await self._apart(look)
+        return await self._apart(path, look)
 
     async def adelete(self, path: str) -> None:
         """Forget a key; one that is not there is fine.
@@ -190,10 +191,10 @@ class Storage(WritableFileSystem):
         Raises:
             StorageError: it cannot be removed.
         """
-        await self._apart(lambda: self.drop(path))
+        await self._apart(path, lambda: self.drop(path))
 
-    async def _apart(self, work: Callable[[], T]) -> T:
-        return work() if self.quick else await way_here().apart(work)
+    async def _apart(self, key: str, work: Callable[[], T]) -> T:
+        return work() if self.quick else await way_here().ask(self, key, lambda: asked(work))
 
     read_path = dual(aread_path)
     write_path = dual(awrite_path)

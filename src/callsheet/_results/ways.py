@@ -5,15 +5,18 @@ Results are read and written by coroutines that await nothing but a way, so ther
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from inspect import isawaitable
 from typing import Any, Final, Protocol, TypeVar
 
 from callsheet._dual import is_stepped, may_suspend, undo
 from callsheet._kernel.host import here
-from callsheet._kernel.ports import THREAD_PORT, LoopPort, Port, apart, sync_port
+from callsheet._kernel.ports import THREAD_PORT, LoopPort, Port, apart, step, sync_port
 from callsheet._kernel.signals import Once
 from callsheet._kernel.threads import WorkerThreads
+from callsheet._results import limits
 from callsheet.context import current_run
 
 T = TypeVar("T")
@@ -34,8 +37,20 @@ class Way(Protocol):
         """Do something that blocks."""
         ...
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
-        """Call somebody else's function of either colour; a sync one may block."""
+    async def ask(self, storage: Any, key: str, work: Callable[[], T]) -> T:
+        """Do something that blocks, part of which is `asked` of a storage, in time.
+
+        Raises:
+            StorageTimeout: the storage did not answer in time.
+        """
+        ...
+
+    async def call(self, storage: Any, fn: Callable[..., Any], key: str, *args: Any) -> Any:
+        """Call a method of a user's storage, of either colour; a sync one may block.
+
+        Raises:
+            StorageTimeout: the storage did not answer in time.
+        """
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -52,12 +67,25 @@ class Blocking:
     async def apart(self, work: Callable[[], T]) -> T:
         return work()
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+    async def ask(self, storage: Any, key: str, work: Callable[[], T]) -> T:
+        seconds = limits.limit()
+        if seconds is None:
+            return work()
+        question = limits.Question(storage, key, seconds)
+        start(lambda: question.run(work))
+        return await question.outcome(_block)
+
+    async def call(self, storage: Any, fn: Callable[..., Any], key: str, *args: Any) -> Any:
         token = may_suspend()
         try:
-            return await THREAD_PORT.call(fn, *args)
+            context = copy_context()
         finally:
             undo(token)
+
+        async def whole() -> Any:
+            return await THREAD_PORT.call(_started(storage, fn, key, *args))
+
+        return await self.ask(storage, key, lambda: limits.asked(lambda: context.run(lambda: step(whole()))))
 
     async def sleep(self, seconds: float) -> None:
         await THREAD_PORT.wait(Once(), seconds)
@@ -75,8 +103,17 @@ class Suspending:
     async def apart(self, work: Callable[[], T]) -> T:
         return await apart(work, self._port, start)
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
-        made = await apart(lambda: fn(*args), self._port, start)
+    async def ask(self, storage: Any, key: str, work: Callable[[], T]) -> T:
+        seconds = limits.limit()
+        if seconds is None:
+            return await self.apart(work)
+        question = limits.Question(storage, key, seconds)
+        start(lambda: question.run(work))
+        return await question.outcome(self._port.shielded_wait)
+
+    async def call(self, storage: Any, fn: Callable[..., Any], key: str, *args: Any) -> Any:
+        begin = _started(storage, fn, key, *args)
+        made = await self.ask(storage, key, lambda: limits.asked(begin))
         return await self._port.call(lambda: made) if isawaitable(made) else made
 
     async def sleep(self, seconds: float) -> None:
@@ -84,6 +121,23 @@ class Suspending:
 
 
 _BLOCKING: Final = Blocking()
+
+
+async def _block(done: Once, seconds: float) -> bool:
+    # Not by the port, which lets a deadline interrupt waiting: what the engine keeps, it keeps to the end.
+    event = threading.Event()
+    done.subscribe(event.set)
+    event.wait(seconds)
+    done.unsubscribe(event.set)
+    return done.is_set
+
+
+def _started(storage: Any, fn: Callable[..., Any], key: str, *args: Any) -> Callable[[], Any]:
+    def begin() -> Any:
+        made = fn(key, *args)
+        return limits.in_time(made, storage, key) if isawaitable(made) else made
+
+    return begin
 
 
 def start(job: Callable[[], None]) -> None:
