@@ -215,7 +215,7 @@ async def check(tree: Node, colour: str) -> None:
 
 
 @pytest.mark.parametrize("colour", ["with", "async with", "mixed"])
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(tree=nodes(3).map(numbered))
 def test_random_trees_follow_the_rules(colour, tree):
     # Coroutine hooks of the blocking form need the loop to be driven, as it is in runs.
