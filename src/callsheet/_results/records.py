@@ -24,6 +24,7 @@ from callsheet.exceptions import ResultDamaged, SerializationError
 
 R = TypeVar("R")
 
+APART: Final = "apart:"  # begins the address of a storage whose results have their metadata elsewhere
 _MAGIC: Final = b"CSRR1\n"
 _LENGTH: Final = struct.Struct("<I")
 _START: Final = len(_MAGIC) + _LENGTH.size
@@ -67,7 +68,7 @@ class ResultRecordMetadata(KeptElsewhere):
         True
     """
 
-    __slots__ = ("callsheet_version", "expiration", "serializer", "storage", "storage_block_id", "storage_key")
+    __slots__ = ("callsheet_version", "expiration", "seal", "serializer", "storage", "storage_block_id", "storage_key")
 
     def __init__(
         self,
@@ -85,6 +86,8 @@ class ResultRecordMetadata(KeptElsewhere):
         self.callsheet_version = callsheet_version
         self.storage_block_id = storage_block_id
         self.storage = storage
+        self.seal: tuple[int, str] | None = None
+        """Size and digest of a payload that is kept apart from its metadata."""
 
     def is_expired(self, now: datetime) -> bool:
         """Tell whether the result must no longer be used at a time."""
@@ -103,12 +106,13 @@ class ResultRecordMetadata(KeptElsewhere):
         """
         try:
             return metadata_of(_decode(data))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ResultDamaged(f"This is no metadata of a result: {error}") from error
 
     def model_dump(self) -> dict[str, Any]:
         """Give the metadata as a dict of what JSON has."""
         fields = msgspec.json.decode(self.dump_bytes())
+        fields = {name: value for name, value in fields.items() if name not in ("size", "digest")}
         return {"expiration": None, "storage_block_id": None, "storage": None} | fields
 
     def model_copy(self, *, update: dict[str, Any] | None = None) -> Self:
@@ -117,24 +121,27 @@ class ResultRecordMetadata(KeptElsewhere):
         Args:
             update: the fields.
         """
-        return type(self)(**{name: getattr(self, name) for name in self.__slots__} | (update or {}))
+        return type(self)(**{name: getattr(self, name) for name in _FIELDS} | (update or {}))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ResultRecordMetadata):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return all(getattr(self, name) == getattr(other, name) for name in _FIELDS)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{name}={value!r}" for name in sorted(self.__slots__) if (value := getattr(self, name)) is not None
-        )
+        shown = ", ".join(f"{name}={value!r}" for name in _FIELDS if (value := getattr(self, name)) is not None)
         return f"ResultRecordMetadata({shown})"
+
+
+_FIELDS: Final = tuple(name for name in ResultRecordMetadata.__slots__ if name != "seal")
 
 
 def wire_of(metadata: ResultRecordMetadata, size: int | None = None, digest: str | None = None) -> Wire:
     """Give the form for JSON, with what is known of the payload."""
+    if metadata.seal is not None and size is None:
+        size, digest = metadata.seal
     block = metadata.storage_block_id
     return Wire(
         metadata.storage_key,
@@ -154,7 +161,7 @@ def metadata_of(wire: Wire, backup: Serializer[Any] | None = None) -> ResultReco
     Raises:
         SerializationError: the serializer is not known in this program.
     """
-    return ResultRecordMetadata(
+    made = ResultRecordMetadata(
         storage_key=wire.storage_key,
         expiration=wire.expiration,
         serializer=_serializer_of(wire.serializer, backup),
@@ -162,6 +169,9 @@ def metadata_of(wire: Wire, backup: Serializer[Any] | None = None) -> ResultReco
         storage_block_id=wire.storage_block_id,
         storage=wire.storage,
     )
+    if wire.size is not None and wire.digest is not None and (wire.storage or "").startswith(APART):
+        made.seal = wire.size, wire.digest
+    return made
 
 
 _PICKLE: Final[Serializer[Any]] = PickleSerializer()
@@ -233,12 +243,7 @@ class ResultRecord(Kept, Generic[R]):
             SerializationError: the serializer refuses the result.
         """
         payload = self._payload()
-        digest = blake2b(digest_size=16)
-        size = 0
-        for part in payload:
-            digest.update(part)
-            size += memoryview(part).nbytes
-        head = _encode(wire_of(self.metadata, size, digest.hexdigest()))
+        head = _encode(wire_of(self.metadata, *_seal(payload)))
         return [_MAGIC + _LENGTH.pack(len(head)) + head, *payload]
 
     def serialize_metadata(self) -> bytes:
@@ -251,7 +256,17 @@ class ResultRecord(Kept, Generic[R]):
         Raises:
             SerializationError: the serializer refuses the result.
         """
-        return join(self._payload())
+        return join(self.seal_parts())
+
+    def seal_parts(self) -> Parts:
+        """Give the same as parts, and have the metadata say what they are.
+
+        Raises:
+            SerializationError: the serializer refuses the result.
+        """
+        payload = self._payload()
+        self.metadata.seal = _seal(payload)
+        return payload
 
     def _payload(self) -> Parts:
         serializer = self.metadata.serializer
@@ -283,10 +298,7 @@ class ResultRecord(Kept, Generic[R]):
         """
         wire, start = parse_head(data)
         payload = memoryview(data)[start:]
-        if payload.nbytes != wire.size:
-            raise ResultDamaged(f"A result is torn: {wire.size} bytes were written, {payload.nbytes} are there.")
-        if blake2b(payload, digest_size=16).hexdigest() != wire.digest:
-            raise ResultDamaged("A result is damaged: its digest is not the one of what was written.")
+        _verify(payload, wire)
         return _load(metadata_of(wire, backup_serializer), payload)
 
     @classmethod
@@ -304,13 +316,15 @@ class ResultRecord(Kept, Generic[R]):
             The record.
 
         Raises:
-            ResultDamaged: the metadata is something else.
+            ResultDamaged: the metadata is something else, or of another result.
             SerializationError: the serializer cannot read the result.
         """
         try:
             wire = _decode(metadata)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ResultDamaged(f"This is no metadata of a result: {error}") from error
+        if wire.digest is not None:
+            _verify(memoryview(result), wire)
         return _load(metadata_of(wire, backup_serializer), memoryview(result))
 
     def model_copy(self, *, update: dict[str, Any] | None = None) -> ResultRecord[R]:
@@ -350,7 +364,7 @@ def parse_head(data: bytes) -> tuple[Wire, int]:
         if length > _LONGEST or len(data) < end:
             raise ResultDamaged("A result is torn: it ends within its head.")
         wire = _decode(memoryview(data)[_START:end])
-    except (struct.error, msgspec.MsgspecError) as error:
+    except (struct.error, msgspec.MsgspecError, RecursionError) as error:
         raise ResultDamaged(f"The head of a result is damaged: {error}") from error
     return wire, end
 
@@ -365,10 +379,25 @@ def head_length(data: bytes) -> int:
 def _refuse_json(data: bytes) -> None:
     try:
         found = msgspec.json.decode(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return
     if "metadata" not in found:
         _check(None)
+
+
+def _seal(payload: Parts) -> tuple[int, str]:
+    digest, size = blake2b(digest_size=16), 0
+    for part in payload:
+        digest.update(part)
+        size += memoryview(part).nbytes
+    return size, digest.hexdigest()
+
+
+def _verify(payload: memoryview, wire: Wire) -> None:
+    if payload.nbytes != wire.size:
+        raise ResultDamaged(f"A result is torn: {wire.size} bytes were written, {payload.nbytes} are there.")
+    if blake2b(payload, digest_size=16).hexdigest() != wire.digest:
+        raise ResultDamaged("A result is damaged: its digest is not the one of what was written.")
 
 
 def _load(metadata: ResultRecordMetadata, payload: memoryview) -> ResultRecord[Any]:
