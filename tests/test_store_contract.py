@@ -277,15 +277,10 @@ def test_text_that_no_database_can_hold_does_not_lose_the_batch(store: Store) ->
     assert log.message.startswith("file ")
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 40), max_size=5))
-def test_any_partition_of_a_history_gives_the_same_records(tmp_path: Path, seed: int, cuts: list[int]) -> None:
-    chance = random.Random(seed)
-    ids = [new_id() for _ in range(4)]
-    history: list[Entry] = [started(one, kind=chance.choice(list(Kind))) for one in ids]
-    for seq in range(1, 9):
-        one = chance.choice(ids)
-        history.append(moved(one, seq, chance.choice(list(StateType)), seq, attempt=seq))
+def read_the_same(
+    tmp_path: Path, history: Sequence[Entry], cuts: list[int], chance: random.Random, ids: Sequence[UUID]
+) -> list[Any]:
+    """Commit a history in pieces, some of them twice, to both kinds of stores, and give what both tell of it."""
     stores: list[Store] = [MemoryStore(), SqliteStore(tmp_path / f"{new_id()}.db")]
     for store in stores:
         store.open()
@@ -299,6 +294,19 @@ def test_any_partition_of_a_history_gives_the_same_records(tmp_path: Path, seed:
     assert memory == sqlite
     for store in stores:
         store.close()
+    return memory
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 40), max_size=5))
+def test_any_partition_of_a_history_gives_the_same_records(tmp_path: Path, seed: int, cuts: list[int]) -> None:
+    chance = random.Random(seed)
+    ids = [new_id() for _ in range(4)]
+    history: list[Entry] = [started(one, kind=chance.choice(list(Kind))) for one in ids]
+    for seq in range(1, 9):
+        one = chance.choice(ids)
+        history.append(moved(one, seq, chance.choice(list(StateType)), seq, attempt=seq))
+    read_the_same(tmp_path, history, cuts, chance, ids)
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -321,20 +329,8 @@ def test_usual_lives_read_the_same_whatever_they_are_kept_as(
             history.append(moved(one, 4, StateType.RUNNING, chance.randrange(9), attempt=2))
     if shuffled:  # each run's creation first, as the commit order has it
         history.sort(key=lambda entry: (not isinstance(entry, RunCreated), chance.random()))
-    stores: list[Store] = [MemoryStore(), SqliteStore(tmp_path / f"{new_id()}.db")]
-    for store in stores:
-        store.open()
-        last = 0
-        for cut in [*sorted(cuts), len(history)]:
-            store.commit(history[last:cut])
-            if chance.random() < 0.3:
-                store.commit(history[last:cut])
-            last = max(last, cut)
-    memory, sqlite = (everything(store, *ids) for store in stores)
-    assert memory == sqlite
-    assert len(memory[1][0]) >= 3
-    for store in stores:
-        store.close()
+    records = read_the_same(tmp_path, history, cuts, chance, ids)
+    assert len(records[1][0]) >= 3
 
 
 # ------------------------------------------------------------------------------------------- guards

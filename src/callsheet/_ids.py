@@ -79,7 +79,8 @@ _SECOND = [
 
 def new_name() -> str:
     """Make a readable name for a flow run, such as ``plucky-otter``."""
-    return f"{_random.choice(_FIRST)}-{_random.choice(_SECOND)}"
+    number = int(_random.random() * len(_FIRST) * len(_SECOND))  # a third of the price of two choices
+    return f"{_FIRST[number // len(_SECOND)]}-{_SECOND[number % len(_SECOND)]}"
 
 
 def state_id(run_id: UUID, seq: int) -> UUID:
