@@ -342,3 +342,29 @@ async def test_what_no_except_clause_expects_ends_a_submitted_run_and_nothing_el
         return [odd.submit(return_state=True).name, sync_odd.submit(return_state=True).name]
 
     assert await around() == ["Crashed", "Crashed"]
+
+
+@pytest.mark.anyio
+async def test_a_body_that_computed_past_its_deadline_starts_no_further_task() -> None:
+    """Also where the task before has just let others run while it waited for the disk, in company."""
+    started: list[str] = []
+
+    @task
+    async def note(name: str) -> None:
+        started.append(name)
+
+    @task
+    async def company() -> None:
+        await anyio.sleep_forever()
+
+    @flow(timeout_seconds=0.2)
+    async def late() -> None:
+        company.submit()
+        await note("in time")
+        over = time.monotonic() + 0.3
+        while time.monotonic() < over:
+            pass
+        await note("late")
+
+    assert (await late(return_state=True)).name == "TimedOut"
+    assert "late" not in started

@@ -166,6 +166,14 @@ class Actor:
         if cancel:
             self.cancel_children()
 
+    def check_time(self) -> None:
+        """Leave here if this run must: its body makes a call.
+
+        Raises:
+            Interrupted: It must.
+        """
+        self.scope.check()
+
     def begin_calls(self) -> None:
         """Note that a body begins here, whose calls are counted from the start."""
 

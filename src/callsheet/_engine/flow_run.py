@@ -147,6 +147,12 @@ class FlowRunActor(Run):
         if flow.flow_run_name is not None:
             self.rename(format_run_name(flow.flow_run_name, self.name, self.parameters, what="flow_run_name"))
 
+    def check_time(self) -> None:
+        # A loop on which the body has computed for long tells of the deadline only after the next turn.
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self.scope.cancel(DEADLINE)
+        self.scope.check()
+
     async def body(self, port: Any) -> Any:
         flow = self.definition
         if self.tracking is not None and self.cell.attempt == 1:

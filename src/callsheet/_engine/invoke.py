@@ -96,7 +96,7 @@ def surroundings(
         tags = tags.union(definition.tags)
     if parent is None:
         return core_for_call(host), host, tags
-    parent.scope.check()
+    parent.check_time()
     flow = parent.flow_actor
     if flow is not None and flow.tags:
         tags = tags | flow.tags
