@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from callsheet._results import access
 from callsheet._results.places import from_address
-from callsheet._results.records import APART, ResultRecord, ResultRecordMetadata
+from callsheet._results.records import ResultRecord, ResultRecordMetadata
 from callsheet._results.store import ResultStore
 from callsheet._results.ways import Way
+from callsheet._results.wires import APART
 from callsheet.context import FlowRunContext, TaskRunContext
 from callsheet.exceptions import (
     MissingResult,

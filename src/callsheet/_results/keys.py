@@ -14,9 +14,10 @@ from pydantic_core import ValidationError
 
 from callsheet._clock import utc_now
 from callsheet._results import access
-from callsheet._results.records import ResultRecord, Wire, head_length, parse_head
+from callsheet._results.records import ResultRecord, parse_head
 from callsheet._results.serializing import Serializer
 from callsheet._results.ways import Way
+from callsheet._results.wires import Wire, head_length
 from callsheet._results.wrappers import EncryptedSerializer
 from callsheet.context import TaskRunContext
 from callsheet.exceptions import MissingResult, ResultDamaged, ResultNotFound, SerializationError, StorageError

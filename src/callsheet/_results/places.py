@@ -13,9 +13,9 @@ from callsheet._dual import dual
 from callsheet._model.kinds import Durability
 from callsheet._results.database import DatabaseStorage
 from callsheet._results.local import LocalFileSystem
-from callsheet._results.records import APART
 from callsheet._results.remote import RemoteFileSystem
 from callsheet._results.storage import MemoryStorage, NullFileSystem, Storage, WritableFileSystem
+from callsheet._results.wires import APART
 from callsheet.context import current_run
 from callsheet.exceptions import ObjectNotFound, StorageUnavailable
 from callsheet.settings import refresh_settings

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Any, Final, Generic, Self, TypeVar, cast
 from uuid import UUID
 
@@ -19,33 +18,11 @@ from pydantic_core import ValidationError
 from callsheet._model.kept import Kept, KeptElsewhere
 from callsheet._results.pickles import PickleSerializer
 from callsheet._results.serializing import Parts, Serializer, join, resolve_serializer
+from callsheet._results.wires import APART, LENGTH, LONGEST, MAGIC, START, Wire, decode, encode, seal, verify
 from callsheet._version import __version__
 from callsheet.exceptions import ResultDamaged, SerializationError
 
 R = TypeVar("R")
-
-APART: Final = "apart:"  # begins the address of a storage whose results have their metadata elsewhere
-_MAGIC: Final = b"CSRR1\n"
-_LENGTH: Final = struct.Struct("<I")
-_START: Final = len(_MAGIC) + _LENGTH.size
-_LONGEST: Final = 1 << 24  # bytes of a head; a longer one is not ours
-
-
-class Wire(msgspec.Struct, omit_defaults=True):
-    """Metadata as JSON has it."""
-
-    storage_key: str | None
-    serializer: dict[str, Any]
-    callsheet_version: str
-    expiration: datetime | None = None
-    storage_block_id: str | None = None
-    storage: str | None = None
-    size: int | None = None
-    digest: str | None = None
-
-
-_encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder(Wire).decode
 
 
 class ResultRecordMetadata(KeptElsewhere):
@@ -95,7 +72,7 @@ class ResultRecordMetadata(KeptElsewhere):
 
     def dump_bytes(self) -> bytes:
         """Give this metadata as JSON."""
-        return _encode(wire_of(self))
+        return encode(wire_of(self))
 
     @classmethod
     def load_bytes(cls, data: bytes) -> ResultRecordMetadata:
@@ -105,7 +82,7 @@ class ResultRecordMetadata(KeptElsewhere):
             ResultDamaged: it is something else.
         """
         try:
-            return metadata_of(_decode(data))
+            return metadata_of(decode(data))
         except (msgspec.MsgspecError, RecursionError) as error:
             raise ResultDamaged(f"This is no metadata of a result: {error}") from error
 
@@ -181,7 +158,7 @@ def _serializer_of(described: dict[str, Any], backup: Serializer[Any] | None) ->
     if len(described) == 1 and described.get("type") == "pickle":
         return _PICKLE
     try:
-        return _made(_encode(described))
+        return _made(encode(described))
     except ValidationError as error:
         if backup is not None:
             return backup
@@ -243,8 +220,8 @@ class ResultRecord(Kept, Generic[R]):
             SerializationError: the serializer refuses the result.
         """
         payload = self._payload()
-        head = _encode(wire_of(self.metadata, *_seal(payload)))
-        return [_MAGIC + _LENGTH.pack(len(head)) + head, *payload]
+        head = encode(wire_of(self.metadata, *seal(payload)))
+        return [MAGIC + LENGTH.pack(len(head)) + head, *payload]
 
     def serialize_metadata(self) -> bytes:
         """Give the metadata as JSON, for a storage of its own."""
@@ -265,7 +242,7 @@ class ResultRecord(Kept, Generic[R]):
             SerializationError: the serializer refuses the result.
         """
         payload = self._payload()
-        self.metadata.seal = _seal(payload)
+        self.metadata.seal = seal(payload)
         return payload
 
     def _payload(self) -> Parts:
@@ -298,7 +275,7 @@ class ResultRecord(Kept, Generic[R]):
         """
         wire, start = parse_head(data)
         payload = memoryview(data)[start:]
-        _verify(payload, wire)
+        verify(payload, wire)
         return _load(metadata_of(wire, backup_serializer), payload)
 
     @classmethod
@@ -320,11 +297,11 @@ class ResultRecord(Kept, Generic[R]):
             SerializationError: the serializer cannot read the result.
         """
         try:
-            wire = _decode(metadata)
+            wire = decode(metadata)
         except (msgspec.MsgspecError, RecursionError) as error:
             raise ResultDamaged(f"This is no metadata of a result: {error}") from error
         if wire.digest is not None:
-            _verify(memoryview(result), wire)
+            verify(memoryview(result), wire)
         return _load(metadata_of(wire, backup_serializer), memoryview(result))
 
     def model_copy(self, *, update: dict[str, Any] | None = None) -> ResultRecord[R]:
@@ -354,26 +331,19 @@ def parse_head(data: bytes) -> tuple[Wire, int]:
         ResultDamaged: it is torn, or something else.
         ValidationError: it is a JSON object without metadata.
     """
-    if data[: len(_MAGIC)] != _MAGIC:
+    if data[: len(MAGIC)] != MAGIC:
         if data[:1] == b"{":
             _refuse_json(data)
         raise ResultDamaged("This is no result of callsheet: it was written by something else, or it is damaged.")
     try:
-        length = _LENGTH.unpack_from(data, len(_MAGIC))[0]
-        end = _START + length
-        if length > _LONGEST or len(data) < end:
+        length = LENGTH.unpack_from(data, len(MAGIC))[0]
+        end = START + length
+        if length > LONGEST or len(data) < end:
             raise ResultDamaged("A result is torn: it ends within its head.")
-        wire = _decode(memoryview(data)[_START:end])
+        wire = decode(memoryview(data)[START:end])
     except (struct.error, msgspec.MsgspecError, RecursionError) as error:
         raise ResultDamaged(f"The head of a result is damaged: {error}") from error
     return wire, end
-
-
-def head_length(data: bytes) -> int:
-    """Give how many bytes of a record the head needs, from its beginning; 0 where it is none."""
-    if data[: len(_MAGIC)] != _MAGIC or len(data) < _START:
-        return 0
-    return _START + min(_LENGTH.unpack_from(data, len(_MAGIC))[0], _LONGEST)
 
 
 def _refuse_json(data: bytes) -> None:
@@ -383,21 +353,6 @@ def _refuse_json(data: bytes) -> None:
         return
     if "metadata" not in found:
         _check(None)
-
-
-def _seal(payload: Parts) -> tuple[int, str]:
-    digest, size = blake2b(digest_size=16), 0
-    for part in payload:
-        digest.update(part)
-        size += memoryview(part).nbytes
-    return size, digest.hexdigest()
-
-
-def _verify(payload: memoryview, wire: Wire) -> None:
-    if payload.nbytes != wire.size:
-        raise ResultDamaged(f"A result is torn: {wire.size} bytes were written, {payload.nbytes} are there.")
-    if blake2b(payload, digest_size=16).hexdigest() != wire.digest:
-        raise ResultDamaged("A result is damaged: its digest is not the one of what was written.")
 
 
 def _load(metadata: ResultRecordMetadata, payload: memoryview) -> ResultRecord[Any]:

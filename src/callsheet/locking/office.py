@@ -184,6 +184,7 @@ class Office:
             self._mine.add(ticket.token)
             if not self._is_tended:
                 self._is_tended = True
+                self.place.stay_open()
                 start_thread(self._tend, "callsheet-locks")
         return ticket
 
@@ -256,7 +257,8 @@ class Office:
     # ----------------------------------------------------------------------------- the thread's work
 
     def close_if_idle(self) -> None:
-        """Take the proof of life away where this process holds nothing."""
+        """Take the proof of life away where this process holds nothing, and close what is open; it is the end."""
+        self.place.close()
         with self._gate:
             owner, self._owner = (None, self._owner) if self._mine else (self._owner, None)
         if owner is not None:
@@ -279,6 +281,10 @@ class Office:
                 ripe = [(key, held) for key, held in self._held.items() if held.due <= now]
             for key, held in ripe:
                 self._renew(key, held)
+        self.place.close()
+        with self._gate:
+            if self._is_tended:  # by a thread that was started meanwhile
+                self.place.stay_open()
         if owner is not None:
             owner.close()
 
