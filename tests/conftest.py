@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import signal
 import sys
 import threading
@@ -21,6 +22,11 @@ from callsheet.logging import setup
 from harness import BACKENDS, own_tasks, own_threads
 
 GRACE = 2.0  # seconds in which what is ending may end
+
+# Where the environment wants no byte code on disk, every program that a test starts would compile the package anew, which
+# is a third of its time, and every run would rewrite all assertions.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # --------------------------------------------------------------------------------------------- backends
 
@@ -85,13 +91,32 @@ def _shutdown_engines() -> None:
         shut_down()
 
 
+def _dismiss_idle_threads() -> None:
+    """Have threads that stay a moment for their next use end now: hundreds of tests would wait for that moment."""
+    if (ways := sys.modules.get("callsheet._results.ways")) is not None:
+        ways._threads.retire()
+    if (locks := sys.modules.get("callsheet.locking.office")) is not None and "callsheet-locks" in own_threads():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(locks, "_LINGER", 0)
+            for office in list(locks._offices.values()):
+                with office._gate:
+                    office._changed.notify()
+            _await_threads()
+
+
+def _await_threads() -> list[str]:
+    deadline = time.monotonic() + GRACE
+    while (left := own_threads()) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return left
+
+
 @pytest.fixture(autouse=True)
 def _no_thread_left(callsheet_home: Path) -> Iterator[None]:
     yield
     _shutdown_engines()
-    deadline = time.monotonic() + GRACE
-    while (left := own_threads()) and time.monotonic() < deadline:
-        time.sleep(0.005)
+    _dismiss_idle_threads()
+    left = _await_threads()
     assert not left, f"threads left behind: {left}"
 
 

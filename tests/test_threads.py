@@ -129,6 +129,16 @@ def test_threads_that_retire_lose_no_job() -> None:
     assert pool.close(WAIT) == 0
 
 
+def test_idle_threads_can_be_sent_away(workers: WorkerThreads) -> None:
+    again = threading.Event()
+    workers.run(lambda: None)
+    until(lambda: workers.idle == 1)
+    workers.retire()
+    until(lambda: (workers.idle, workers.busy) == (0, 0))
+    workers.run(again.set)
+    assert again.wait(10)
+
+
 def test_close_ends_idle_threads_and_refuses_jobs(workers: WorkerThreads) -> None:
     thread = run(workers, threading.current_thread)
     assert workers.close(WAIT) == 0

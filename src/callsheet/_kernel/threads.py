@@ -122,6 +122,13 @@ class WorkerThreads:
             raise
         worker.thread = thread
 
+    def retire(self) -> None:
+        """End the threads that wait for a job, without waiting for that; the next job starts a new one."""
+        with self._lock:
+            for worker in self._idle:
+                worker.wake.release()
+            self._idle.clear()
+
     def close(self, timeout: float) -> int:
         """Take no more jobs, end idle threads and wait for busy ones.
 
@@ -134,10 +141,8 @@ class WorkerThreads:
         deadline = time.monotonic() + timeout
         with self._lock:
             self._closed = True
-            for worker in self._idle:
-                worker.wake.release()
-            self._idle.clear()
             workers = list(self._workers)
+        self.retire()
         for worker in workers:
             if worker.thread is not None and worker.thread is not threading.current_thread():
                 worker.thread.join(max(0.0, deadline - time.monotonic()))
