@@ -119,16 +119,17 @@ class Core(Locks):
         storage = self.storage()
         key = result_record.metadata.storage_key or self.new_metadata(None, None).storage_key or ""
         plain = self._plain(key)
-        if self.lock_manager is not None and self.is_locked(plain) and not self.is_lock_holder(plain, holder):
-            raise RuntimeError(
-                f"Cannot write to result record with key {plain!r} because it is locked by another holder."
-            )
+        if self.lock_manager is not None:
+            holder = holder or self.generate_default_holder()
+            self._refuse_others(plain, holder)
         written: list[Any] = [0, None]
 
         def dump() -> Parts:
             parts = result_record.seal_parts() if apart else result_record.serialize_parts()
             digest = _digest_of(result_record) if apart else keys.digest_in(parts[0])
             written[:] = sum(memoryview(part).nbytes for part in parts), digest
+            if self.lock_manager is not None:  # once more, as late as can be: making the bytes may have taken long
+                self._refuse_others(plain, holder)
             return parts
 
         apart = self.metadata_storage is not None
@@ -146,6 +147,12 @@ class Core(Locks):
             self.cache[located] = (result_record, written[1])
 
     # --------------------------------------------------------------------------------------- inside
+
+    def _refuse_others(self, key: str, holder: str | None) -> None:
+        if self.is_locked(key) and not self.is_lock_holder(key, holder):
+            raise RuntimeError(
+                f"Cannot write to result record with key {key!r} because it is locked by another holder."
+            )
 
     def new_metadata(self, key: str | None, expiration: datetime | None) -> ResultRecordMetadata:
         """Give the metadata of a record that is made here.
