@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from callsheet import flow, task
-from callsheet.exceptions import ConfigurationError
+from callsheet.exceptions import BlockingWaitError, ConfigurationError
 from callsheet.locking.database import DatabaseLockManager
 from callsheet.locking.filesystem import FileSystemLockManager
 from callsheet.locking.holders import generate_default_holder
@@ -372,3 +372,64 @@ def test_locks_live_beside_the_history(callsheet_home):
 def test_a_lease_is_some_time(tmp_path, kind):
     with pytest.raises(ValueError, match="`lease` must be more than 0 seconds"):
         kind(tmp_path / "place", lease=0)
+
+
+@pytest.mark.anyio
+async def test_a_blocking_call_that_would_stop_its_own_loop_says_so(locks):
+    assert locks.acquire_lock("key", "a")  # nobody has it: taken at once
+    assert locks.acquire_lock("key", "a")
+    with pytest.raises(BlockingWaitError, match="aacquire_lock"):
+        locks.acquire_lock("key", "b")
+    with pytest.raises(BlockingWaitError, match="await_for_lock"):
+        locks.wait_for_lock("key")
+    assert not locks.acquire_lock("key", "b", acquire_timeout=0.01)  # that wait would end
+    assert locks.is_lock_holder("key", "a")
+    locks.release_lock("key", "a")
+    assert locks.acquire_lock("key", "b")
+    locks.release_lock("key", "b")
+
+
+@pytest.mark.anyio
+async def test_a_blocking_call_behind_one_of_its_own_loop_says_so(locks):
+    taken, leave = threading.Event(), threading.Event()
+
+    def elsewhere() -> None:
+        assert locks.acquire_lock("key", "thread")
+        taken.set()
+        leave.wait(FAR)
+        locks.release_lock("key", "thread")
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    taken.wait(FAR)
+
+    async def awaiting() -> None:
+        assert await locks.aacquire_lock("key", "task")
+        locks.release_lock("key", "task")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(awaiting)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(BlockingWaitError, match="aacquire_lock"):
+            locks.acquire_lock("key", "sync")
+        leave.set()
+    thread.join()
+    assert locks.acquire_lock("key", "sync")
+    locks.release_lock("key", "sync")
+
+
+@pytest.mark.anyio
+async def test_a_blocking_call_waits_for_a_thread_also_on_a_loop(locks):
+    taken = threading.Event()
+
+    def elsewhere() -> None:
+        assert locks.acquire_lock("key", "thread")
+        taken.set()
+        locks.release_lock("key", "thread")
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    taken.wait(FAR)
+    assert locks.acquire_lock("key", "sync")
+    locks.release_lock("key", "sync")
+    thread.join()

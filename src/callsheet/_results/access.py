@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, cast
 
 from callsheet._results.limits import asked
 from callsheet._results.serializing import Parts, join
@@ -12,6 +13,7 @@ from callsheet._results.storage import HEAD, NullFileSystem, Storage
 from callsheet._results.ways import Way
 from callsheet.exceptions import (
     MissingResult,
+    ResultDamaged,
     ResultNotFound,
     SerializationError,
     StorageError,
@@ -83,7 +85,10 @@ def _put(storage: Storage, key: str, parts: Parts) -> None:
 
 async def _ask(way: Way, storage: Any, what: str, fn: Callable[..., Any], key: str, *args: Any) -> Any:
     try:
-        return await way.call(storage, fn, key, *args)
+        answer: Any = await way.call(storage, fn, key, *args)
+        if what == "read" and not isinstance(answer, (bytes, bytearray, memoryview, NoneType)):
+            raise ResultDamaged(f"The storage gave something of type {type(answer).__name__}, not bytes.")
+        return cast("Any", answer)
     except (MissingResult, StorageUnavailable, StorageFull):
         raise
     except (FileNotFoundError, KeyError) as error:

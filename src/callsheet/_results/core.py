@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -15,7 +16,9 @@ from callsheet._results.records import ResultRecord, ResultRecordMetadata
 from callsheet._results.serializing import Parts, Serializer
 from callsheet._results.storage import NullFileSystem, Storage
 from callsheet._results.ways import Way
+from callsheet.exceptions import CallsheetError, MissingResult, ResultDamaged, SerializationError, StorageError
 
+_LOG: Final = logging.getLogger("callsheet.results")
 _LARGEST_IN_MEMORY: Final = 16 << 20  # bytes of a payload; larger results are read again
 
 
@@ -64,9 +67,26 @@ class Core(Locks):
             key: of the record.
             holder: who reads.
         """
-        storage = self.storage()
         if self.lock_manager is not None and not self.is_lock_holder(key, holder):
             await self.unlocked(way, self._plain(key))
+        return await self._read(way, key)
+
+    async def usable_by(self, way: Way, key: str) -> bool:
+        """Tell whether what `exists` can be read; if not, it counts as missing, which is logged. Waits for no lock.
+
+        Args:
+            way: how to wait.
+            key: of the record.
+        """
+        try:
+            await self._read(way, key)
+        except (MissingResult, SerializationError, StorageError) as error:
+            _LOG.warning("The result under the key '%s' cannot be used, and counts as missing: %s", key, error)
+            return False
+        return True
+
+    async def _read(self, way: Way, key: str) -> ResultRecord[Any]:
+        storage = self.storage()
         located = self._located(key, storage)
         cached = self.cache.get(located)
         if cached is not None:
@@ -78,8 +98,12 @@ class Core(Locks):
                 place = self.metadata_storage
                 metadata = await access.fetch(way, place, self._located(key, place), bytes)
                 where = ResultRecordMetadata.load_bytes(metadata).storage_key or located
-                record, size = await access.fetch(way, storage, where, partial(self._load_apart, metadata))
-                digest = None
+                try:
+                    record, size, digest = await access.fetch(way, storage, where, partial(self._load_apart, metadata))
+                except ValueError as error:
+                    if isinstance(error, CallsheetError):
+                        raise
+                    raise ResultDamaged(f"Its metadata names a place that cannot be: {error}") from error
         if self.cache_result_in_memory and size <= _LARGEST_IN_MEMORY:
             self.cache[located] = (record, digest)
         return record
@@ -95,15 +119,17 @@ class Core(Locks):
         storage = self.storage()
         key = result_record.metadata.storage_key or self.new_metadata(None, None).storage_key or ""
         plain = self._plain(key)
-        if self.lock_manager is not None and self.is_locked(plain) and not self.is_lock_holder(plain, holder):
-            raise RuntimeError(
-                f"Cannot write to result record with key {plain!r} because it is locked by another holder."
-            )
+        if self.lock_manager is not None:
+            holder = holder or self.generate_default_holder()
+            self._refuse_others(plain, holder)
         written: list[Any] = [0, None]
 
         def dump() -> Parts:
-            parts: Parts = [result_record.serialize_result()] if apart else result_record.serialize_parts()
-            written[:] = sum(memoryview(part).nbytes for part in parts), None if apart else keys.digest_in(parts[0])
+            parts = result_record.seal_parts() if apart else result_record.serialize_parts()
+            digest = _digest_of(result_record) if apart else keys.digest_in(parts[0])
+            written[:] = sum(memoryview(part).nbytes for part in parts), digest
+            if self.lock_manager is not None:  # once more, as late as can be: making the bytes may have taken long
+                self._refuse_others(plain, holder)
             return parts
 
         apart = self.metadata_storage is not None
@@ -121,6 +147,12 @@ class Core(Locks):
             self.cache[located] = (result_record, written[1])
 
     # --------------------------------------------------------------------------------------- inside
+
+    def _refuse_others(self, key: str, holder: str | None) -> None:
+        if self.is_locked(key) and not self.is_lock_holder(key, holder):
+            raise RuntimeError(
+                f"Cannot write to result record with key {key!r} because it is locked by another holder."
+            )
 
     def new_metadata(self, key: str | None, expiration: datetime | None) -> ResultRecordMetadata:
         """Give the metadata of a record that is made here.
@@ -155,7 +187,11 @@ class Core(Locks):
         record, digest = keys.load_record(content, self.serializer)
         return record, len(content), digest
 
-    def _load_apart(self, metadata: bytes, content: bytes) -> tuple[ResultRecord[Any], int]:
+    def _load_apart(self, metadata: bytes, content: bytes) -> tuple[ResultRecord[Any], int, str | None]:
         made = ResultRecord[Any].deserialize_from_result_and_metadata(content, metadata, self.serializer)
         keys.check_encryption(made, self.serializer)
-        return made, len(content)
+        return made, len(content), _digest_of(made)
+
+
+def _digest_of(record: ResultRecord[Any]) -> str | None:
+    return None if record.metadata.seal is None else record.metadata.seal[1]

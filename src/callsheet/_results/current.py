@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from callsheet._results import access
-from callsheet._results.places import APART, from_address
+from callsheet._results.places import from_address
 from callsheet._results.records import ResultRecord, ResultRecordMetadata
 from callsheet._results.store import ResultStore
 from callsheet._results.ways import Way
+from callsheet._results.wires import APART
 from callsheet.context import FlowRunContext, TaskRunContext
 from callsheet.exceptions import (
     MissingResult,
@@ -74,8 +76,9 @@ async def load_by(way: Way, metadata: ResultRecordMetadata, *, retry: bool = Tru
             storage = from_address(metadata.storage)
             store = ResultStore(result_storage=storage, serializer=metadata.serializer, cache_result_in_memory=False)
             if (metadata.storage or "").startswith(APART):
-                payload = await access.fetch(way, storage, key, bytes)
-                return ResultRecord[Any].deserialize_from_result_and_metadata(payload, metadata.dump_bytes())
+                load = partial(ResultRecord[Any].deserialize_from_result_and_metadata, metadata=metadata.dump_bytes())
+                with access.naming(key, storage):
+                    return await access.fetch(way, storage, key, load)
             return await store.read_by(way, key)
         except (MissingResult, StorageUnavailable) as error:
             if not pauses or isinstance(error, StorageTimeout):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from pathlib import Path
 from typing import Final
 
+from callsheet._results.leftovers import claim, sweep, unfinished_name
 from callsheet._results.limits import refuse_what_was_given_up
 from callsheet._results.serializing import Parts
 
 _VECTOR: Final = 512  # parts in one call of the system
-_UNFINISHED: Final = ".part"
 
 
 def write_file(path: Path, parts: Parts) -> None:
@@ -25,21 +24,23 @@ def write_file(path: Path, parts: Parts) -> None:
     """
     folder = path.parent
     folder.mkdir(parents=True, exist_ok=True)
-    # Of a name's 255 bytes the unfinished one takes no more than the finished one may.
-    unfinished = folder / f".{secrets.token_hex(8)}{_UNFINISHED}"
+    unfinished = folder / unfinished_name()
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         try:
+            claim(descriptor)
             _write_all(descriptor, parts)
             os.fsync(descriptor)
+            refuse_what_was_given_up()
+            unfinished.replace(path)
+            now = os.fstat(descriptor).st_mtime
         finally:
             os.close(descriptor)
-        refuse_what_was_given_up()
-        unfinished.replace(path)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
     _sync_folder(folder)
+    sweep(folder, now)
 
 
 def _write_all(descriptor: int, parts: Parts) -> None:

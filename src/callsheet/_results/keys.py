@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+from datetime import UTC
 from typing import Any, Final
 from uuid import uuid4
 
@@ -13,9 +14,10 @@ from pydantic_core import ValidationError
 
 from callsheet._clock import utc_now
 from callsheet._results import access
-from callsheet._results.records import ResultRecord, Wire, head_length, parse_head
+from callsheet._results.records import ResultRecord, parse_head
 from callsheet._results.serializing import Serializer
 from callsheet._results.ways import Way
+from callsheet._results.wires import Wire, head_length
 from callsheet._results.wrappers import EncryptedSerializer
 from callsheet.context import TaskRunContext
 from callsheet.exceptions import MissingResult, ResultDamaged, ResultNotFound, SerializationError, StorageError
@@ -76,10 +78,12 @@ async def read_head(way: Way, storage: Any, key: str, *, whole: bool) -> Wire | 
         if whole:
             return _wire(head)
         wire, start = parse_head(head)
-        return wire if wire.size == size - start else None
+        if wire.size == size - start:
+            return wire
+        raise ResultDamaged(f"It is torn: {wire.size} bytes were written, {size - start} are there.")
     except ResultNotFound:
         return None
-    except (MissingResult, ValidationError, msgspec.MsgspecError) as error:
+    except (MissingResult, ValidationError, msgspec.MsgspecError, RecursionError) as error:
         _LOG.warning("What is kept under the key '%s' in %r cannot be used: %s", key, storage, error)
     except StorageError as error:
         _LOG.warning("It cannot be known whether there is a result under the key '%s': %s", key, error)
@@ -88,7 +92,8 @@ async def read_head(way: Way, storage: Any, key: str, *, whole: bool) -> Wire | 
 
 def is_over(wire: Wire) -> bool:
     """Tell whether a result has expired."""
-    return wire.expiration is not None and wire.expiration <= utc_now()
+    over = wire.expiration
+    return over is not None and (over.replace(tzinfo=UTC) if over.tzinfo is None else over) <= utc_now()
 
 
 def load_record(content: bytes, serializer: Serializer[Any]) -> tuple[ResultRecord[Any], str | None]:

@@ -15,11 +15,11 @@ from callsheet._results.database import DatabaseStorage
 from callsheet._results.local import LocalFileSystem
 from callsheet._results.remote import RemoteFileSystem
 from callsheet._results.storage import MemoryStorage, NullFileSystem, Storage, WritableFileSystem
+from callsheet._results.wires import APART
 from callsheet.context import current_run
 from callsheet.exceptions import ObjectNotFound, StorageUnavailable
 from callsheet.settings import refresh_settings
 
-APART: Final = "apart:"
 _lock: Final = threading.Lock()
 _defaults: dict[str, Storage] = {}  # by database
 _known: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Any, Final, Generic, Self, TypeVar, cast
 from uuid import UUID
 
@@ -19,32 +18,11 @@ from pydantic_core import ValidationError
 from callsheet._model.kept import Kept, KeptElsewhere
 from callsheet._results.pickles import PickleSerializer
 from callsheet._results.serializing import Parts, Serializer, join, resolve_serializer
+from callsheet._results.wires import APART, LENGTH, LONGEST, MAGIC, START, Wire, decode, encode, seal, verify
 from callsheet._version import __version__
 from callsheet.exceptions import ResultDamaged, SerializationError
 
 R = TypeVar("R")
-
-_MAGIC: Final = b"CSRR1\n"
-_LENGTH: Final = struct.Struct("<I")
-_START: Final = len(_MAGIC) + _LENGTH.size
-_LONGEST: Final = 1 << 24  # bytes of a head; a longer one is not ours
-
-
-class Wire(msgspec.Struct, omit_defaults=True):
-    """Metadata as JSON has it."""
-
-    storage_key: str | None
-    serializer: dict[str, Any]
-    callsheet_version: str
-    expiration: datetime | None = None
-    storage_block_id: str | None = None
-    storage: str | None = None
-    size: int | None = None
-    digest: str | None = None
-
-
-_encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder(Wire).decode
 
 
 class ResultRecordMetadata(KeptElsewhere):
@@ -67,7 +45,7 @@ class ResultRecordMetadata(KeptElsewhere):
         True
     """
 
-    __slots__ = ("callsheet_version", "expiration", "serializer", "storage", "storage_block_id", "storage_key")
+    __slots__ = ("callsheet_version", "expiration", "seal", "serializer", "storage", "storage_block_id", "storage_key")
 
     def __init__(
         self,
@@ -85,6 +63,8 @@ class ResultRecordMetadata(KeptElsewhere):
         self.callsheet_version = callsheet_version
         self.storage_block_id = storage_block_id
         self.storage = storage
+        self.seal: tuple[int, str] | None = None
+        """Size and digest of a payload that is kept apart from its metadata."""
 
     def is_expired(self, now: datetime) -> bool:
         """Tell whether the result must no longer be used at a time."""
@@ -92,7 +72,7 @@ class ResultRecordMetadata(KeptElsewhere):
 
     def dump_bytes(self) -> bytes:
         """Give this metadata as JSON."""
-        return _encode(wire_of(self))
+        return encode(wire_of(self))
 
     @classmethod
     def load_bytes(cls, data: bytes) -> ResultRecordMetadata:
@@ -102,13 +82,14 @@ class ResultRecordMetadata(KeptElsewhere):
             ResultDamaged: it is something else.
         """
         try:
-            return metadata_of(_decode(data))
-        except msgspec.MsgspecError as error:
+            return metadata_of(decode(data))
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ResultDamaged(f"This is no metadata of a result: {error}") from error
 
     def model_dump(self) -> dict[str, Any]:
         """Give the metadata as a dict of what JSON has."""
         fields = msgspec.json.decode(self.dump_bytes())
+        fields = {name: value for name, value in fields.items() if name not in ("size", "digest")}
         return {"expiration": None, "storage_block_id": None, "storage": None} | fields
 
     def model_copy(self, *, update: dict[str, Any] | None = None) -> Self:
@@ -117,24 +98,27 @@ class ResultRecordMetadata(KeptElsewhere):
         Args:
             update: the fields.
         """
-        return type(self)(**{name: getattr(self, name) for name in self.__slots__} | (update or {}))
+        return type(self)(**{name: getattr(self, name) for name in _FIELDS} | (update or {}))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ResultRecordMetadata):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return all(getattr(self, name) == getattr(other, name) for name in _FIELDS)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{name}={value!r}" for name in sorted(self.__slots__) if (value := getattr(self, name)) is not None
-        )
+        shown = ", ".join(f"{name}={value!r}" for name in _FIELDS if (value := getattr(self, name)) is not None)
         return f"ResultRecordMetadata({shown})"
+
+
+_FIELDS: Final = tuple(name for name in ResultRecordMetadata.__slots__ if name != "seal")
 
 
 def wire_of(metadata: ResultRecordMetadata, size: int | None = None, digest: str | None = None) -> Wire:
     """Give the form for JSON, with what is known of the payload."""
+    if metadata.seal is not None and size is None:
+        size, digest = metadata.seal
     block = metadata.storage_block_id
     return Wire(
         metadata.storage_key,
@@ -154,7 +138,7 @@ def metadata_of(wire: Wire, backup: Serializer[Any] | None = None) -> ResultReco
     Raises:
         SerializationError: the serializer is not known in this program.
     """
-    return ResultRecordMetadata(
+    made = ResultRecordMetadata(
         storage_key=wire.storage_key,
         expiration=wire.expiration,
         serializer=_serializer_of(wire.serializer, backup),
@@ -162,6 +146,9 @@ def metadata_of(wire: Wire, backup: Serializer[Any] | None = None) -> ResultReco
         storage_block_id=wire.storage_block_id,
         storage=wire.storage,
     )
+    if wire.size is not None and wire.digest is not None and (wire.storage or "").startswith(APART):
+        made.seal = wire.size, wire.digest
+    return made
 
 
 _PICKLE: Final[Serializer[Any]] = PickleSerializer()
@@ -171,7 +158,7 @@ def _serializer_of(described: dict[str, Any], backup: Serializer[Any] | None) ->
     if len(described) == 1 and described.get("type") == "pickle":
         return _PICKLE
     try:
-        return _made(_encode(described))
+        return _made(encode(described))
     except ValidationError as error:
         if backup is not None:
             return backup
@@ -233,13 +220,8 @@ class ResultRecord(Kept, Generic[R]):
             SerializationError: the serializer refuses the result.
         """
         payload = self._payload()
-        digest = blake2b(digest_size=16)
-        size = 0
-        for part in payload:
-            digest.update(part)
-            size += memoryview(part).nbytes
-        head = _encode(wire_of(self.metadata, size, digest.hexdigest()))
-        return [_MAGIC + _LENGTH.pack(len(head)) + head, *payload]
+        head = encode(wire_of(self.metadata, *seal(payload)))
+        return [MAGIC + LENGTH.pack(len(head)) + head, *payload]
 
     def serialize_metadata(self) -> bytes:
         """Give the metadata as JSON, for a storage of its own."""
@@ -251,7 +233,17 @@ class ResultRecord(Kept, Generic[R]):
         Raises:
             SerializationError: the serializer refuses the result.
         """
-        return join(self._payload())
+        return join(self.seal_parts())
+
+    def seal_parts(self) -> Parts:
+        """Give the same as parts, and have the metadata say what they are.
+
+        Raises:
+            SerializationError: the serializer refuses the result.
+        """
+        payload = self._payload()
+        self.metadata.seal = seal(payload)
+        return payload
 
     def _payload(self) -> Parts:
         serializer = self.metadata.serializer
@@ -283,10 +275,7 @@ class ResultRecord(Kept, Generic[R]):
         """
         wire, start = parse_head(data)
         payload = memoryview(data)[start:]
-        if payload.nbytes != wire.size:
-            raise ResultDamaged(f"A result is torn: {wire.size} bytes were written, {payload.nbytes} are there.")
-        if blake2b(payload, digest_size=16).hexdigest() != wire.digest:
-            raise ResultDamaged("A result is damaged: its digest is not the one of what was written.")
+        verify(payload, wire)
         return _load(metadata_of(wire, backup_serializer), payload)
 
     @classmethod
@@ -304,13 +293,15 @@ class ResultRecord(Kept, Generic[R]):
             The record.
 
         Raises:
-            ResultDamaged: the metadata is something else.
+            ResultDamaged: the metadata is something else, or of another result.
             SerializationError: the serializer cannot read the result.
         """
         try:
-            wire = _decode(metadata)
-        except msgspec.MsgspecError as error:
+            wire = decode(metadata)
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise ResultDamaged(f"This is no metadata of a result: {error}") from error
+        if wire.digest is not None:
+            verify(memoryview(result), wire)
         return _load(metadata_of(wire, backup_serializer), memoryview(result))
 
     def model_copy(self, *, update: dict[str, Any] | None = None) -> ResultRecord[R]:
@@ -340,32 +331,25 @@ def parse_head(data: bytes) -> tuple[Wire, int]:
         ResultDamaged: it is torn, or something else.
         ValidationError: it is a JSON object without metadata.
     """
-    if data[: len(_MAGIC)] != _MAGIC:
+    if data[: len(MAGIC)] != MAGIC:
         if data[:1] == b"{":
             _refuse_json(data)
         raise ResultDamaged("This is no result of callsheet: it was written by something else, or it is damaged.")
     try:
-        length = _LENGTH.unpack_from(data, len(_MAGIC))[0]
-        end = _START + length
-        if length > _LONGEST or len(data) < end:
+        length = LENGTH.unpack_from(data, len(MAGIC))[0]
+        end = START + length
+        if length > LONGEST or len(data) < end:
             raise ResultDamaged("A result is torn: it ends within its head.")
-        wire = _decode(memoryview(data)[_START:end])
-    except (struct.error, msgspec.MsgspecError) as error:
+        wire = decode(memoryview(data)[START:end])
+    except (struct.error, msgspec.MsgspecError, RecursionError) as error:
         raise ResultDamaged(f"The head of a result is damaged: {error}") from error
     return wire, end
-
-
-def head_length(data: bytes) -> int:
-    """Give how many bytes of a record the head needs, from its beginning; 0 where it is none."""
-    if data[: len(_MAGIC)] != _MAGIC or len(data) < _START:
-        return 0
-    return _START + min(_LENGTH.unpack_from(data, len(_MAGIC))[0], _LONGEST)
 
 
 def _refuse_json(data: bytes) -> None:
     try:
         found = msgspec.json.decode(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return
     if "metadata" not in found:
         _check(None)

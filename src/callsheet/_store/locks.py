@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from callsheet._store import mishaps
+from callsheet._store import forks, mishaps, places
 from callsheet._store.patience import patiently
 from callsheet._store.sqlite import SqliteStore
 
@@ -28,7 +28,7 @@ class LockRow(NamedTuple):
 
 
 class LockTable:
-    """Locks in the database of an engine. A connection for each use: they are rare, and nothing is left open.
+    """Locks in the database of an engine. A connection for each use, except between `stay_open` and `close`.
 
     Args:
         path: The database; it is made when needed.
@@ -37,6 +37,31 @@ class LockTable:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._is_ready = False
+        self._lock = threading.Lock()
+        self._stays_open = False
+        self._idle: tuple[sqlite3.Connection, tuple[int, int] | None] | None = None
+        forks.remember(self)
+
+    def stay_open(self) -> None:
+        """Keep a connection from the next use on: opening costs far more than what is done with it."""
+        with self._lock:
+            self._stays_open = True
+
+    def close(self) -> None:
+        """Close that connection, and keep none any more."""
+        with self._lock:
+            self._stays_open = False
+            idle, self._idle = self._idle, None
+        if idle is not None:
+            idle[0].close()
+
+    def forget_after_fork(self) -> None:
+        """Let go of everything in a forked child, without touching files or locks of the parent."""
+        if self._idle is not None:
+            forks.leak(self._idle[0])
+        self._idle = None
+        self._stays_open = False
+        self._lock = threading.Lock()
 
     def read(self, key: str) -> LockRow | None:
         """Give the row of a lock, or `None`.
@@ -81,17 +106,38 @@ class LockTable:
         if not self._is_ready or not self.path.exists():
             self._prepare()
         try:
-            with closing(sqlite3.connect(self.path, timeout=0, isolation_level=None)) as connection:
-
-                def attempt() -> T:
-                    # A power cut takes the holders along with their locks, so nobody waits for the disk here. This
-                    # statement opens the file, and may find others at it as any other may.
-                    connection.execute("PRAGMA synchronous = NORMAL")
-                    return work(connection)
-
-                return patiently(attempt, patience=patience)
+            connection, file = self._take(patience)
+            try:
+                made = patiently(lambda: work(connection), patience=patience)
+            except BaseException:
+                connection.close()
+                raise
         except sqlite3.Error as error:
             raise mishaps.translate(error, self.path, patience) from error
+        with self._lock:
+            if self._stays_open and self._idle is None:
+                self._idle = connection, file
+                return made
+        connection.close()
+        return made
+
+    def _take(self, patience: float) -> tuple[sqlite3.Connection, tuple[int, int] | None]:
+        here = places.identity(str(self.path))
+        with self._lock:
+            idle, self._idle = self._idle, None
+        if idle is not None:
+            if idle[1] == here:
+                return idle
+            idle[0].close()  # the file was removed or replaced meanwhile
+        connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            # A power cut takes the holders along with their locks, so nobody waits for the disk here. This
+            # statement opens the file, and may find others at it as any other may.
+            patiently(lambda: connection.execute("PRAGMA synchronous = NORMAL"), patience=patience)
+        except BaseException:
+            connection.close()
+            raise
+        return connection, places.identity(str(self.path))
 
     def _prepare(self) -> None:
         """Make the file and its tables by opening it once as an engine does."""

@@ -227,7 +227,10 @@ class Steps(ContextModel):
         if self._has_record() and self.isolation_level is IsolationLevel.SERIALIZABLE:
             await self._lock(port)
         if self._has_record() and not self.overwrite and await self._ask(port, "exists", self.key):
-            self.state = TransactionState.COMMITTED
+            # One of ours is read as well: a record that cannot be is as good as none, and the commit replaces it.
+            read: Any = getattr(cast("type[Any]", type(self.store)), "usable_by", None)
+            if read is None or await read(self.store, _way(port), self.key):
+                self.state = TransactionState.COMMITTED
 
     async def _commit(self, port: Port) -> bool:
         if self.state in _ENDED:
@@ -373,6 +376,12 @@ _REPLACEABLE: Final = {
     name: vars(Steps)[name]
     for name in ("begin", "commit", "rollback", "reset", "abegin", "acommit", "arollback", "areset")
 }
+
+
+def _way(port: Port) -> Any:
+    from callsheet._results.ways import along
+
+    return along(port)
 
 
 def _loop_port() -> LoopPort:

@@ -65,6 +65,14 @@ class LockRows:
         row = self._table.read(key)
         return None if row is None else decode(row.body)
 
+    def stay_open(self) -> None:
+        """Keep a connection."""
+        self._table.stay_open()
+
+    def close(self) -> None:
+        """Keep none any more."""
+        self._table.close()
+
     def swap(self, key: str, old: Ticket | None, new: Ticket | None, patience: float) -> bool:
         """Put a ticket in the place of another one, if that is still there.
 

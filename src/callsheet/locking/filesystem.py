@@ -73,6 +73,12 @@ class LockFiles:
         except OSError as error:
             raise self._translated(error) from error
 
+    def stay_open(self) -> None:
+        """Do nothing: files are opened for each use."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
     def swap(self, key: str, old: Ticket | None, new: Ticket | None, patience: float) -> bool:
         """Put a ticket in the place of another one, if that is still there.
 

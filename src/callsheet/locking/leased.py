@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 
+from callsheet._kernel.host import Host, current_host
 from callsheet._kernel.ports import Port
 from callsheet._kernel.signals import Once
 from callsheet.exceptions import StoreLocked
 from callsheet.locking.office import Answer, Office, office_of
 from callsheet.locking.protocol import LockManager
 from callsheet.locking.tickets import LEASE, Place
-from callsheet.locking.waiting import awaited, blocking, off_loop, wait_until
+from callsheet.locking.waiting import awaited, blocked_loop, blocking, off_loop, wait_until, would_hang
 
 
 class LeasedLockManager(LockManager):
@@ -72,15 +73,21 @@ class LeasedLockManager(LockManager):
         if office.holds(key, holder):
             return True
         deadline = None if acquire_timeout is None else time.monotonic() + acquire_timeout
-        turn = office.join(key)
+        home = current_host()
+        loop = blocked_loop(port) if deadline is None else None
+        turn = office.join(key, home)
         try:
+            if loop is not None and office.is_behind(key, turn, loop):
+                raise would_hang(key, "acquire_lock")
             if not await wait_until(port, turn, deadline):
                 return False
             for pause in _pauses():
                 freed = office.subscribe(key)
                 try:
-                    if await _Try(office, key, holder, hold_timeout, self._lease).make(port):
+                    if await _Try(office, key, holder, hold_timeout, self._lease, home).make(port):
                         return True
+                    if loop is not None and office.is_kept_by(key, loop):
+                        raise would_hang(key, "acquire_lock")
                     if deadline is not None and time.monotonic() >= deadline:
                         return False
                     await _rest(port, freed, pause, deadline)
@@ -93,6 +100,7 @@ class LeasedLockManager(LockManager):
     async def _observe(self, port: Port, key: str, timeout: float | None) -> bool:
         office = self._office
         deadline = None if timeout is None else time.monotonic() + timeout
+        loop = blocked_loop(port) if deadline is None else None
         for pause in _pauses():
             freed = office.subscribe(key)
             try:
@@ -100,6 +108,8 @@ class LeasedLockManager(LockManager):
                     return True
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
+                if loop is not None and office.is_kept_by(key, loop):
+                    raise would_hang(key, "wait_for_lock")
                 await _rest(port, freed, pause, deadline)
                 if freed.is_set:
                     return True
@@ -111,11 +121,13 @@ class LeasedLockManager(LockManager):
 class _Try:
     """One attempt, perhaps on a thread. If the one who asked has left when it succeeds, the lock is given back."""
 
-    def __init__(self, office: Office, key: str, holder: str, hold_timeout: float | None, lease: float) -> None:
+    def __init__(
+        self, office: Office, key: str, holder: str, hold_timeout: float | None, lease: float, home: Host | None
+    ) -> None:
         self._office = office
         self._key = key
         self._holder = holder
-        self._terms = (hold_timeout, lease)
+        self._terms = (hold_timeout, lease, home)
         self._gate = threading.Lock()
         self._answer: Answer | None = None
         self._left = False

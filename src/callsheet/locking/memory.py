@@ -9,18 +9,20 @@ from collections import deque
 from typing import Any, ClassVar, Self
 from weakref import WeakSet
 
+from callsheet._kernel.host import Host, current_host
 from callsheet._kernel.ports import Port
 from callsheet._kernel.signals import Once
 from callsheet.locking.protocol import LockManager, not_held
-from callsheet.locking.waiting import awaited, blocking, wait_until
+from callsheet.locking.waiting import awaited, blocked_loop, blocking, wait_until, would_hang
 
 
 class _Claim:
     """Somebody who wants a lock."""
 
-    __slots__ = ("granted", "hold_timeout", "holder")
+    __slots__ = ("granted", "hold_timeout", "holder", "home")
 
     def __init__(self, holder: str, hold_timeout: float | None) -> None:
+        self.home = current_host()  # the loop whose code this is
         self.holder = holder
         self.hold_timeout = hold_timeout
         self.granted = Once()
@@ -29,16 +31,17 @@ class _Claim:
 class _Lock:
     """One lock that is held. It is handed over to whoever waits longest; there is none while nobody has it."""
 
-    __slots__ = ("expires", "holder", "observers", "queue")
+    __slots__ = ("expires", "holder", "home", "observers", "queue")
 
     def __init__(self) -> None:
+        self.home: Host | None = None
         self.holder = ""
         self.expires: float | None = None
         self.queue: deque[_Claim] = deque()
         self.observers: list[Once] = []  # of those who only want to see it free
 
     def grant(self, claim: _Claim) -> None:
-        self.holder = claim.holder
+        self.holder, self.home = claim.holder, claim.home
         self.expires = None if claim.hold_timeout is None else time.monotonic() + claim.hold_timeout
         claim.granted.set()
 
@@ -103,6 +106,9 @@ class MemoryLocks(LockManager):
                 return True
             if lock.holder == holder:
                 return True
+            loop = blocked_loop(port) if acquire_timeout is None else None
+            if loop is not None and (_is_kept_by(lock, loop) or any(other.home is loop for other in lock.queue)):
+                raise would_hang(key, "acquire_lock")
             lock.queue.append(claim)
         try:
             await self._await(port, key, claim.granted, acquire_timeout)
@@ -122,6 +128,9 @@ class MemoryLocks(LockManager):
             lock = self._live(key)
             if lock is None:
                 return True
+            loop = blocked_loop(port) if timeout is None else None
+            if loop is not None and _is_kept_by(lock, loop):
+                raise would_hang(key, "wait_for_lock")
             lock.observers.append(freed)
         try:
             await self._await(port, key, freed, timeout)
@@ -164,6 +173,10 @@ class MemoryLocks(LockManager):
                 claim.granted.set()
         for observer in observers:
             observer.set()
+
+
+def _is_kept_by(lock: _Lock, loop: Host) -> bool:
+    return lock.home is loop and lock.expires is None
 
 
 def _withdraw(lock: _Lock, claim: _Claim) -> None:

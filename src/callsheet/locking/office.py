@@ -7,6 +7,7 @@ time is over, and closes the office when there is nothing left to do. Bodies tha
 from __future__ import annotations
 
 import atexit
+import itertools
 import logging
 import os
 import threading
@@ -14,8 +15,9 @@ import time
 from collections import deque
 from contextlib import suppress
 from enum import Enum
-from typing import Final
+from typing import Final, cast
 
+from callsheet._kernel.host import Host
 from callsheet._kernel.signals import Once
 from callsheet._kernel.threads import start_thread
 from callsheet.exceptions import StoreError, StoreUnavailable
@@ -38,9 +40,10 @@ class Answer(Enum):
 
 
 class _Held:
-    __slots__ = ("beats_at", "expires", "not_before", "ticket")
+    __slots__ = ("beats_at", "expires", "home", "not_before", "ticket")
 
-    def __init__(self, ticket: Ticket, expires: float | None) -> None:
+    def __init__(self, ticket: Ticket, expires: float | None, home: Host | None) -> None:
+        self.home = home  # the loop whose code has it
         self.ticket = ticket
         self.expires = expires
         self.beats_at = time.monotonic() + ticket.lease / 4
@@ -50,6 +53,14 @@ class _Held:
     def due(self) -> float:
         due = self.beats_at if self.expires is None else min(self.beats_at, self.expires)
         return max(due, self.not_before)
+
+
+class _Turn(Once):
+    __slots__ = ("home",)
+
+    def __init__(self, home: Host | None) -> None:
+        super().__init__()
+        self.home = home
 
 
 class _Watch:
@@ -88,7 +99,7 @@ class Office:
         self._held: dict[str, _Held] = {}
         self._watches: dict[str, _Watch] = {}
         self._waiters: dict[str, list[Once]] = {}
-        self._queues: dict[str, deque[Once]] = {}
+        self._queues: dict[str, deque[_Turn]] = {}
         self._owner: owners.Owner | None = None
         self._is_tended = False
 
@@ -122,7 +133,9 @@ class Office:
 
     # ----------------------------------------------------------------------------- taking, giving back
 
-    def attempt(self, key: str, holder: str, hold_timeout: float | None, lease: float) -> Answer:
+    def attempt(
+        self, key: str, holder: str, hold_timeout: float | None, lease: float, home: Host | None = None
+    ) -> Answer:
         """Take a lock if it is free, or if its holder is dead.
 
         Raises:
@@ -144,7 +157,7 @@ class Office:
                     lost = self._held.get(key)  # it was ours before, and somebody removed it
                     if lost is not None:
                         self._mine.discard(lost.ticket.token)
-                    self._held[key] = _Held(ticket, expires)
+                    self._held[key] = _Held(ticket, expires, home)
                     self._watches.pop(key, None)
                 else:
                     self._mine.discard(ticket.token)
@@ -184,6 +197,7 @@ class Office:
             self._mine.add(ticket.token)
             if not self._is_tended:
                 self._is_tended = True
+                self.place.stay_open()
                 start_thread(self._tend, "callsheet-locks")
         return ticket
 
@@ -216,9 +230,20 @@ class Office:
 
     # --------------------------------------------------------------------------------------- waiting
 
-    def join(self, key: str) -> Once:
+    def is_kept_by(self, key: str, loop: Host) -> bool:
+        """Tell whether code of a loop holds a lock until it releases it."""
+        held = self._held.get(key)
+        return held is not None and held.home is loop and held.expires is None
+
+    def is_behind(self, key: str, turn: Once, loop: Host) -> bool:
+        """Tell whether code of a loop stands in line before a turn."""
+        with self._gate:
+            before = itertools.takewhile(lambda other: other is not turn, self._queues[key])
+            return any(other.home is loop for other in before)
+
+    def join(self, key: str, home: Host | None) -> Once:
         """Stand in line for a lock; what is given is set when it is this one's turn to try."""
-        turn = Once()
+        turn = _Turn(home)
         with self._gate:
             queue = self._queues.setdefault(key, deque())
             queue.append(turn)
@@ -231,7 +256,7 @@ class Office:
         """Leave the line; the next one may try."""
         with self._gate:
             queue = self._queues[key]
-            queue.remove(turn)
+            queue.remove(cast("_Turn", turn))
             follower = queue[0] if queue else None
             if not queue:
                 del self._queues[key]
@@ -256,7 +281,8 @@ class Office:
     # ----------------------------------------------------------------------------- the thread's work
 
     def close_if_idle(self) -> None:
-        """Take the proof of life away where this process holds nothing."""
+        """Take the proof of life away where this process holds nothing, and close what is open; it is the end."""
+        self.place.close()
         with self._gate:
             owner, self._owner = (None, self._owner) if self._mine else (self._owner, None)
         if owner is not None:
@@ -279,6 +305,10 @@ class Office:
                 ripe = [(key, held) for key, held in self._held.items() if held.due <= now]
             for key, held in ripe:
                 self._renew(key, held)
+        self.place.close()
+        with self._gate:
+            if self._is_tended:  # by a thread that was started meanwhile
+                self.place.stay_open()
         if owner is not None:
             owner.close()
 

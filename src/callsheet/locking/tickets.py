@@ -67,6 +67,14 @@ class Place(Protocol):
     owners: Path
     """Folder of the files by which processes prove that they live."""
 
+    def stay_open(self) -> None:
+        """Keep open what is costly to open: it will be used often."""
+        ...
+
+    def close(self) -> None:
+        """Let go of that. The place can be used as before."""
+        ...
+
     def read(self, key: str) -> Ticket | None:
         """Give the ticket of a lock, or `None` where nobody holds it."""
         ...

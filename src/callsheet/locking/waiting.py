@@ -7,12 +7,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from callsheet._kernel.critical import critical
-from callsheet._kernel.host import current_host
+from callsheet._kernel.host import Host, current_host
 from callsheet._kernel.ports import LoopPort, Port, ThreadPort, apart, step, sync_port
 from callsheet._kernel.scopes import RunScope
 from callsheet._kernel.signals import Once
 from callsheet._kernel.threads import start_thread
 from callsheet.context import current_run
+from callsheet.exceptions import BlockingWaitError
 
 T = TypeVar("T")
 
@@ -33,6 +34,20 @@ async def awaited(work: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
     if host is None:
         raise RuntimeError("Locks are awaited on asyncio or trio. In sync code call the method without the `a`.")
     return await work(LoopPort(host), *args)
+
+
+def blocked_loop(port: Port) -> Host | None:
+    """Give the loop that a wait would stop: sync code in a task that nobody drives."""
+    return current_host() if isinstance(port, ThreadPort) else None
+
+
+def would_hang(key: str, method: str) -> BlockingWaitError:
+    """Make the error of a wait for somebody who needs the very loop that the wait would stop."""
+    return BlockingWaitError(
+        f"The lock {key!r} is held, or waited for, by code of the event loop that this call would block, so it could never "
+        f"be released. Use `await locks.a{method}(…)`, pass a timeout, or run the code that calls this by "
+        f"`await callsheet.drive(helper())`."
+    )
 
 
 async def off_loop(port: Port, work: Callable[[], T]) -> T:

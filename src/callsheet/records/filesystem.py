@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +15,8 @@ from callsheet.locking.protocol import LockManager
 from callsheet.records.base import RecordStore, TransactionRecord
 
 _MARK: Final = b"callsheet record 1\n"
+_DIGEST: Final = 16  # bytes between the mark and the pickle
+_LOG: Final = logging.getLogger("callsheet.records")
 
 
 class FileSystemRecordStore(RecordStore):
@@ -50,17 +54,23 @@ class FileSystemRecordStore(RecordStore):
             SerializationError: The file is no record, or what it holds cannot be read here.
         """
         self.wait_to_read(key, holder)
+        return self._read(key)
+
+    def _read(self, key: str) -> TransactionRecord | None:
         path = self._path(key)
         try:
             content = path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        if not content.startswith(_MARK):
+        except OSError as error:
+            raise SerializationError(f"The record in '{path}' cannot be read: {error.strerror or error}.") from error
+        digest, pickled = content[len(_MARK) : len(_MARK) + _DIGEST], content[len(_MARK) + _DIGEST :]
+        if not content.startswith(_MARK) or digest != _digest(pickled):
             raise SerializationError(f"'{path}' is not a record of callsheet, or it is damaged. Move it away.")
         from callsheet.serializers import PickleSerializer
 
         try:
-            return TransactionRecord(key=key, result=PickleSerializer().loads(content[len(_MARK) :]))
+            return TransactionRecord(key=key, result=PickleSerializer().loads(pickled))
         except Exception as error:
             raise SerializationError(f"The record in '{path}' cannot be read: {error}") from error
 
@@ -79,10 +89,24 @@ class FileSystemRecordStore(RecordStore):
         self.check_write(key, holder)
         from callsheet.serializers import PickleSerializer
 
-        write_file(self._path(key), [_MARK, PickleSerializer().dumps(result)])
+        pickled = PickleSerializer().dumps(result)
+        write_file(self._path(key), [_MARK, _digest(pickled), pickled])
 
     def exists(self, key: str) -> bool:
-        return self._path(key).exists()
+        """Tell whether there is a record of a key that can be read; one that cannot be is logged as a warning.
+
+        Args:
+            key: The key.
+        """
+        try:
+            return self._read(key) is not None
+        except SerializationError as error:
+            _LOG.warning("The record of key %r cannot be used, and counts as missing: %s", key, error)
+            return False
 
     def _path(self, key: str) -> Path:
         return self.records_directory / file_name(key)
+
+
+def _digest(pickled: bytes) -> bytes:
+    return blake2b(pickled, digest_size=_DIGEST).digest()

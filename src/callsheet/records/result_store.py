@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from callsheet._kernel.ports import step
 from callsheet.records.base import RecordStore, TransactionRecord
 
 
@@ -32,4 +33,9 @@ class ResultRecordStore(RecordStore):
             self.result_store.write(result, key=key, holder=holder)
 
     def exists(self, key: str) -> bool:
-        return self.result_store.exists(key)
+        if not self.result_store.exists(key):
+            return False
+        from callsheet._results.core import Core
+        from callsheet._results.ways import blocking
+
+        return not isinstance(self.result_store, Core) or step(self.result_store.usable_by(blocking(), key))

@@ -1,0 +1,64 @@
+"""The form of records as bytes: ``CSRR1``, the length of the head, the head as JSON, and the payload."""
+
+from __future__ import annotations
+
+import struct
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from callsheet._results.serializing import Parts
+from callsheet.exceptions import ResultDamaged
+
+APART: Final = "apart:"  # begins the address of a storage whose results have their metadata elsewhere
+MAGIC: Final = b"CSRR1\n"
+LENGTH: Final = struct.Struct("<I")
+START: Final = len(MAGIC) + LENGTH.size
+LONGEST: Final = 1 << 24  # bytes of a head; a longer one is not ours
+
+
+class Wire(msgspec.Struct, omit_defaults=True):
+    """Metadata as JSON has it."""
+
+    storage_key: str | None
+    serializer: dict[str, Any]
+    callsheet_version: str
+    expiration: datetime | None = None
+    storage_block_id: str | None = None
+    storage: str | None = None
+    size: int | None = None
+    digest: str | None = None
+
+
+encode: Final = msgspec.json.Encoder().encode
+decode: Final = msgspec.json.Decoder(Wire).decode
+
+
+def head_length(data: bytes) -> int:
+    """Give how many bytes of a record the head needs, from its beginning; 0 where it is none."""
+    if data[: len(MAGIC)] != MAGIC or len(data) < START:
+        return 0
+    return START + min(LENGTH.unpack_from(data, len(MAGIC))[0], LONGEST)
+
+
+def seal(payload: Parts) -> tuple[int, str]:
+    """Give size and digest of a payload."""
+    digest, size = blake2b(digest_size=16), 0
+    for part in payload:
+        digest.update(part)
+        size += memoryview(part).nbytes
+    return size, digest.hexdigest()
+
+
+def verify(payload: memoryview, wire: Wire) -> None:
+    """Compare a payload with what its head says.
+
+    Raises:
+        ResultDamaged: it is not the one that was written.
+    """
+    if payload.nbytes != wire.size:
+        raise ResultDamaged(f"A result is torn: {wire.size} bytes were written, {payload.nbytes} are there.")
+    if blake2b(payload, digest_size=16).hexdigest() != wire.digest:
+        raise ResultDamaged("A result is damaged: its digest is not the one of what was written.")
