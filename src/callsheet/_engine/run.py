@@ -17,6 +17,7 @@ from callsheet._engine.hooks import run_hooks, sheltered
 from callsheet._engine.leaving import Final, as_raised, only_theirs
 from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
+from callsheet._engine.waiting import wait_in_life
 from callsheet._kernel.messages import CLOSED, Answer, Leave, Orphan, Propose
 from callsheet._kernel.scopes import CANCEL, DEADLINE, PARENT, SIGNAL, Interrupted, RunScope
 from callsheet._kernel.signals import Once
@@ -118,7 +119,11 @@ class Run(Actor):
             verdict = answer.verdict
             if verdict is ACCEPT:
                 return
-            if isinstance(verdict, Wait):
+            if isinstance(verdict, Wait) and verdict.gate:
+                gate = self.core.orchestrator.pauses.gate_of(self.cell)
+                if gate is not None:
+                    await wait_in_life(gate, self, port)
+            elif isinstance(verdict, Wait):
                 until = verdict.until or 0.0
                 await port.wait(Once(), max(0.0, until - answer.at / 1e6), self.scope)
             elif isinstance(verdict, Abort):
@@ -234,7 +239,7 @@ class Run(Actor):
             if self.type is not self.cell.type:  # the engine was closed around it
                 self.entered(_S.CRASHED, "Crashed", Answer(ACCEPT, self.cell.seq, self.core.clock.micros(), 0))
                 final = Final(_S.CRASHED, "Crashed", CLOSED, None, None, final.reraise)
-            # else its last failure was final already
+            self._state = None  # else its last failure was final already
         elif self.cell.overruled is not None:
             position, final = self.overruled(self.cell.overruled, final)
         else:
