@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
@@ -192,5 +192,6 @@ def _when_ended(core: Any, run_id: UUID) -> Any:
         return actors[0].when_ended() if actors and actors[0] is not None else None
 
 
-pause_flow_run = dual(apause_flow_run)
+# Not typed like its twin: checkers would take the first of its overloads for all.
+pause_flow_run: Callable[..., Any] = dual(apause_flow_run)
 resume_flow_run = dual(aresume_flow_run)
