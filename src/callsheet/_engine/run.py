@@ -265,8 +265,8 @@ class Run(Actor):
 
     def overruled(self, order: SetState, final: Final) -> tuple[int, Final]:
         """Take over the state in which somebody else has ended this run, and leave."""
+        self.core.ask(Leave(self.cell))  # after which the state is entered for certain
         self.entered(order.type, order.name, Answer(ACCEPT, self.cell.seq, order.at, 0))
-        self.core.ask(Leave(self.cell))
         self._state = None
         return 0, Final(order.type, order.name, order.message, order.data, None, final.reraise)
 
@@ -277,6 +277,8 @@ class Run(Actor):
             rest["state_id"] = made.id
         answer = self.propose(final.type, final.name, message=final.message, retriable=False, **rest)
         verdict = answer.verdict
+        if isinstance(verdict, Abort) and self.cell.overruled is not None:  # while this was on its way
+            return self.overruled(self.cell.overruled, final)
         if isinstance(verdict, Reject):
             final = Final(verdict.type, verdict.name, verdict.message, final.data, None, final.reraise)
         if final.type not in TERMINAL_STATES:

@@ -356,9 +356,9 @@ class Orchestrator:
             return Answer(verdict, cell.seq, at, 0)
         if order.type is not StateType.CANCELLING and order.type not in TERMINAL_STATES:
             return Answer(_ONLY_ITSELF, cell.seq, at, 0)
-        self._cancel(cell, CANCEL, whole=True)
-        if order.type in TERMINAL_STATES:
+        if order.type in TERMINAL_STATES:  # first: its actor may wake in another thread at once
             cell.overruled = msgspec.structs.replace(order, at=at)
+        self._cancel(cell, CANCEL, whole=True)
         # It stays in the tree until its body has left, so that nobody takes it for gone who waits for that.
         return self._enter(cell, verdict, order.type, order.name, at, order.message, order.details, leaves=False)
 
