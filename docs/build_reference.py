@@ -15,6 +15,8 @@ MODULES = (
     "callsheet",
     "callsheet.flows",
     "callsheet.tasks",
+    "callsheet.flow_runs",
+    "callsheet.input",
     "callsheet.states",
     "callsheet.futures",
     "callsheet.task_runners",

@@ -17,6 +17,8 @@ CANCELLED = ("reject", S.CANCELLED, "Cancelled", None)
 SUSPENDED = ("reject", S.PAUSED, "Suspended", None)
 RETRYING = ("reject", S.RUNNING, "Retrying", None)
 GATE = ("wait", None, True)
+GO_ON = ("go on",)
+TOO_LATE = ("reject", S.FAILED, "Failed", None)
 
 
 def expected(kind: Kind, old: tuple[S | None, str | None], new: tuple[S, str | None], facts: Any) -> tuple[Any, ...]:
@@ -40,6 +42,10 @@ def expected(kind: Kind, old: tuple[S | None, str | None], new: tuple[S, str | N
 
     if current is S.CANCELLING and proposed not in {S.CANCELLING, S.CANCELLED, S.CRASHED} and not anew:
         return CANCELLED
+
+    if kind is Kind.FLOW and (proposed, facts.foreign) == (S.PAUSED, False) and current in {S.RUNNING, S.PAUSED}:
+        if proposed_name != "Suspended" and (facts.pause_passed or facts.pause_pending):
+            return GO_ON if facts.pause_passed else GATE
 
     if proposed is S.RUNNING and current is not S.RUNNING:
         return _started(kind, current, current_name, proposed_name, facts) or yes
@@ -67,6 +73,8 @@ def _ordered(kind: Kind, proposed: S, proposed_name: str | None, order: str | No
 def _started(
     kind: Kind, current: S, current_name: str | None, proposed_name: str | None, facts: Any
 ) -> tuple[Any, ...] | None:
+    if (kind, current) == (Kind.FLOW, S.PAUSED) and facts.pause_until is not None and facts.pause_until <= facts.now:
+        return TOO_LATE
     if current is S.PAUSED and not facts.restart:
         return GATE
     if kind is Kind.TASK and facts.flow_suspended:

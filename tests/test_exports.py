@@ -13,7 +13,7 @@ import pytest
 NAMES: dict[str, str] = {
     "callsheet": (
         "flow task Flow Task State tags unmapped allow_failure get_client get_run_logger runtime states "
-        "Engine drive Transaction __version__"
+        "Engine drive Transaction pause_flow_run resume_flow_run __version__"
     ),
     "callsheet.flows": "Flow flow",
     "callsheet.tasks": "Task task task_input_hash exponential_backoff",
@@ -21,6 +21,20 @@ NAMES: dict[str, str] = {
         "State StateType StateGroup Completed Failed Crashed Cancelled Cancelling Paused Suspended Pending Running "
         "Scheduled AwaitingRetry AwaitingConcurrencySlot Retrying Late raise_state_exception return_value_to_state "
         "is_state_iterable get_state_exception exception_to_failed_state exception_to_crashed_state get_state_result"
+    ),
+    "callsheet.flow_runs": "pause_flow_run resume_flow_run wait_for_flow_run",
+    "callsheet.input.actions": (
+        "create_flow_run_input create_flow_run_input_from_model read_flow_run_input filter_flow_run_input "
+        "delete_flow_run_input"
+    ),
+    "callsheet.input.run_input": (
+        "RunInput RunInputMetadata AutomaticRunInput send_input receive_input keyset_from_base_key "
+        "keyset_from_paused_state run_input_subclass_from_type"
+    ),
+    "callsheet.input": (
+        "RunInput RunInputMetadata AutomaticRunInput send_input receive_input create_flow_run_input "
+        "create_flow_run_input_from_model read_flow_run_input filter_flow_run_input delete_flow_run_input "
+        "keyset_from_base_key keyset_from_paused_state run_input_subclass_from_type"
     ),
     "callsheet.futures": (
         "TaskFuture WrappedTaskFuture ConcurrentTaskFuture DistributedTaskFuture TaskFutureList as_completed wait "

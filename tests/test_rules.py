@@ -28,7 +28,7 @@ from callsheet._rules.facts import Facts
 from callsheet._rules.identity import ROOT, Branches, element, keyed_identity, task_identity
 from callsheet._rules.retry import retry_delay
 from callsheet._rules.table import TABLE, judge
-from callsheet._rules.verdicts import ACCEPT, Abort, Accept, AcceptIf, Reject, Verdict, Wait
+from callsheet._rules.verdicts import ACCEPT, Abort, Accept, AcceptIf, GoOn, Reject, Verdict, Wait
 from rules_model import expected
 
 S = StateType
@@ -56,6 +56,8 @@ def as_tuple(verdict: Verdict) -> tuple[Any, ...]:
             return ("wait", verdict.until, verdict.gate)
         case Abort():
             return ("abort",)
+        case GoOn():
+            return ("go on",)
     pytest.fail(f"unexpected verdict {verdict!r}")
 
 
@@ -69,9 +71,12 @@ def facts_that_matter(proposed: StateType) -> Iterator[Facts]:
     tries = (
         list(itertools.product((1, 2, 3), flags, (0.0, 5.0))) if proposed is S.FAILED else [(1, True, 0.0)]
     )  # attempts, retriable, delay
-    for order, paused, suspended, restart, foreign, due, (attempts, retriable, delay) in itertools.product(
-        (None, "suspend", "cancel"), flags, flags, flags, flags, dues, tries
-    ):
+    pauses = list(itertools.product(flags, flags)) if proposed is S.PAUSED else [(False, False)]  # pending, passed
+    untils = (None, NOW, NOW + 1) if proposed is S.RUNNING else (None,)
+    for order, paused, suspended, restart, foreign, due, (attempts, retriable, delay), (
+        pending,
+        passed,
+    ), until in itertools.product((None, "suspend", "cancel"), flags, flags, flags, flags, dues, tries, pauses, untils):
         yield Facts(
             now=NOW,
             due_at=due,
@@ -82,6 +87,9 @@ def facts_that_matter(proposed: StateType) -> Iterator[Facts]:
             delivered=order,
             flow_paused=paused,
             flow_suspended=suspended,
+            pause_pending=pending,
+            pause_passed=passed,
+            pause_until=until,
             restart=restart,
             foreign=foreign,
             run_id=RUN_ID,
@@ -114,6 +122,9 @@ def test_table_says_what_the_model_says(kind: Kind, proposed: StateType) -> None
         retries=st.integers(0, 5),
         retry_delay=st.sampled_from([0.0, 0.5]),
         delivered=st.sampled_from([None, "suspend", "cancel"]),
+        pause_pending=st.booleans(),
+        pause_passed=st.booleans(),
+        pause_until=st.none() | st.floats(0, 2 * NOW),
         run_id=st.just(RUN_ID),
         **{name: st.booleans() for name in ("retriable", "flow_paused", "flow_suspended", "restart", "foreign")},
     ),

@@ -20,7 +20,11 @@ from callsheet._model.records import (
     Definition,
     Entry,
     FenceIs,
+    InputDropped,
+    InputFree,
+    InputRecord,
     InputsResolved,
+    InputStored,
     KeyFree,
     LogFilter,
     LogRecord,
@@ -668,3 +672,43 @@ def test_a_closed_reader_says_so(store: Store) -> None:
     run_now(reader.aclose())
     with pytest.raises(StoreClosed):
         run_now(reader.count_runs(RunFilter()))
+
+
+# ---------------------------------------------------------------------------------------- what runs are handed
+
+
+def handed(run: UUID, key: str, step: int, value: str = "1", guards: tuple[Any, ...] = ()) -> InputStored:
+    return InputStored(run_id=run, key=key, id=new_id(), at=at(step), value=value, sender="me", guards=guards)
+
+
+def test_inputs_are_read_by_key_and_prefix_oldest_first(store: Store, ask: Callable[..., Any]) -> None:
+    run, other = new_id(), new_id()
+    entries = [handed(run, "b-1", 2), handed(run, "a", 1), handed(run, "b-2", 3), handed(other, "b-1", 0, "x")]
+    store.commit(entries)
+    store.commit(entries)  # again: nothing changes
+    reader = store.blocking_reader()
+    assert [one.key for one in ask(reader.read_inputs(run))] == ["a", "b-1", "b-2"]
+    assert [one.key for one in ask(reader.read_inputs(run, prefix="b-", limit=1))] == ["b-1"]
+    assert ask(reader.read_inputs(run, prefix="%")) == ()
+    (found,) = ask(reader.read_inputs(other, key="b-1"))
+    assert found == InputRecord(run_id=other, key="b-1", id=entries[3].id, at=at(0), value="x", sender="me")
+
+
+def test_an_input_is_replaced_dropped_and_refused_where_one_is(store: Store, ask: Callable[..., Any]) -> None:
+    run = new_id()
+    first, second = handed(run, "k", 1, "1"), handed(run, "k", 2, "2")
+    store.commit([first, second])
+    reader = store.blocking_reader()
+    assert [one.value for one in ask(reader.read_inputs(run))] == ["2"]
+    third = handed(run, "k", 3, "3")
+    guarded = msgspec.structs.replace(third, guards=(InputFree(run, "k", third.id),))
+    assert store.commit([guarded]) == [Refusal(0, guarded.guards[0], second.id)]
+    assert store.commit([InputDropped(run, "k"), guarded]) == []
+    assert store.commit([guarded]) == []  # a batch that is committed again is not refused for what it did itself
+    assert [one.value for one in ask(reader.read_inputs(run))] == ["3"]
+    store.commit([InputDropped(run, "k"), InputDropped(run, "never there")])
+    assert ask(reader.read_inputs(run)) == ()
+
+
+def test_inputs_are_never_left_in_the_redo_log(store: Store) -> None:
+    assert store.append([handed(new_id(), "k", 1)]) is None

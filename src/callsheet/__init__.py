@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from callsheet._engine.engine import Engine as Engine
     from callsheet._kernel.driver import drive as drive
     from callsheet._later import deploy as deploy
-    from callsheet._later import pause_flow_run as pause_flow_run
-    from callsheet._later import resume_flow_run as resume_flow_run
     from callsheet._later import serve as serve
     from callsheet._later import suspend_flow_run as suspend_flow_run
     from callsheet.annotations import allow_failure as allow_failure
     from callsheet.annotations import unmapped as unmapped
     from callsheet.client.orchestration import get_client as get_client
     from callsheet.context import tags as tags
+    from callsheet.flow_runs import pause_flow_run as pause_flow_run
+    from callsheet.flow_runs import resume_flow_run as resume_flow_run
     from callsheet.flows import Flow as Flow
     from callsheet.flows import flow as flow
     from callsheet.logging.loggers import get_run_logger as get_run_logger
@@ -55,8 +55,8 @@ _HOMES: dict[str, str | None] = {
     "flow": "callsheet.flows",
     "get_client": "callsheet.client.orchestration",
     "get_run_logger": "callsheet.logging.loggers",
-    "pause_flow_run": "callsheet._later",
-    "resume_flow_run": "callsheet._later",
+    "pause_flow_run": "callsheet.flow_runs",
+    "resume_flow_run": "callsheet.flow_runs",
     "runtime": None,
     "serve": "callsheet._later",
     "states": None,

@@ -18,16 +18,6 @@ def deploy(*_: Any, **__: Any) -> NoReturn:
     raise NotImplementedError("deploy")
 
 
-def pause_flow_run(*_: Any, **__: Any) -> NoReturn:
-    """Pause the current flow run until it is resumed. Not available yet."""
-    raise NotImplementedError("pause_flow_run")
-
-
-def resume_flow_run(*_: Any, **__: Any) -> NoReturn:
-    """Resume a paused flow run. Not available yet."""
-    raise NotImplementedError("resume_flow_run")
-
-
 def suspend_flow_run(*_: Any, **__: Any) -> NoReturn:
     """End a flow run's execution until it is resumed. Not available yet."""
     raise NotImplementedError("suspend_flow_run")

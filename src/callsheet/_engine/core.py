@@ -58,6 +58,7 @@ class Core:
         self._steps: dict[Host, Once] = {}  # commits that are due at the end of a loop's step
         self._lock = threading.Lock()
         self._refusals: dict[int, Refusal] = {}
+        self.expecting: tuple[Callable[[], None], ...] = ()  # who waits for values that flow runs are handed
         # Which endings are on disk before their caller goes on: durability.md section 2.
         self.acknowledges_outcomes = durability in (Durability.RESULTS, Durability.STRICT)
         self.acknowledges_all = durability is Durability.STRICT
@@ -154,15 +155,26 @@ class Core:
 
     # ---------------------------------------------------------------- transitions by somebody else
 
-    def commit_guarded(self, entry: Entry) -> Refusal | None:
-        """Commit an entry whose guards only the store can judge, and give why it was refused (blocking).
+    def commit_guarded(self, *entries: Entry) -> Refusal | None:
+        """Commit entries whose guards only the store can judge, and give why one was refused (blocking).
 
         Raises:
             StoreError: The store cannot be written.
         """
-        self.journal.put(entry)
+        self.journal.put(*entries)
         self.journal.flush()
-        return self._refusals.pop(id(entry), None)
+        refused = [self._refusals.pop(id(entry), None) for entry in entries]
+        return next((refusal for refusal in refused if refusal is not None), None)
+
+    def expect(self, ring: Callable[[], None], *, expected: bool) -> None:
+        """Have `ring` called, or not any more, when a flow run may have been handed a value."""
+        with self._lock:
+            others = tuple(one for one in self.expecting if one != ring)
+            self.expecting = (*others, ring) if expected else others
+        if expected:
+            self.journal.watch(ring)
+        else:
+            self.journal.unwatch(ring)
 
     def _refused(self, entry: Entry, refusal: Refusal) -> None:
         self._refusals[id(entry)] = refusal

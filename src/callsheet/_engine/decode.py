@@ -20,6 +20,7 @@ from callsheet._model.runs import Flow, FlowRun, FlowRunPolicy, Log, TaskRun, Ta
 from callsheet._model.states import NOT_RECORDED, State, StateDetails
 
 _RUNNING: Final = StateType.RUNNING
+_PAUSED: Final = StateType.PAUSED
 
 
 class _WithResult(msgspec.Struct):
@@ -103,7 +104,12 @@ def _dynamic_key(record: RunRecord, key: str) -> str:
 
 def _attempts_before(record: RunRecord, states: States) -> int:
     around = () if record.flow_run_id is None else states.get(record.flow_run_id, ())
-    return sum(state.type is _RUNNING and state.at <= record.created for state in around)
+    starts = (
+        one
+        for one, before in zip(around, (None, *around), strict=False)
+        if before is None or before.type is not _PAUSED
+    )
+    return sum(state.type is _RUNNING and state.at <= record.created for state in starts)
 
 
 def _fill(run: FlowRun | TaskRun, record: RunRecord, states: States, details: StateDetails) -> None:

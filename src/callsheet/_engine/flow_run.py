@@ -67,7 +67,17 @@ class FlowRunActor(Run):
     kind: ClassVar[Kind] = Kind.FLOW
     noun: ClassVar[str] = "Flow"
 
-    __slots__ = ("_by_hand", "_deadline", "calls", "extra", "log_prints", "lost_futures", "runner", "tracking")
+    __slots__ = (
+        "_by_hand",
+        "_deadline",
+        "calls",
+        "extra",
+        "log_prints",
+        "lost_futures",
+        "pauses",
+        "runner",
+        "tracking",
+    )
 
     def __init__(
         self, core: Core, flow: Any, parameters: dict[str, Any], wait_for: Any, parent: Run | None, home: Any,
@@ -80,6 +90,7 @@ class FlowRunActor(Run):
         self.calls = Calls(self.cell.id.bytes)
         self.runner: Any = None
         self._by_hand: dict[str, int] = {}
+        self.pauses = 0  # of this attempt, so far
         self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
         self._deadline: float | None = None
         log_prints = flow.log_prints
@@ -98,6 +109,7 @@ class FlowRunActor(Run):
 
     def begin_calls(self) -> None:
         self.calls.begin()
+        self.pauses = 0
         if self.runner is None:  # a generator's, which is not entered for each of its steps
             self._runner()
 

@@ -17,6 +17,7 @@ from callsheet._engine.hooks import run_hooks, sheltered
 from callsheet._engine.leaving import Final, as_raised, only_theirs
 from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
+from callsheet._engine.waiting import wait_in_life
 from callsheet._kernel.messages import CLOSED, Answer, Leave, Orphan, Propose
 from callsheet._kernel.scopes import CANCEL, DEADLINE, PARENT, SIGNAL, Interrupted, RunScope
 from callsheet._kernel.signals import Once
@@ -118,7 +119,11 @@ class Run(Actor):
             verdict = answer.verdict
             if verdict is ACCEPT:
                 return
-            if isinstance(verdict, Wait):
+            if isinstance(verdict, Wait) and verdict.gate:
+                gate = self.core.orchestrator.pauses.gate_of(self.cell)
+                if gate is not None:
+                    await wait_in_life(gate, self, port)
+            elif isinstance(verdict, Wait):
                 until = verdict.until or 0.0
                 await port.wait(Once(), max(0.0, until - answer.at / 1e6), self.scope)
             elif isinstance(verdict, Abort):
@@ -234,7 +239,7 @@ class Run(Actor):
             if self.type is not self.cell.type:  # the engine was closed around it
                 self.entered(_S.CRASHED, "Crashed", Answer(ACCEPT, self.cell.seq, self.core.clock.micros(), 0))
                 final = Final(_S.CRASHED, "Crashed", CLOSED, None, None, final.reraise)
-            # else its last failure was final already
+            self._state = None  # else its last failure was final already
         elif self.cell.overruled is not None:
             position, final = self.overruled(self.cell.overruled, final)
         else:
@@ -260,8 +265,8 @@ class Run(Actor):
 
     def overruled(self, order: SetState, final: Final) -> tuple[int, Final]:
         """Take over the state in which somebody else has ended this run, and leave."""
+        self.core.ask(Leave(self.cell))  # after which the state is entered for certain
         self.entered(order.type, order.name, Answer(ACCEPT, self.cell.seq, order.at, 0))
-        self.core.ask(Leave(self.cell))
         self._state = None
         return 0, Final(order.type, order.name, order.message, order.data, None, final.reraise)
 
@@ -272,6 +277,8 @@ class Run(Actor):
             rest["state_id"] = made.id
         answer = self.propose(final.type, final.name, message=final.message, retriable=False, **rest)
         verdict = answer.verdict
+        if isinstance(verdict, Abort) and self.cell.overruled is not None:  # while this was on its way
+            return self.overruled(self.cell.overruled, final)
         if isinstance(verdict, Reject):
             final = Final(verdict.type, verdict.name, verdict.message, final.data, None, final.reraise)
         if final.type not in TERMINAL_STATES:

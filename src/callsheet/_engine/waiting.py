@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from callsheet._kernel.host import current_host
 from callsheet._kernel.ports import LoopPort, wait_blocking
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from callsheet._engine.run import Run
     from callsheet._kernel.ports import Port
     from callsheet._kernel.scopes import RunScope
+
+T = TypeVar("T")
 
 
 class Places:
@@ -65,6 +67,11 @@ def _places_of(run: Run | None) -> Places | None:
 
 def _scope_of(run: Run | None) -> RunScope | None:
     return None if run is None or run.cell.ended else run.scope
+
+
+def scope_here() -> RunScope | None:
+    """Give the scope of the run whose body is executing here."""
+    return _scope_of(current_run.get())
 
 
 def wait_once(once: Once, timeout: float | None = None) -> bool:
@@ -121,6 +128,21 @@ async def _lending(
     places.give_back()
     try:
         return await port.wait(once, timeout, scope)
+    finally:
+        again = Once()
+        places.take(again.set, first=True)
+        if not again.is_set:
+            await port.shielded_wait(again)
+
+
+async def lent(run: Run, port: Port, wait: Callable[[], Awaitable[T]]) -> T:
+    """Wait in a run's body for what is no run, and lend its place to others meanwhile."""
+    places = _places_of(run)
+    if places is None:
+        return await wait()
+    places.give_back()
+    try:
+        return await wait()
     finally:
         again = Once()
         places.take(again.set, first=True)

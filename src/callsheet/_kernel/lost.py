@@ -8,7 +8,9 @@ import msgspec
 
 from callsheet._model.records import (
     Entry,
+    InputDropped,
     InputsResolved,
+    InputStored,
     LogWritten,
     OutcomeRecorded,
     RunCreated,
@@ -49,6 +51,8 @@ _WORDS: dict[type, str] = {
     InputsResolved: "inputs",
     OutcomeRecorded: "outcomes",
     LogWritten: "log records",
+    InputStored: "inputs of flow runs",
+    InputDropped: "deletions of inputs",
 }
 
 
@@ -62,7 +66,7 @@ def _run_of(entry: Entry) -> UUID | None:
             return entry.run_id
 
 
-HEAVY = frozenset({OutcomeRecorded, RunCreated, InputsResolved, LogWritten})
+HEAVY = frozenset({OutcomeRecorded, RunCreated, InputsResolved, LogWritten, InputStored})
 
 
 def weight(entry: Entry) -> int:
@@ -72,4 +76,6 @@ def weight(entry: Entry) -> int:
     if isinstance(entry, OutcomeRecorded):
         result = entry.result
         return 0 if result is None or result.inline is None else len(result.inline)
+    if isinstance(entry, InputStored):
+        return len(entry.value)
     return len(entry.message) if isinstance(entry, LogWritten) else 0

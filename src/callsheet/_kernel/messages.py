@@ -10,8 +10,9 @@ from uuid import UUID
 
 import msgspec
 
+from callsheet._kernel.pauses import Pause
 from callsheet._model.kinds import Kind, StateType
-from callsheet._model.records import Definition, ResultBlob
+from callsheet._model.records import Definition, InputDropped, InputStored, ResultBlob
 from callsheet._rules.verdicts import ACCEPT, Verdict
 
 
@@ -33,6 +34,8 @@ class Cell:
         "name",
         "overruled",
         "parent",
+        "passed",
+        "pause",
         "root_id",
         "seq",
         "type",
@@ -55,6 +58,8 @@ class Cell:
         self.childless: Any = None
         self.delivered: Literal["suspend", "cancel"] | None = None
         self.overruled: SetState | None = None  # by which somebody else ended it; its actor has yet to leave
+        self.pause: Pause | None = None  # of a flow run, from its Paused state to the next one
+        self.passed: tuple[str, ...] | None = None  # the keys of pauses that it was resumed from
         self.ended = False
 
 
@@ -92,6 +97,8 @@ class Propose(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=Tru
     inputs_digest: bytes | None = None
     result: ResultBlob | None = None
     recorded: bool = True
+    pause: Any = None  # the `Pause` that a flow run wants to begin
+    handed: tuple[InputStored | InputDropped, ...] = ()  # what is stored for the run along with the state
 
 
 class Amend(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
@@ -127,6 +134,21 @@ class Orphan(msgspec.Struct, frozen=True, tag_field="message_type"):
     why: str = "The run was abandoned before it ended."
 
 
+class Resumed(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
+    """It is on record that a paused flow run was resumed, by whoever and wherever."""
+
+    pause: Any
+    seq: int  # of the state
+    at: int
+    answer: str | None = None  # JSON
+
+
+class GiveUp(msgspec.Struct, frozen=True, tag_field="message_type"):
+    """A flow run's pause has timed out."""
+
+    cell: Any
+
+
 class SetState(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
     """Somebody who is not a run's owner wants it to enter a state. With `force` the rules are not asked."""
 
@@ -141,7 +163,7 @@ class SetState(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=Tr
     force: bool = False
 
 
-Message = Register | Propose | Amend | Leave | CancelTree | Orphan | SetState
+Message = Register | Propose | Amend | Leave | CancelTree | Orphan | SetState | Resumed | GiveUp
 
 
 class Answer(msgspec.Struct, frozen=True):

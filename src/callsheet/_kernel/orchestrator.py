@@ -19,13 +19,16 @@ from callsheet._kernel.messages import (
     Answer,
     CancelTree,
     Cell,
+    GiveUp,
     Leave,
     Message,
     Orphan,
     Propose,
     Register,
+    Resumed,
     SetState,
 )
+from callsheet._kernel.pauses import Pauses
 from callsheet._kernel.scopes import CANCEL
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
@@ -64,6 +67,7 @@ class Orchestrator:
         self._micros = clock.micros
         self.mailbox: Mailbox[Message, Answer] = Mailbox(self._handle)
         self.roots: dict[Cell, None] = {}
+        self.pauses = Pauses()
         self._idle: list[Once] = []
 
     # ------------------------------------------------------------------ asked by actors, any thread
@@ -118,6 +122,11 @@ class Orchestrator:
                 return self._crash(message.cell, message.why)
             case SetState():
                 return self._set_state(message)
+            case Resumed():
+                return self._resumed(message)
+            case GiveUp():
+                self.pauses.give_up(message.cell)
+                return _DONE
             case _:
                 assert_never(message)
 
@@ -168,7 +177,9 @@ class Orchestrator:
         return cell.seq
 
     def _judge(self, cell: Cell, type: StateType, name: str, at: int, message: Propose | None) -> Verdict:
-        if (cell.kind, cell.type, type) in CALM and cell.delivered is None and cell.due is None:
+        waiting = self.pauses.waiting
+        pause = None if message is None else message.pause
+        if (cell.kind, cell.type, type) in CALM and not (waiting or pause or cell.delivered) and cell.due is None:
             return ACCEPT
         return judge(
             cell.kind,
@@ -182,6 +193,9 @@ class Orchestrator:
                 retriable=message is None or message.retriable,
                 retry_delay=0.0 if message is None else message.retry_delay,
                 delivered=cell.delivered,
+                flow_paused=bool(waiting) and cell.kind is Kind.TASK and self.pauses.holds_back(cell),
+                pause_pending=pause is not None and cell.id in waiting,
+                pause_passed=pause is not None and not pause.again and pause.key in (cell.passed or ()),
             ),
             current_name=cell.name,
             proposed_name=name,
@@ -207,10 +221,15 @@ class Orchestrator:
                 inputs_digest=message.inputs_digest,
                 result=message.result,
             )
-        return self._enter(
+        if message.handed and self._keeps:
+            self._put(*message.handed)
+        answer = self._enter(
             cell, verdict, message.type, message.name, message.at or at, message.message, message.details,
             message.state_id, outcome,
         )  # fmt: skip
+        if message.pause is not None:
+            self.pauses.begin(cell, message.pause)
+        return answer
 
     def _instead(self, cell: Cell, verdict: Reject, at: int) -> Answer:
         details = None
@@ -233,6 +252,9 @@ class Orchestrator:
         *,
         leaves: bool = True,
     ) -> Answer:
+        if cell.pause is not None:
+            self.pauses.end(cell)
+            cell.seq += 1  # that number belongs to a resumption, which another process may just be committing
         cell.seq = seq = cell.seq + 1
         cell.type, cell.name = type, name
         if type is _RUNNING:
@@ -255,6 +277,12 @@ class Orchestrator:
         if leaves and type in TERMINAL_STATES:
             self._leave(cell)
         return Answer(verdict, seq, at, position)
+
+    def _resumed(self, message: Resumed) -> Answer:
+        cell: Cell | None = message.pause.cell
+        if cell is not None and self.pauses.resumed(cell, message.seq, message.at, message.answer):
+            cell.type, cell.name, cell.seq = _RUNNING, "Running", message.seq  # not another attempt
+        return _DONE
 
     def _amend(self, message: Amend) -> Answer:
         if not self._keeps:
@@ -328,9 +356,9 @@ class Orchestrator:
             return Answer(verdict, cell.seq, at, 0)
         if order.type is not StateType.CANCELLING and order.type not in TERMINAL_STATES:
             return Answer(_ONLY_ITSELF, cell.seq, at, 0)
-        self._cancel(cell, CANCEL, whole=True)
-        if order.type in TERMINAL_STATES:
+        if order.type in TERMINAL_STATES:  # first: its actor may wake in another thread at once
             cell.overruled = msgspec.structs.replace(order, at=at)
+        self._cancel(cell, CANCEL, whole=True)
         # It stays in the tree until its body has left, so that nobody takes it for gone who waits for that.
         return self._enter(cell, verdict, order.type, order.name, at, order.message, order.details, leaves=False)
 

@@ -38,7 +38,15 @@ class KeyFree(msgspec.Struct, frozen=True, tag_field="guard"):
     run_id: UUID
 
 
-Guard = SeqIs | FenceIs | KeyFree
+class InputFree(msgspec.Struct, frozen=True, tag_field="guard"):
+    """Holds while nothing is stored for the run under this key, or what is stored there is this very input."""
+
+    run_id: UUID
+    key: str
+    id: UUID
+
+
+Guard = SeqIs | FenceIs | KeyFree | InputFree
 
 # ----------------------------------------------------------------------------------------- entries
 
@@ -165,7 +173,28 @@ class LogWritten(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     n: int = msgspec.field(default_factory=itertools.count().__next__)
 
 
-Entry = RunCreated | StateEntered | RunRenamed | InputsResolved | OutcomeRecorded | LogWritten
+class InputStored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
+    """Somebody handed a flow run a value (JSON), under a key; what the key held before is replaced."""
+
+    run_id: UUID
+    key: str
+    id: UUID
+    at: int
+    value: str
+    sender: str | None = None
+    guards: tuple[Guard, ...] = ()
+
+
+class InputDropped(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):
+    """What a flow run was handed under a key is gone."""
+
+    run_id: UUID
+    key: str
+
+
+Entry = (
+    RunCreated | StateEntered | RunRenamed | InputsResolved | OutcomeRecorded | LogWritten | InputStored | InputDropped
+)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -237,6 +266,17 @@ class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
     recorded: bool
     inputs_digest: bytes | None
     result: ResultBlob | None
+
+
+class InputRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored value that a flow run was handed."""
+
+    run_id: UUID
+    key: str
+    id: UUID
+    at: int
+    value: str
+    sender: str | None = None
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What the orchestrator knows at the moment of judging. Moments are seconds since the epoch.
 
     `delivered` is the order that has reached the run itself; `flow_paused` and `flow_suspended` speak of
-    the flow run around a task. A proposal is `foreign` if it does not come from the run's owner, and a
+    the flow runs around a task. A proposal is `foreign` if it does not come from the run's owner, and a
     `restart` if somebody asked explicitly for a retry, resumption or restart of the run.
     """
 
@@ -27,6 +27,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     delivered: Literal["suspend", "cancel"] | None = None
     flow_paused: bool = False
     flow_suspended: bool = False
+    pause_pending: bool = False  # a pause of this very flow run waits for its resumption
+    pause_passed: bool = False  # it was resumed from a pause of the proposed key before
+    pause_until: float | None = None  # when its pause times out
     restart: bool = False
     foreign: bool = False
     run_id: UUID | None = None  # with `seq`: needed of foreign proposals

@@ -10,7 +10,7 @@ from typing import Final
 
 from callsheet._model.kinds import StateType
 from callsheet._rules.facts import Facts, Move
-from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Verdict, Wait
+from callsheet._rules.verdicts import ACCEPT, GO_ON, Abort, Reject, Verdict, Wait
 
 Rule = Callable[[Facts, Move], Verdict | None]
 
@@ -105,6 +105,37 @@ def finish_cancelling(facts: Facts, move: Move) -> Verdict | None:
     return None if facts.restart and move.proposed in _STARTS else _AS_CANCELLED
 
 
+# ---------------------------------------------------------------------------------------- pausing
+
+
+def pause_once_for_a_key(facts: Facts, move: Move) -> Verdict | None:
+    """A flow run that was resumed from a pause does not pause under the same key again.
+
+    Closes: a body that runs again (a retry, a resumption in another process), or two branches of one, would
+    ask people twice for what they have answered. A pause that timed out was not answered.
+    """
+    return GO_ON if facts.pause_passed and not facts.foreign and move.proposed_name != SUSPENDED else None
+
+
+def one_pause_at_a_time(facts: Facts, move: Move) -> Verdict | None:
+    """A second pause waits until the first is over, and is judged then.
+
+    Closes: two branches pause together; one resumption would answer both, or the wrong one.
+    """
+    if not facts.pause_pending or facts.foreign or move.proposed_name == SUSPENDED:
+        return None
+    return _WAIT_AT_GATE
+
+
+def refuse_late_resumption(facts: Facts, move: Move) -> Verdict | None:
+    """A pause that has timed out cannot be resumed any more: the run fails, or has been told to.
+
+    Closes: the resumption is on its way while the run's owner gives up waiting.
+    """
+    return _NOT_RESUMED if facts.pause_until is not None and facts.now >= facts.pause_until else None
+
+
+_NOT_RESUMED: Final = Reject(type=StateType.FAILED, name="Failed", message="The flow was paused and never resumed.")
 _CANCELS: Final = (StateType.CANCELLING, StateType.CANCELLED)
 
 

@@ -32,6 +32,9 @@ def _rules_of(kind: Kind, current: StateType | None, proposed: StateType) -> Ite
         yield guards.stay_ended
     else:
         yield from _orders(kind, current, proposed)
+    if kind is Kind.FLOW and proposed is _S.PAUSED and current in (_S.RUNNING, _S.PAUSED):
+        yield guards.pause_once_for_a_key
+        yield guards.one_pause_at_a_time
     if proposed is _S.RUNNING:
         yield from _before_start(kind, current)
     if current is _S.RUNNING and proposed is _S.FAILED:
@@ -51,6 +54,8 @@ def _orders(kind: Kind, current: StateType, proposed: StateType) -> Iterator[Rul
 def _before_start(kind: Kind, current: StateType) -> Iterator[Rule]:
     """Give the rules that keep a body from starting too early. Between attempts they all apply again."""
     if current is _S.PAUSED:
+        if kind is Kind.FLOW:
+            yield guards.refuse_late_resumption
         yield guards.wait_until_resumed
     if current is _S.RUNNING:
         return  # a body's own outcome, not a start

@@ -48,6 +48,13 @@ class Abort(msgspec.Struct, frozen=True):
     reason: str
 
 
-Verdict = Accept | AcceptIf | Reject | Wait | Abort
+class GoOn(msgspec.Struct, frozen=True):
+    """The run stays as it is, and whoever proposed goes on as if it had been accepted. There is one: `GO_ON`."""
+
+    accepted: ClassVar[bool] = False
+
+
+Verdict = Accept | AcceptIf | Reject | Wait | Abort | GoOn
 
 ACCEPT: Final = Accept()
+GO_ON: Final = GoOn()

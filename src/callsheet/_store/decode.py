@@ -12,6 +12,7 @@ from callsheet._ids import state_id as derived_state_id
 from callsheet._model.kinds import Kind
 from callsheet._model.records import (
     Definition,
+    InputRecord,
     LogRecord,
     OutcomeRecord,
     ResultBlob,
@@ -140,6 +141,14 @@ def outcomes(flow_run_id: UUID, rows: Iterable[Row]) -> tuple[OutcomeRecord, ...
             result=None if codec is None else ResultBlob(codec, size, inline, uri, digest),
         )
     return tuple(newest.values())
+
+
+def inputs(run_id: UUID, rows: Iterable[Row]) -> tuple[InputRecord, ...]:
+    """Give what a flow run was handed."""
+    return tuple(
+        InputRecord(run_id=run_id, key=key, id=UUID(bytes=id), at=at, value=value, sender=sender)
+        for key, id, at, value, sender in rows
+    )
 
 
 def _uuid(value: bytes | None) -> UUID | None:

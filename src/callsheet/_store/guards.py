@@ -7,7 +7,19 @@ from typing import Protocol, assert_never
 from uuid import UUID
 
 from callsheet._ids import state_id as derived_state_id
-from callsheet._model.records import Entry, FenceIs, Guard, KeyFree, Refusal, RunCreated, SeqIs, StateEntered
+from callsheet._model.records import (
+    Entry,
+    FenceIs,
+    Guard,
+    InputDropped,
+    InputFree,
+    InputStored,
+    KeyFree,
+    Refusal,
+    RunCreated,
+    SeqIs,
+    StateEntered,
+)
 
 
 class Known(Protocol):
@@ -25,10 +37,14 @@ class Known(Protocol):
         """Give the id of a stored state."""
         ...
 
+    def input_id(self, run_id: UUID, key: str) -> UUID | None:
+        """Give the id of what a run was handed under a key."""
+        ...
+
 
 def guarded(entries: Sequence[Entry]) -> bool:
     """Tell whether any entry of a batch has guards (most batches have none)."""
-    return any(isinstance(entry, (StateEntered, RunCreated)) and entry.guards for entry in entries)
+    return any(isinstance(entry, (StateEntered, RunCreated, InputStored)) and entry.guards for entry in entries)
 
 
 def refusals(entries: Sequence[Entry], known: Known) -> list[Refusal]:
@@ -51,6 +67,13 @@ def refusals(entries: Sequence[Entry], known: Known) -> list[Refusal]:
                     refused.append(refusal)
                     continue
                 view.entered(entry)
+            case InputStored():
+                if refusal := _first_refusal(index, entry.guards, view):
+                    refused.append(refusal)
+                    continue
+                view.stored(entry.run_id, entry.key, entry.id)
+            case InputDropped():
+                view.stored(entry.run_id, entry.key, None)
             case _:
                 pass
     return refused
@@ -64,6 +87,7 @@ class _View:
         self._seqs: dict[UUID, int] = {}
         self._keys: dict[tuple[str, str], UUID] = {}
         self._made: set[UUID] = set()
+        self._inputs: dict[tuple[UUID, str], UUID | None] = {}
 
     def created(self, entry: RunCreated) -> None:
         self._made.add(entry.id)
@@ -75,6 +99,14 @@ class _View:
 
     def entered(self, entry: StateEntered) -> None:
         self._seqs[entry.run_id] = max(entry.seq, self._seqs.get(entry.run_id, entry.seq))
+
+    def stored(self, run_id: UUID, key: str, id: UUID | None) -> None:
+        self._inputs[run_id, key] = id
+
+    def input_id(self, run_id: UUID, key: str) -> UUID | None:
+        if (run_id, key) in self._inputs:
+            return self._inputs[run_id, key]
+        return self._known.input_id(run_id, key)
 
     def seq(self, run_id: UUID) -> int | None:
         stored = self._known.seq_and_fence(run_id)
@@ -105,6 +137,9 @@ def _first_refusal(index: int, guards: tuple[Guard, ...], view: _View) -> Refusa
             case KeyFree():
                 current = view.holder(guard.definition, guard.key)
                 holds = current is None or current == guard.run_id
+            case InputFree():
+                current = view.input_id(guard.run_id, guard.key)
+                holds = current is None or current == guard.id
             case _:
                 assert_never(guard)
         if not holds:

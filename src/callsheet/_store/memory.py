@@ -12,7 +12,10 @@ from callsheet._ids import state_id as derived_state_id
 from callsheet._model.kinds import TERMINAL_STATES, StateType
 from callsheet._model.records import (
     Entry,
+    InputDropped,
+    InputRecord,
     InputsResolved,
+    InputStored,
     KeyFree,
     LogRecord,
     LogWritten,
@@ -76,6 +79,7 @@ class MemoryStore:
         self._outcomes: dict[UUID, dict[UUID, OutcomeRecorded]] = {}
         self._keys: dict[tuple[str, str], UUID] = {}
         self._logs: dict[tuple[int, int, bytes], LogRecord] = {}
+        self._inputs: dict[UUID, dict[str, InputRecord]] = {}
         self._closed = False
 
     @property
@@ -155,6 +159,17 @@ class MemoryStore:
         state = self._states.get(run_id, {}).get(seq)
         return None if state is None else state.state_id or derived_state_id(run_id, seq)
 
+    def input_id(self, run_id: UUID, key: str) -> UUID | None:
+        """Give the id of what a run was handed under a key (asked by guards)."""
+        found = self._inputs.get(run_id, {}).get(key)
+        return None if found is None else found.id
+
+    def inputs(self, run_id: UUID) -> list[InputRecord]:
+        """Give what a flow run was handed."""
+        with self._changed:
+            self._settle()
+            return list(self._inputs.get(run_id, {}).values())
+
     def _settle(self) -> None:
         pending = self._pending
         count = len(pending)
@@ -162,17 +177,20 @@ class MemoryStore:
             self._apply(entry)
         del pending[:count]  # the same list: `note` may append to it meanwhile
 
+    def _create(self, entry: RunCreated) -> None:
+        self._runs.setdefault(entry.id, _Run(entry))
+        for state in usual_states(entry):
+            self._states.setdefault(entry.id, {}).setdefault(state.seq, state)
+        for guard in entry.guards:
+            if isinstance(guard, KeyFree):
+                self._keys[guard.definition, guard.key] = guard.run_id
+
     def _apply(self, entry: Entry) -> None:
         match entry:
             case StateEntered():
                 self._states.setdefault(entry.run_id, {}).setdefault(entry.seq, entry)
             case RunCreated():
-                self._runs.setdefault(entry.id, _Run(entry))
-                for state in usual_states(entry):
-                    self._states.setdefault(entry.id, {}).setdefault(state.seq, state)
-                for guard in entry.guards:
-                    if isinstance(guard, KeyFree):
-                        self._keys[guard.definition, guard.key] = guard.run_id
+                self._create(entry)
             case OutcomeRecorded():
                 self._outcomes.setdefault(entry.flow_run_id, {})[entry.run_id] = entry
             case LogWritten():
@@ -184,6 +202,10 @@ class MemoryStore:
             case InputsResolved():
                 if run := self._runs.get(entry.run_id):
                     run.resolve(entry.inputs, entry.parameters)
+            case InputStored():
+                self._inputs.setdefault(entry.run_id, {})[entry.key] = _input(entry)
+            case InputDropped():
+                self._inputs.get(entry.run_id, {}).pop(entry.key, None)
 
     # ------------------------------------------------------------------------------------- other
 
@@ -303,6 +325,12 @@ def _state(state: StateEntered) -> StateRecord:
         at=state.at,
         message=state.message,
         details=state.details,
+    )
+
+
+def _input(entry: InputStored) -> InputRecord:
+    return InputRecord(
+        run_id=entry.run_id, key=entry.key, id=entry.id, at=entry.at, value=entry.value, sender=entry.sender
     )
 
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from callsheet._model.kinds import Kind, RunOrder
-from callsheet._model.records import Definition, LogFilter, OutcomeRecord, Page, RunFilter, RunRecord, StateRecord
+from callsheet._model.records import (
+    Definition,
+    InputRecord,
+    LogFilter,
+    OutcomeRecord,
+    Page,
+    RunFilter,
+    RunRecord,
+    StateRecord,
+)
 from callsheet._store import matching, mishaps, ordering
 from callsheet._store.queries import log_cursor, split_log_cursor
 
@@ -95,6 +104,17 @@ class MemoryReader:
     async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
         """Give everything that the run journal recorded inside a flow run."""
         return self._open().outcomes(flow_run_id)
+
+    async def read_inputs(
+        self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None
+    ) -> tuple[InputRecord, ...]:
+        """Give what a flow run was handed, oldest first."""
+        found = [
+            record
+            for record in self._open().inputs(run_id)
+            if (key is None or record.key == key) and record.key.startswith(prefix)
+        ]
+        return tuple(sorted(found, key=lambda record: (record.at, record.id))[:limit])
 
     async def aclose(self) -> None:
         """Refuse further reads."""

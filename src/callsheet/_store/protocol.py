@@ -10,6 +10,7 @@ from callsheet._model.kinds import Kind, RunOrder
 from callsheet._model.records import (
     Definition,
     Entry,
+    InputRecord,
     LogFilter,
     OutcomeRecord,
     Page,
@@ -79,6 +80,12 @@ class Reader(Protocol):
 
     async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
         """Give everything that the run journal recorded inside a flow run."""
+        ...
+
+    async def read_inputs(
+        self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None
+    ) -> tuple[InputRecord, ...]:
+        """Give what a flow run was handed, oldest first: under this key, or under those that begin with `prefix`."""
         ...
 
     async def aclose(self) -> None:

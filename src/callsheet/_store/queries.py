@@ -141,6 +141,19 @@ def definitions(kind: int, where: RunFilter | None) -> Query:
     )
 
 
+def handed_to(run_id: UUID, key: str | None, prefix: str, limit: int | None) -> Query:
+    """Ask what a flow run was handed."""
+    sql = "SELECT key, id, at, value, sender FROM run_input WHERE run_id = ?"
+    params: list[Any] = [run_id.bytes]
+    if key is not None:
+        sql += " AND key = ?"
+        params.append(key)
+    if prefix:
+        sql += " AND substr(key, 1, ?) = ?"
+        params += (len(prefix), prefix)
+    return Query(f"{sql} ORDER BY at, id LIMIT ?", (*params, -1 if limit is None else limit))
+
+
 def outcomes_in(flow_run_id: UUID) -> Query:
     """Give the statement for all outcomes in a flow run; a later row replaces an earlier one of its identity."""
     return Query(

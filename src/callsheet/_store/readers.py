@@ -14,6 +14,7 @@ from uuid import UUID
 from callsheet._model.kinds import Kind, RunOrder
 from callsheet._model.records import (
     Definition,
+    InputRecord,
     LogFilter,
     LogRecord,
     OutcomeRecord,
@@ -121,6 +122,12 @@ class SqliteReader(ABC):
     async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
         """Give everything that the run journal recorded inside a flow run."""
         return decode.outcomes(flow_run_id, await self._fetch(queries.outcomes_in(flow_run_id)))
+
+    async def read_inputs(
+        self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None
+    ) -> tuple[InputRecord, ...]:
+        """Give what a flow run was handed, oldest first."""
+        return decode.inputs(run_id, await self._fetch(queries.handed_to(run_id, key, prefix, limit)))
 
     # ------------------------------------------------------------------------- for those who run statements
 

@@ -17,7 +17,9 @@ import msgspec
 
 from callsheet._model.records import (
     Entry,
+    InputDropped,
     InputsResolved,
+    InputStored,
     LogWritten,
     OutcomeRecorded,
     RunCreated,
@@ -42,7 +44,9 @@ _decoder = msgspec.msgpack.Decoder(
 
 
 def encode(entries: Sequence[Entry]) -> bytes | None:
-    """Give a batch as bytes, or `None` where it holds what only the tables' own encoding can."""
+    """Give a batch as bytes, or `None` where it holds what goes to the tables at once."""
+    if any(isinstance(entry, InputStored | InputDropped) for entry in entries):
+        return None  # an older program that shares the file could not adopt them
     try:
         return _encoder.encode(entries)
     except (UnicodeEncodeError, OverflowError, TypeError):
@@ -54,7 +58,7 @@ def has_others(connection: sqlite3.Connection, owner: int) -> bool:
     return connection.execute(_ANY, (owner,)).fetchone() is not None
 
 
-def adopt(connection: sqlite3.Connection, owner: int, write: Callable[[list[Entry]], None]) -> bool:
+def adopt(connection: sqlite3.Connection, owner: int, write: Callable[[Sequence[Entry]], None]) -> bool:
     """Write what other owners have left in the log to the tables; tell whether there was anything.
 
     Call it outside of a transaction; `write` writes entries inside of the one that is made here.

@@ -9,7 +9,9 @@ from typing import Any
 from callsheet._model.records import (
     Definition,
     Entry,
+    InputDropped,
     InputsResolved,
+    InputStored,
     KeyFree,
     LogWritten,
     OutcomeRecorded,
@@ -36,6 +38,7 @@ class Batch:
     __slots__ = (
         "created",
         "definitions",
+        "handed",
         "inputs",
         "keys",
         "logs",
@@ -60,6 +63,7 @@ class Batch:
         self.parameters: list[Any] = []
         self.logs: list[Any] = []
         self.keys: list[Any] = []
+        self.handed: dict[tuple[bytes, str], list[Any] | None] = {}  # what runs were handed; `None`: gone
         self.skewed = False
 
 
@@ -251,5 +255,10 @@ def _rest(entry: Entry, batch: Batch) -> None:
             batch.renamed[entry.run_id.int] = entry.name
         case InputsResolved():
             _add_inputs(entry.run_id.bytes, entry.inputs, entry.parameters, batch)
+        case InputStored():
+            run = entry.run_id.bytes
+            batch.handed[run, entry.key] = [run, entry.key, entry.id.bytes, entry.at, entry.value, entry.sender]
+        case InputDropped():
+            batch.handed[entry.run_id.bytes, entry.key] = None
         case _:
             raise TypeError(f"not an entry: {entry!r}")

@@ -217,7 +217,7 @@ class SqliteStore:
             while redo.adopt(connection, self._owner, lambda entries: self._write_all(connection, entries)):
                 pass
 
-    def _write_all(self, connection: sqlite3.Connection, entries: list[Entry]) -> None:
+    def _write_all(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
         try:
             apply(connection, self._encoder.encode(entries), frozenset[int]())
         except sqlite3.Error:

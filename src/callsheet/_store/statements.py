@@ -62,6 +62,8 @@ KEY = Table("INSERT OR REPLACE INTO run_key (definition, key, run_id) VALUES ", 
 LOG = Table(
     "INSERT INTO log (scope_id, at, n, task_run_id, level, logger, message) VALUES ", 7, " ON CONFLICT DO NOTHING"
 )
+HANDED = Table("INSERT INTO run_input (run_id, key, id, at, value, sender) VALUES ", 6)
+DROP_INPUT = "DELETE FROM run_input WHERE run_id = ? AND key = ?"
 
 # Changes nothing, and counts 1 where a newer program forbade us to write: cheaper than a SELECT and its rows.
 WRITER_FORBIDDEN = "UPDATE meta SET value = value WHERE key = 'min_writer' AND value > ?"

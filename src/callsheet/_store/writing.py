@@ -39,6 +39,11 @@ class Known:
             return None
         return derived_state_id(run_id, seq) if row[0] is None else UUID(bytes=row[0])
 
+    def input_id(self, run_id: UUID, key: str) -> UUID | None:
+        """Give the id of what a run was handed under a key."""
+        row = self._one("SELECT id FROM run_input WHERE run_id = ? AND key = ?", run_id.bytes, key)
+        return None if row is None else UUID(bytes=row[0])
+
     def _one(self, sql: str, *params: object) -> Any:
         return self._connection.execute(sql, params).fetchone()
 
@@ -78,6 +83,10 @@ def apply(connection: sqlite3.Connection, batch: Batch, defined: Container[int])
     ):
         if params:
             write(table, params)
+    for (run, key), row in batch.handed.items():  # few: at most one of each key
+        execute(statements.DROP_INPUT, (run, key))
+        if row is not None:
+            write(statements.HANDED, row)
 
 
 Write = Callable[[Table, list[Any]], int]

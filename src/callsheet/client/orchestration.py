@@ -13,8 +13,8 @@ from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, overload
 from callsheet._engine.places import LoopPlace, ThreadPlace, current_core
 from callsheet._kernel.host import current_host
 from callsheet._kernel.ports import step
+from callsheet.client._inputs import Inputs
 from callsheet.client._session import Session
-from callsheet.client._writes import Writes
 from callsheet.context import AsyncClientContext, SyncClientContext
 from callsheet.settings import refresh_settings
 
@@ -24,7 +24,7 @@ R = TypeVar("R")
 __all__ = ["Client", "SyncClient", "get_client"]
 
 
-class Client(Writes):
+class Client(Inputs):
     """Reads and changes the history in async code. Made by `get_client`; to be used with ``async with``.
 
     Example:
@@ -124,6 +124,11 @@ class SyncClient:
     create_task_run = _stepped(Client.create_task_run)
     set_flow_run_state = _stepped(Client.set_flow_run_state)
     set_task_run_state = _stepped(Client.set_task_run_state)
+    resume_flow_run = _stepped(Client.resume_flow_run)
+    create_flow_run_input = _stepped(Client.create_flow_run_input)
+    read_flow_run_input = _stepped(Client.read_flow_run_input)
+    filter_flow_run_input = _stepped(Client.filter_flow_run_input)
+    delete_flow_run_input = _stepped(Client.delete_flow_run_input)
 
 
 @overload

@@ -1,0 +1,197 @@
+"""Pausing and resuming flow runs, and waiting for their end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, overload
+from uuid import UUID
+
+from callsheet._engine import run_inputs
+from callsheet._engine.dual import dual
+from callsheet._engine.history import flow_runs, the_run
+from callsheet._engine.pausing import Wanted, pause, pausing_run
+from callsheet._engine.resuming import NOT_PAUSED, resume
+from callsheet._later import suspend_flow_run
+from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
+from callsheet._model.runs import FlowRun
+from callsheet._rules.verdicts import Reject
+from callsheet.exceptions import FlowPauseTimeout, FlowRunWaitTimeout, NotPausedError
+
+T = TypeVar("T")
+
+__all__ = [
+    "apause_flow_run",
+    "aresume_flow_run",
+    "pause_flow_run",
+    "resume_flow_run",
+    "suspend_flow_run",
+    "wait_for_flow_run",
+]
+
+
+@overload
+async def apause_flow_run(
+    wait_for_input: None = None, timeout: float | None = 3600, poll_interval: float = 10, key: str | None = None
+) -> None: ...
+@overload
+async def apause_flow_run(
+    wait_for_input: type[T], timeout: float | None = 3600, poll_interval: float = 10, key: str | None = None
+) -> T: ...
+async def apause_flow_run(
+    wait_for_input: Any = None, timeout: float | None = 3600, poll_interval: float = 10, key: str | None = None
+) -> Any:
+    """Pause the current flow run until somebody resumes it.
+
+    The body waits here. Tasks that are called meanwhile, in this flow run or a flow run inside it, start when it is
+    resumed; those that run already go on.
+
+    Args:
+        wait_for_input: What to ask for: a subclass of `RunInput`, or any type that pydantic knows.
+        timeout: Seconds after which the run fails, unless it was resumed; `None`: never. A time limit of the flow
+            itself is not put off.
+        poll_interval: Seconds after which at the latest a resumption by another process is noticed. It nearly always
+            is within a fraction of a second, and one by this process at once.
+        key: Names the pause: a run that was resumed from it does not pause under this name again. Default: the
+            number of pauses so far, counted from 1.
+
+    Returns:
+        What was handed in, validated; `None` if nothing is asked for.
+
+    Raises:
+        FlowPauseTimeout: Nobody resumed it in time.
+        RuntimeError: The call is in a task, or outside of flow runs, or nothing is kept of this run.
+
+    Example:
+        >>> import threading
+        >>> from callsheet import flow
+        >>> from callsheet.runtime import flow_run
+        >>> def approve(run_id: str) -> None:
+        ...     while True:
+        ...         try:
+        ...             return resume_flow_run(run_id, run_input={"value": 3})
+        ...         except NotPausedError:
+        ...             time.sleep(0.01)
+        >>> @flow
+        ... def order() -> int:
+        ...     threading.Thread(target=approve, args=(flow_run.id,)).start()
+        ...     return pause_flow_run(wait_for_input=int, timeout=30)
+        >>> order()
+        3
+    """
+    run = pausing_run()
+    wanted: Wanted | None = None
+    if wait_for_input is not None:
+        from callsheet.input.run_input import Question, run_input_subclass_from_type
+
+        wanted = Question(run_input_subclass_from_type(wait_for_input))
+    return await pause(run, wanted, timeout, poll_interval, key)
+
+
+async def aresume_flow_run(flow_run_id: UUID | str, run_input: Mapping[str, Any] | None = None) -> None:
+    """Resume a paused flow run, of this process or of another one on the same history.
+
+    Args:
+        flow_run_id: Its id.
+        run_input: What it waits for, by field; for a plain type the field is ``value``. Without any, the defaults.
+
+    Raises:
+        NotPausedError: It is not paused.
+        FlowPauseTimeout: Its pause has timed out.
+        RuntimeError: It cannot be resumed, for instance because the input does not fit; it stays paused then.
+        ObjectNotFound: There is no such flow run.
+
+    Example:
+        >>> from callsheet import flow
+        >>> @flow
+        ... def census() -> int:
+        ...     return 1
+        >>> state = census(return_state=True)
+        >>> resume_flow_run(state.state_details.flow_run_id)
+        Traceback (most recent call last):
+        callsheet.exceptions.NotPausedError: Cannot resume a run that isn't paused!
+    """
+    place = run_inputs.place_here()
+    try:
+        done = await resume(place, UUID(str(flow_run_id)), run_input)
+    finally:
+        await place.reader.aclose()
+    if done.verdict is NOT_PAUSED:
+        raise NotPausedError("Cannot resume a run that isn't paused!")
+    if isinstance(done.verdict, Reject):
+        if done.verdict.type is StateType.FAILED:
+            raise FlowPauseTimeout("Flow run can no longer be resumed.")
+        raise RuntimeError(f"Cannot resume this run: {done.reason}")
+
+
+async def wait_for_flow_run(
+    flow_run_id: UUID | str, timeout: float | None = 10800, poll_interval: float = 5, client: Any = None
+) -> FlowRun:
+    """Wait until a flow run has ended, in async code.
+
+    Args:
+        flow_run_id: Its id; of any process on the same history.
+        timeout: Seconds to wait at most; `None`: for ever.
+        poll_interval: Seconds after which at the latest it is looked again. The end of a run in this process is
+            noticed at once, that of another one within a fraction of a second.
+        client: Not needed.
+
+    Returns:
+        The flow run, with its final state.
+
+    Raises:
+        FlowRunWaitTimeout: It had not ended in time.
+        ObjectNotFound: There is no such flow run.
+
+    Example:
+        >>> import asyncio
+        >>> from callsheet import flow
+        >>> @flow
+        ... def census() -> int:
+        ...     return 1
+        >>> state = census(return_state=True)
+        >>> asyncio.run(wait_for_flow_run(state.state_details.flow_run_id)).state_name
+        'Completed'
+    """
+    del client
+    run_id, place, port = UUID(str(flow_run_id)), run_inputs.place_here(), run_inputs.port_here()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    journal, bell = place.core.journal, run_inputs.Bell()
+    journal.watch(bell.ring)
+    try:
+        while True:
+            bell.renew()
+            alive = _when_ended(place.core, run_id)
+            await place.catch_up()
+            record = await the_run(place.reader, Kind.FLOW, run_id)
+            if record.state is not None and record.state.type in TERMINAL_STATES:
+                return (await flow_runs(place.reader, [record]))[0]
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise FlowRunWaitTimeout(f"Flow run with ID {run_id} exceeded watch timeout of {timeout} seconds")
+            if alive is not None:
+                alive.subscribe(bell.ring)
+            try:
+                await port.wait(bell.once, poll_interval if left is None else min(left, poll_interval))
+            finally:
+                if alive is not None:
+                    alive.unsubscribe(bell.ring)
+    finally:
+        journal.unwatch(bell.ring)
+        await place.reader.aclose()
+
+
+def _when_ended(core: Any, run_id: UUID) -> Any:
+    """Give the condition that is set when a flow run of this process has ended, or `None`: none has this id."""
+    while True:
+        try:
+            cells = core.orchestrator.alive()
+        except RuntimeError:  # a run began or ended meanwhile, in another thread
+            continue
+        actors = [cell.actor for cell in cells if cell.id == run_id and cell.kind is Kind.FLOW]
+        return actors[0].when_ended() if actors and actors[0] is not None else None
+
+
+# Not typed like its twin: checkers would take the first of its overloads for all.
+pause_flow_run: Callable[..., Any] = dual(apause_flow_run)
+resume_flow_run = dual(aresume_flow_run)
