@@ -195,7 +195,7 @@ def test_a_storage_that_stays_silent_is_not_asked_for_ever() -> None:
     before = threading.active_count()
     with pytest.raises(StorageTimeout, match="8 earlier questions"):
         store.read("a")
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
     storage.kept["a"] = b"not a record"
     _answers.set()
     with temporary_settings({"results_storage_timeout_seconds": LONG}):

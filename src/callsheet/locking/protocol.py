@@ -22,6 +22,9 @@ class LockManager(Protocol):
 
         Returns:
             Whether the holder has the lock.
+
+        Raises:
+            BlockingWaitError: Without a timeout, on an event loop whose own code has the lock: the wait would never end.
         """
         ...
 
