@@ -687,10 +687,15 @@ async def test_failures_leave_no_cyclic_garbage():
     await main()
     gc.collect()
     gc.disable()
-    try:
+
+    async def left_behind() -> int:
         for _ in range(20):
             await main()
-        assert gc.collect() == 0
+        return gc.collect()
+
+    try:
+        # Again, if there is any: a thread of an earlier test may have ended meanwhile, but that comes once.
+        assert not await left_behind() or not await left_behind()
     finally:
         gc.enable()
 

@@ -459,10 +459,15 @@ def test_a_failure_leaves_no_cycles(workers: WorkerThreads) -> None:
     once()
     gc.collect()
     gc.disable()
-    try:
+
+    def left_behind() -> int:
         for _ in range(10):
             once()
-        assert gc.collect() == 0
+        return gc.collect()
+
+    try:
+        # Again, if there is any: a thread of an earlier test may have ended meanwhile, but that comes once.
+        assert not left_behind() or not left_behind()
     finally:
         gc.enable()
 
