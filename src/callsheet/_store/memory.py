@@ -10,6 +10,7 @@ from uuid import UUID
 from callsheet._clock import SYSTEM_CLOCK, Clock, micros
 from callsheet._ids import state_id as derived_state_id
 from callsheet._model.kinds import TERMINAL_STATES, StateType
+from callsheet._model.letters import Letter
 from callsheet._model.records import (
     Entry,
     InputDropped,
@@ -17,6 +18,9 @@ from callsheet._model.records import (
     InputsResolved,
     InputStored,
     KeyFree,
+    LetterAnswered,
+    LetterDropped,
+    LetterSent,
     LogRecord,
     LogWritten,
     OutcomeRecord,
@@ -32,6 +36,7 @@ from callsheet._model.records import (
     usual_states,
 )
 from callsheet._store import guards, mishaps
+from callsheet._store.letters import Letters
 from callsheet._store.memory_reader import MemoryReader
 from callsheet._store.protocol import Reader
 from callsheet._store.topics import check_topics, refuse_claim
@@ -83,6 +88,7 @@ class MemoryStore:
         self._keys: dict[tuple[str, str], UUID] = {}
         self._logs: dict[tuple[int, int, bytes], LogRecord] = {}
         self._inputs: dict[UUID, dict[str, InputRecord]] = {}
+        self._letters = Letters()
         self._closed = False
 
     @property
@@ -210,11 +216,25 @@ class MemoryStore:
                 self._inputs.setdefault(entry.run_id, {})[entry.key] = _input(entry)
             case InputDropped():
                 self._inputs.get(entry.run_id, {}).pop(entry.key, None)
+            case LetterSent() | LetterAnswered() | LetterDropped():
+                self._letters.note(entry)
 
     # ------------------------------------------------------------------------------------- other
 
     def tend(self) -> None:
         """Nothing grows that could be made smaller."""
+
+    def letters_to(self, engine_id: UUID, after: int = 0) -> tuple[Letter, ...]:
+        """Give the unanswered letters to an engine whose numbers are higher, in order of arrival."""
+        with self._changed:
+            self._settle()
+            return self._letters.arrived(engine_id, after)
+
+    def letters(self, tokens: Sequence[UUID]) -> tuple[Letter, ...]:
+        """Give the letters of these tokens that are there."""
+        with self._changed:
+            self._settle()
+            return self._letters.by_token(tokens)
 
     def changed_outside(self) -> bool:
         """Tell that nothing changed: no other process can commit here."""

@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 from callsheet._clock import SYSTEM_CLOCK, Clock, micros
+from callsheet._model.letters import Letter
 from callsheet._model.records import Entry, Refusal
-from callsheet._store import forks, guards, migrate, mishaps, places, redo, statements
+from callsheet._store import forks, guards, letters, migrate, mishaps, places, redo, statements
 from callsheet._store.patience import PATIENCE, is_held, patiently
 from callsheet._store.protocol import Reader
 from callsheet._store.readers import AsyncReader, BlockingReader, Hop
@@ -77,8 +79,7 @@ class SqliteStore:
         self._file: tuple[int, int] | None = None
         self._synchronous = "NORMAL"
         self._outside = 0
-        self._look_again = 0.0
-        self._tend_again = 0.0
+        self._look_again = self._tend_again = 0.0
         self._owner = random.getrandbits(62)  # of rows in the redo log
         forks.remember(self)
 
@@ -115,7 +116,8 @@ class SqliteStore:
         try:
             # Before the first table: it cannot be changed later without rewriting the file.
             patiently(lambda: connection.execute("PRAGMA auto_vacuum = INCREMENTAL"), patience=self._patience)
-            self._to_wal(connection)
+            # A read-only file stays in its old mode without an error; the first write tells.
+            patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone(), patience=self._patience)
             migrate.migrate(connection, self._path, patience=self._patience)
             for pragma in _PRAGMAS:
                 connection.execute(pragma)
@@ -127,10 +129,6 @@ class SqliteStore:
             connection.close()
             raise
         return connection
-
-    def _to_wal(self, connection: sqlite3.Connection) -> None:
-        # A read-only file stays in its old mode without an error; the first write tells.
-        patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone(), patience=self._patience)
 
     def close(self) -> None:
         """Close the file. The last process to do so empties the write-ahead log. Closing twice is fine."""
@@ -328,6 +326,11 @@ class SqliteStore:
             version = self._translated(lambda: _data_version(self._writer()))
             changed, self._outside = version != self._outside, version
             return changed
+
+    def letters_to(self, engine_id: UUID, after: int = 0) -> tuple[Letter, ...]:
+        """Give the unanswered letters to an engine whose numbers are higher, in order of arrival."""
+        with self._lock:
+            return self._translated(lambda: letters.arrived(self._writer(), engine_id, after))
 
     def claim(self, kind: str, limit: int) -> Sequence[object]:
         """Nothing can be claimed yet: no kind of waiting work is kept.
