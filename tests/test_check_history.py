@@ -375,13 +375,6 @@ def an_attempt_too_many(db: sqlite3.Connection) -> UUID:
     return named(run)
 
 
-@plant(Promise.ATTEMPTS)
-def an_attempt_too_many_that_only_the_run_tells_of(db: sqlite3.Connection) -> UUID:
-    run = a_task(db)
-    db.execute("UPDATE run SET attempt = 2 WHERE id = ?", (run,))
-    return named(run)
-
-
 @plant(Promise.CHILDREN_FIRST)
 def a_child_that_ends_late(db: sqlite3.Connection) -> UUID:
     run = a_task(db)

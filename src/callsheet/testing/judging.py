@@ -120,10 +120,14 @@ def _attempts(history: History, run: RunRecord) -> Iterator[Finding]:
     states = history.of(run.id)
     policy: Sequence[Any] = history.described(run).get("policy") or (0,)
     suspensions = sum(state.type is _S.PAUSED and state.name == "Suspended" for state in states)
-    allowed = 1 + policy[0] + suspensions
-    found = max(run.attempt, transitions.starts(states))
+    root = run if run.root_id is None else history.runs.get(run.root_id, run)
+    allowed = 1 + policy[0] + root.recoveries + suspensions
+    found = transitions.starts(states)
     if found > allowed:
-        text = f"was started {found} times, with {policy[0]} retries and {suspensions} suspensions"
+        text = (
+            f"was started {found} times, with {policy[0]} retries, {root.recoveries} recoveries and "
+            f"{suspensions} suspensions"
+        )
         yield _finding(Promise.ATTEMPTS, run, text)
 
 
@@ -137,7 +141,7 @@ def _references(history: History, run: RunRecord) -> Iterator[Finding]:
     for what, other in around.items():
         if other is not None and other not in history.runs:
             yield _finding(Promise.REFERENCES, run, f"names {other} as {what}, which is not there")
-    for parameter, sources in run.inputs:
+    for parameter, sources in () if _is_by_hand(history, run) else run.inputs:
         for source in sources:
             if source not in history.runs:
                 text = f"has the result of {source} as its input {parameter!r}, which is not there"
@@ -146,8 +150,8 @@ def _references(history: History, run: RunRecord) -> Iterator[Finding]:
 
 def _inside(history: History, run: RunRecord) -> Iterator[Finding]:
     """Judge a run by the flow run around it, and a subflow's run by the task run that tracks it."""
-    if "dynamic_key" in history.described(run):
-        return  # made by hand, and run by nobody
+    if _is_by_hand(history, run):
+        return
     for around in (run.flow_run_id, run.parent_task_run_id):
         outer = None if around is None else history.runs.get(around)
         if outer is None or outer.id in history.forced or run.id in history.forced:
@@ -163,6 +167,11 @@ def _inside(history: History, run: RunRecord) -> Iterator[Finding]:
         elif own is None and states and not _left_early(states[-1]):
             text = f"is {states[-1].name}, though {_name(outer)} around it has ended as {theirs.name}"
             yield _finding(Promise.CHILDREN_FIRST, run, text, states[-1].seq)
+
+
+def _is_by_hand(history: History, run: RunRecord) -> bool:
+    """Tell whether a run was made by hand (`Task.create_run`), and is run by nobody."""
+    return "dynamic_key" in history.described(run)
 
 
 def _left_early(state: StateRecord) -> bool:

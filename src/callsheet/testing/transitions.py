@@ -54,9 +54,15 @@ def starts(states: Sequence[StateRecord]) -> int:
     """Count how often a body was started: going on after a pause is no start, after a suspension it is one."""
     before = (None, *states)
     return sum(
-        state.type is _S.RUNNING and not (last is not None and last.type is _S.PAUSED and last.name != "Suspended")
-        for state, last in zip(states, before, strict=False)
+        state.type is _S.RUNNING and not _goes_on(last, state) for state, last in zip(states, before, strict=False)
     )
+
+
+def _goes_on(last: StateRecord | None, state: StateRecord) -> bool:
+    """Tell whether a body is in the middle of itself: it was resumed, or returned a Running state of its own making."""
+    if last is None:
+        return False
+    return (last.type is _S.PAUSED and last.name != "Suspended") or (last.type is _S.RUNNING and was_chosen(state))
 
 
 def end_of(states: Sequence[StateRecord]) -> StateRecord | None:
