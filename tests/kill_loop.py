@@ -246,17 +246,21 @@ def main() -> int:
     parser.add_argument("-n", type=int, default=200, help="turns")
     parser.add_argument("--seed", default="", help="default: a new one, which is printed")
     parser.add_argument("--first", type=int, default=0, help="number of the first turn")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no turn after so many")
     parser.add_argument("--kind", choices=KINDS, nargs="+", default=list(KINDS))
     arguments = parser.parse_args()
     seed = arguments.seed or str(random.SystemRandom().randrange(10**6))
     print(f"seed {seed}, turns {arguments.first} to {arguments.first + arguments.n - 1}", flush=True)
-    bad = 0
+    bad = taken = 0
     since = time.monotonic()
     root = Path(tempfile.mkdtemp(prefix="callsheet-kill-"))
     gc.freeze()
     whole = whole_life(root)
     for kind in arguments.kind:
         for number in range(arguments.first, arguments.first + arguments.n):
+            if time.monotonic() - since > arguments.seconds:
+                break
+            taken += 1
             turn = draw(seed, number)
             place = Place(Path(tempfile.mkdtemp(prefix=f"{kind}-{number}-", dir=root)))
             wrong = KINDS[kind](turn, place, whole)
@@ -269,7 +273,7 @@ def main() -> int:
                 print(place.errors.read_text()[-2000:])
             print(f"repeat: make kill-loop N=1 SEED={seed} FIRST={number} KIND={kind}", flush=True)
     seconds = time.monotonic() - since
-    print(f"{arguments.n} turns of {', '.join(arguments.kind)} in {seconds:.1f} s: {bad} bad; {dict(counts)}")
+    print(f"{taken} turns of {', '.join(arguments.kind)} in {seconds:.1f} s: {bad} bad; {dict(counts)}")
     if not bad:
         shutil.rmtree(root)
     return 1 if bad else 0

@@ -51,6 +51,7 @@ def check_history(
 
     Example:
         >>> from callsheet import flow, task
+        >>> from callsheet.testing import harness
         >>> @task
         ... def double(x: int) -> int:
         ...     return 2 * x

@@ -11,6 +11,7 @@ import msgspec
 
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import OutcomeRecord, RunRecord, StateRecord
+from callsheet._results.wires import METADATA
 from callsheet.testing import transitions
 from callsheet.testing.findings import Finding, Promise
 
@@ -220,7 +221,7 @@ def _outcomes(history: History, flow_run_id: UUID, outcomes: Sequence[OutcomeRec
 
 def _is_kept(outcome: OutcomeRecord) -> bool:
     """Tell whether the journal itself has the result. A record elsewhere may be gone, and then its task runs again."""
-    return outcome.result is None or outcome.result.codec != "record"
+    return outcome.result is None or outcome.result.codec != METADATA
 
 
 def _began_anew(history: History, first: OutcomeRecord, second: RunRecord) -> bool:
