@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from callsheet.annotations import unmapped as unmapped
     from callsheet.client.orchestration import get_client as get_client
     from callsheet.context import tags as tags
+    from callsheet.events import watch as watch
     from callsheet.flow_runs import pause_flow_run as pause_flow_run
     from callsheet.flow_runs import resume_flow_run as resume_flow_run
     from callsheet.flows import Flow as Flow
@@ -64,6 +65,7 @@ _HOMES: dict[str, str | None] = {
     "tags": "callsheet.context",
     "task": "callsheet.tasks",
     "unmapped": "callsheet.annotations",
+    "watch": "callsheet.events",
 }
 
 __all__ = [
@@ -88,6 +90,7 @@ __all__ = [
     "tags",
     "task",
     "unmapped",
+    "watch",
 ]
 
 
