@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from callsheet.flows import Flow as Flow
     from callsheet.flows import flow as flow
     from callsheet.logging.loggers import get_run_logger as get_run_logger
+    from callsheet.queries import on_query as on_query
+    from callsheet.queries import query_flow_run as query_flow_run
     from callsheet.states import State as State
     from callsheet.tasks import Task as Task
     from callsheet.tasks import task as task
@@ -56,7 +58,9 @@ _HOMES: dict[str, str | None] = {
     "flow": "callsheet.flows",
     "get_client": "callsheet.client.orchestration",
     "get_run_logger": "callsheet.logging.loggers",
+    "on_query": "callsheet.queries",
     "pause_flow_run": "callsheet.flow_runs",
+    "query_flow_run": "callsheet.queries",
     "resume_flow_run": "callsheet.flow_runs",
     "runtime": None,
     "serve": "callsheet._later",
@@ -81,7 +85,9 @@ __all__ = [
     "flow",
     "get_client",
     "get_run_logger",
+    "on_query",
     "pause_flow_run",
+    "query_flow_run",
     "resume_flow_run",
     "runtime",
     "serve",
