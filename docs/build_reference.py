@@ -18,6 +18,7 @@ MODULES = (
     "callsheet.flow_runs",
     "callsheet.events",
     "callsheet.queries",
+    "callsheet.task_runs",
     "callsheet.input",
     "callsheet.states",
     "callsheet.futures",
