@@ -87,8 +87,7 @@ def here() -> dict[str, Counts]:
     """Count in this process, at the level of durability that its settings say."""
     return {
         name: {
-            kind: round((_count(work, _MANY, kind) - _count(work, _FEW, kind)) / (_MANY - _FEW), 1)
-            for kind in KINDS
+            kind: round((_count(work, _MANY, kind) - _count(work, _FEW, kind)) / (_MANY - _FEW), 1) for kind in KINDS
         }
         for name, work in (("sequential", one_by_one), ("map", mapped))
     }
