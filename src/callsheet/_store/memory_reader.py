@@ -101,9 +101,10 @@ class MemoryReader:
         after = None if cursor is None else split_log_cursor(cursor)
         return _page(logs, limit, after, newest_first, offset, lambda place, _: log_cursor(*place))
 
-    async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
-        """Give everything that the run journal recorded inside a flow run."""
-        return self._open().outcomes(flow_run_id)
+    async def read_outcomes(self, flow_run_id: UUID, *, run_id: UUID | None = None) -> tuple[OutcomeRecord, ...]:
+        """Give everything that the run journal recorded inside a flow run, or of one of the runs in it."""
+        found = self._open().outcomes(flow_run_id)
+        return found if run_id is None else tuple(one for one in found if one.run_id == run_id)
 
     async def read_inputs(
         self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None

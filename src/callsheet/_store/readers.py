@@ -119,9 +119,9 @@ class SqliteReader(ABC):
         items: tuple[LogRecord, ...] = decode.logs(rows)
         return Page(items, queries.log_cursor(rows[-1][1], rows[-1][2], rows[-1][0]) if more else None)
 
-    async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
-        """Give everything that the run journal recorded inside a flow run."""
-        return decode.outcomes(flow_run_id, await self._fetch(queries.outcomes_in(flow_run_id)))
+    async def read_outcomes(self, flow_run_id: UUID, *, run_id: UUID | None = None) -> tuple[OutcomeRecord, ...]:
+        """Give everything that the run journal recorded inside a flow run, or of one of the runs in it."""
+        return decode.outcomes(flow_run_id, await self._fetch(queries.outcomes_in(flow_run_id, run_id)))
 
     async def read_inputs(
         self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None
