@@ -127,6 +127,40 @@ def test_a_finished_run_is_read_back_as_it_was_written(store: Store) -> None:
     )
 
 
+OWNER = new_id()
+
+
+@pytest.mark.parametrize("batches", ["one", "several"])
+@pytest.mark.parametrize(
+    ("type", "name", "owner"),
+    [
+        (StateType.RUNNING, "Retrying", OWNER),
+        (StateType.SCHEDULED, "AwaitingRetry", OWNER),
+        (StateType.PAUSED, "Paused", OWNER),
+        (StateType.PAUSED, "Suspended", None),
+        (StateType.CANCELLING, "Cancelling", OWNER),
+        (StateType.COMPLETED, "Completed", None),
+        (StateType.FAILED, "Failed", None),
+        (StateType.CANCELLED, "Cancelled", None),
+        (StateType.CRASHED, "Crashed", None),
+    ],
+)
+def test_a_run_has_an_owner_until_it_has_ended_or_waits_to_be_taken_up(
+    store: Store, type: StateType, name: str, owner: UUID | None, batches: str
+) -> None:
+    run = new_id()
+    entries = [started(run, kind=Kind.FLOW, owner=OWNER, entered=2), moved(run, 3, type, 1, name=name)]
+    for batch in [entries] if batches == "one" else [entries[:1], entries[1:], entries[:1]]:
+        store.commit(batch)
+    (found,) = runs(store)
+    assert (found.owner, found.recoveries, found.fence) == (owner, 0, 0)
+
+
+def test_a_run_without_an_owner_has_none(store: Store) -> None:
+    store.commit([started(new_id(), entered=2)])
+    assert runs(store)[0].owner is None
+
+
 def test_states_are_read_in_order_with_everything(store: Store) -> None:
     run = new_id()
     ids = [new_id(), new_id()]

@@ -514,7 +514,7 @@ def test_the_log_is_copied_home_and_cut(store: SqliteStore, path: Path, monkeypa
     monkeypatch.setattr(sqlite, "TRUNCATE_ABOVE", 200_000)
     store.tend()
     before = path.stat().st_size
-    while log.stat().st_size < 100_000:
+    while log.stat().st_size < 180_000:
         store.commit([started(new_id()) for _ in range(50)])
     store.tend()
     assert path.stat().st_size > before

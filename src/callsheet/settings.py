@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         blocking_waits: ``error`` forbids waits that would park a sync frame of async code.
         drain_seconds: How long an engine that ends lets running runs finish before it cancels them.
         cancel_grace_seconds: How long a run that ends early waits for the children that it cancelled.
+        lease_seconds: How long an engine may give no sign of life before others take it for dead; at least 0.2.
         task_runner_max_workers: Default of the task runners' `max_workers`; `None` sets no limit.
         logging_level: Level of the ``callsheet`` loggers.
         logging_log_prints: Whether `print` in runs goes to their logger, where flow and task do not say.
@@ -69,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     blocking_waits: Literal["allow", "error"] = "allow"
     drain_seconds: float = 30.0
     cancel_grace_seconds: float = 30.0
+    lease_seconds: float = 10.0
     task_runner_max_workers: int | None = None
     logging_level: str = "INFO"
     logging_log_prints: bool = False
@@ -166,6 +168,12 @@ def _to_float(value: Any) -> float:
     return number
 
 
+def _to_lease(value: Any) -> float:
+    if (seconds := _to_float(value)) < 0.2:
+        raise ValueError("expected at least 0.2 seconds")
+    return seconds
+
+
 def _to_delays(value: Any) -> float | list[float]:
     if isinstance(value, str) and ("," in value or value.strip().startswith("[")):
         value = [part for part in value.strip().strip("[]").split(",") if part.strip()]
@@ -214,6 +222,7 @@ _SPECIAL: dict[str, Callable[[Any], Any]] = {
     "database": _to_database,
     "logging_level": _to_level,
     "blocking_waits": _to_choice("allow", "error"),
+    "lease_seconds": _to_lease,
     "task_default_retry_delay_seconds": _to_delays,
 }
 _BY_TYPE: dict[object, Callable[[Any], Any]] = {
@@ -366,6 +375,7 @@ CALLSHEET_DURABILITY: Setting[Durability] = _setting("durability")
 CALLSHEET_BLOCKING_WAITS: Setting[str] = _setting("blocking_waits")
 CALLSHEET_DRAIN_SECONDS: Setting[float] = _setting("drain_seconds")
 CALLSHEET_CANCEL_GRACE_SECONDS: Setting[float] = _setting("cancel_grace_seconds")
+CALLSHEET_LEASE_SECONDS: Setting[float] = _setting("lease_seconds")
 CALLSHEET_TASK_RUNNER_MAX_WORKERS: Setting[int | None] = _setting("task_runner_max_workers")
 CALLSHEET_LOGGING_LEVEL: Setting[str] = _setting("logging_level")
 CALLSHEET_LOGGING_LOG_PRINTS: Setting[bool] = _setting("logging_log_prints")

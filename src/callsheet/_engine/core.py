@@ -12,6 +12,7 @@ from uuid import UUID
 from weakref import WeakSet
 
 from callsheet._clock import SYSTEM_CLOCK, Clock
+from callsheet._ids import new_id
 from callsheet._kernel.host import Host
 from callsheet._kernel.journal import Journal
 from callsheet._kernel.messages import CLOSED, CancelTree, Cell, Orphan
@@ -38,13 +39,14 @@ class Core:
     def __init__(self, store: Store, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
         durability = settings.durability
         store.open()
+        self.engine_id = new_id()  # which its root runs belong to, and orders for them are addressed to
         self.store = store
         self.durability = durability
         self.clock = clock
         self.journal = Journal(store, durability)
         self.journal.on_refused(self._refused)
         self.journal.start()
-        self.orchestrator = Orchestrator(self.journal, clock)
+        self.orchestrator = Orchestrator(self.journal, clock, self.engine_id)
         self.ask = self.orchestrator.mailbox.ask
         self.home: Host | None = None  # the loop of an explicit engine
         self.log_sink: Callable[[LogWritten], None] | None = (
@@ -53,6 +55,7 @@ class Core:
         self.accepting = True
         self.log_prints: bool = settings.logging_log_prints
         self.cancel_grace = settings.cancel_grace_seconds
+        self.lease = settings.lease_seconds
         self.blobs = None if store.location == "memory" else Path(store.location + "-results")
         self.closed = False
         self.inherited = False  # by a fork: the parent process has it

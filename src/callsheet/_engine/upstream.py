@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from callsheet._engine.futures import RunFuture, TaskFuture
-from callsheet._engine.waiting import wait_in_life
-from callsheet._kernel.signals import Once
+from callsheet._engine.waiting import wait_for_input, wait_in_life
 from callsheet._model.kinds import StateType
 from callsheet._model.states import State
 from callsheet._model.values import value_of
@@ -142,21 +141,21 @@ async def _arrive_all(value: Any, known: list[Any], run: Run, port: Port) -> Non
 
 async def _arrive(item: Any, run: Run, port: Port) -> bool:
     """Wait for one run; tell whether that took time."""
-    foreign: TaskFuture[Any] | None = None
     if isinstance(item, RunFuture):
         if item.run is run:
             raise ValueError("A run cannot wait for itself: this would be a deadlock. Take it out of its `wait_for`.")
-        ended: Once = item.run.when_ended()
-    elif isinstance(item, TaskFuture):
-        foreign = cast("TaskFuture[Any]", item)
-        ended = foreign.when_done()
-    else:
+        waits = not item.run.when_ended().is_set
+        if waits:
+            await wait_for_input(item.run, run, port)
+        return waits
+    if not isinstance(item, TaskFuture):
         return False
+    foreign = cast("TaskFuture[Any]", item)
+    ended = foreign.when_done()
     waits = not ended.is_set
     if waits:
         await wait_in_life(ended, run, port)
-    if foreign is not None:
-        foreign.wait(0)
+    foreign.wait(0)
     return waits
 
 

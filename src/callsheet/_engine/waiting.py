@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from callsheet._engine import circles
 from callsheet._kernel.host import current_host
 from callsheet._kernel.ports import LoopPort, wait_blocking
 from callsheet._kernel.signals import Once
@@ -15,6 +16,7 @@ from callsheet.exceptions import BlockingWaitError
 
 if TYPE_CHECKING:
     from callsheet._engine.run import Run
+    from callsheet._kernel.host import Host
     from callsheet._kernel.ports import Port
     from callsheet._kernel.scopes import RunScope
 
@@ -98,6 +100,16 @@ def _wait(once: Once, timeout: float | None, run: Run | None) -> bool:
     home = run.home if run is not None and run.definition.isasync else None
     if once.is_set:
         return True
+    if caller is None or run is None or timeout is not None:
+        return _block(once, timeout, caller, home)
+    held = circles.enter(caller, run)
+    try:
+        return _block(once, None, caller, home)
+    finally:
+        circles.leave(held, run)
+
+
+def _block(once: Once, timeout: float | None, caller: Run | None, home: Host | None) -> bool:
     places = _places_of(caller)
     if places is None:
         return wait_blocking(once, timeout, _scope_of(caller), home)
@@ -108,6 +120,23 @@ def _wait(once: Once, timeout: float | None, run: Run | None) -> bool:
         again = Once()
         places.take(again.set, first=True)
         wait_blocking(again, None, None, None)
+
+
+async def wait_for_input(source: Run, run: Run, port: Port) -> None:
+    """Wait, before a run's body, until a run has ended whose outcome goes into it.
+
+    Raises:
+        BlockingWaitError: That one waits for this one.
+        Interrupted: The run must leave.
+    """
+    ended = source.when_ended()
+    if ended.is_set:
+        return
+    held = circles.enter(run, source)
+    try:
+        await wait_in_life(ended, run, port)
+    finally:
+        circles.leave(held, source)
 
 
 async def wait_in_life(once: Once, run: Run, port: Port, timeout: float | None = None) -> bool:

@@ -60,7 +60,8 @@ class EntryQueue(Protocol):
 class Orchestrator:
     """Holds the call sheet: every live run, its state and its place in the tree."""
 
-    def __init__(self, journal: EntryQueue, clock: Clock) -> None:
+    def __init__(self, journal: EntryQueue, clock: Clock, engine_id: UUID | None = None) -> None:
+        self._engine_id = engine_id  # which root runs belong to
         self._put = journal.put
         self._keeps = journal.keeps
         self._alive = True
@@ -157,6 +158,7 @@ class Orchestrator:
                     extra=message.extra,
                     guards=message.guards,
                     entered=entered,
+                    owner=self._engine_id if parent is None else None,
                 )
             )
         if parent is None:

@@ -27,6 +27,8 @@ class StateType(str, Enum):
     CANCELLING = "CANCELLING"
 
 
+SUSPENDED = "Suspended"
+"""The name of the Paused state in which a flow run is in no process."""
 TERMINAL_STATES = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED})
 
 

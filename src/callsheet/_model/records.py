@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from callsheet._model.kinds import Kind, StateType
+from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
 
 # ------------------------------------------------------------------------------------------ guards
 
@@ -89,6 +89,7 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     extra: bytes | None = None  # msgpack map of what is never filtered: dynamic key, policy, versions …
     guards: tuple[Guard, ...] = ()
     entered: int = 0
+    owner: UUID | None = None  # of a root run: the engine that it lives in
 
 
 class StateEntered(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
@@ -114,6 +115,11 @@ def usual_states(created: RunCreated) -> tuple[StateEntered, ...]:
         )
         for seq, type in enumerate((StateType.PENDING, StateType.RUNNING)[: created.entered], 1)
     )
+
+
+def gives_up_owner(type: StateType, name: str | None) -> bool:
+    """Tell whether a root run in this state belongs to no engine: it has ended, or waits to be taken up by any."""
+    return type in TERMINAL_STATES or (type is StateType.PAUSED and name == SUSPENDED)
 
 
 def is_usual(state: StateEntered) -> bool:
@@ -246,6 +252,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     state: StateRecord | None
     fence: int = 0
+    owner: UUID | None = None  # the engine of a root run that has neither ended nor been suspended
+    recoveries: int = 0  # how often another engine went on with it after its own had died
     tags: tuple[str, ...] = ()  # in alphabetical order
     inputs: tuple[tuple[str, tuple[UUID, ...]], ...] = ()  # by parameter, then by run
     parameters: bytes | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from callsheet._model.kinds import StateType
+from callsheet._model.kinds import SUSPENDED, StateType
 from callsheet._rules.facts import Facts, Move
 from callsheet._rules.verdicts import ACCEPT, GO_ON, Abort, Reject, Verdict, Wait
 
@@ -19,7 +19,6 @@ Rule = Callable[[Facts, Move], Verdict | None]
 
 AWAITING_RETRY: Final = "AwaitingRetry"
 RETRYING: Final = "Retrying"
-SUSPENDED: Final = "Suspended"
 ROLLED_BACK: Final = "RolledBack"
 
 _AS_CANCELLED: Final = Reject(type=StateType.CANCELLED, name="Cancelled", message="The run was cancelled.")

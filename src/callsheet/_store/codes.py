@@ -19,7 +19,9 @@ CODES = {kind: code for code, kind in enumerate(TYPES)}
 PENDING = CODES[StateType.PENDING]
 RUNNING = CODES[StateType.RUNNING]
 COMPLETED = CODES[StateType.COMPLETED]
+PAUSED = CODES[StateType.PAUSED]
 TERMINAL = frozenset(CODES[kind] for kind in TERMINAL_STATES)
+TERMINALS = ",".join(map(str, sorted(TERMINAL)))  # for SQL
 USUAL_NAMES = {kind: kind.value.capitalize() for kind in TYPES}
 
 

@@ -50,7 +50,7 @@ def _run(
 ) -> RunRecord:
     (
         run, kind, key, definition_name, code, name, created, parent, flow, tracking, root, due, started, attempt,
-        fence, extra, seq, state_type, state_name, state_at, state_id, message, details, parameters,
+        fence, extra, owner, recoveries, seq, state_type, state_name, state_at, state_id, message, details, parameters,
     ) = row  # fmt: skip
     said = (kind, key or "", definition_name or "", code or "")
     definition = known.get(said)
@@ -76,6 +76,8 @@ def _run(
         attempt=attempt,
         state=state,
         fence=fence,
+        owner=_uuid(owner),
+        recoveries=recoveries,
         tags=tags,
         inputs=inputs,
         parameters=parameters,

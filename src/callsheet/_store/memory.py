@@ -27,6 +27,7 @@ from callsheet._model.records import (
     RunRenamed,
     StateEntered,
     StateRecord,
+    gives_up_owner,
     is_usual,
     usual_states,
 )
@@ -39,12 +40,14 @@ from callsheet._store.topics import check_topics, refuse_claim
 class _Run:
     """What is known of one run: its creation, and what became of it."""
 
-    __slots__ = ("created", "inputs", "name", "parameters")
+    __slots__ = ("created", "fence", "inputs", "name", "owner", "parameters", "recoveries", "since")
 
     def __init__(self, created: RunCreated) -> None:
         self.created = created
         self.name = created.name
         self.parameters = created.parameters
+        self.owner = created.owner
+        self.fence = self.recoveries = self.since = 0  # the state with which the owner took it up
         self.inputs: dict[str, set[UUID]] = {}
         self.resolve(created.inputs, None)
 
@@ -148,7 +151,8 @@ class MemoryStore:
 
     def seq_and_fence(self, run_id: UUID) -> tuple[int, int] | None:
         """Give the newest sequence number and the fence of a run (asked by guards)."""
-        return (max(self._states.get(run_id, ()), default=-1), 0) if run_id in self._runs else None
+        run = self._runs.get(run_id)
+        return None if run is None else (max(self._states.get(run_id, ()), default=-1), run.fence)
 
     def holder(self, definition: str, key: str, at: int) -> UUID | None:
         """Give the run that has a key at this time (asked by guards)."""
@@ -306,12 +310,19 @@ class MemoryStore:
             started=_first_start(states),
             ended=newest.at if newest is not None and newest.type in TERMINAL_STATES else None,
             attempt=0 if newest is None else newest.attempt,
+            fence=run.fence,
+            owner=None if _was_given_up(run, states) else run.owner,
+            recoveries=run.recoveries,
             state=None if newest is None else _state(newest),
             tags=tuple(sorted(set(created.tags))),
             inputs=tuple((name, tuple(sorted(run.inputs[name]))) for name in sorted(run.inputs)),
             parameters=run.parameters,
             extra=created.extra,
         )
+
+
+def _was_given_up(run: _Run, states: Mapping[int, StateEntered]) -> bool:
+    return any(gives_up_owner(one.type, one.name) for seq, one in states.items() if seq > run.since)
 
 
 def _first_start(states: Mapping[int, StateEntered]) -> int | None:

@@ -6,12 +6,11 @@ import msgspec
 
 from callsheet._model.kinds import TERMINAL_STATES, RunOrder
 from callsheet._model.records import RunRecord
-from callsheet._store.codes import TERMINAL
+from callsheet._store.codes import TERMINALS
 
 Place = tuple[int | bytes, bytes]
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[int | bytes, bytes]).decode
-_TERMINALS = ",".join(map(str, sorted(TERMINAL)))
 
 EXPECTED = "coalesce(run.due_at, run.created)"
 EXPRESSIONS: dict[RunOrder, str] = {
@@ -19,7 +18,7 @@ EXPRESSIONS: dict[RunOrder, str] = {
     RunOrder.NAME: "CAST(run.name AS BLOB)",
     RunOrder.EXPECTED: EXPECTED,
     RunOrder.STARTED: f"coalesce(run.started, {EXPECTED})",
-    RunOrder.ENDED: f"CASE WHEN run.state_type IN ({_TERMINALS}) THEN run.state_at ELSE -1 END",
+    RunOrder.ENDED: f"CASE WHEN run.state_type IN ({TERMINALS}) THEN run.state_at ELSE -1 END",
 }
 
 

@@ -9,11 +9,10 @@ from uuid import UUID
 from callsheet._model.kinds import RunOrder
 from callsheet._model.records import LogFilter, RunFilter
 from callsheet._store import ordering
-from callsheet._store.codes import CODES, COMPLETED, TERMINAL, TYPES, USUAL_NAMES
+from callsheet._store.codes import CODES, COMPLETED, TERMINALS, TYPES, USUAL_NAMES
 
 MOST_VALUES = 30_000
 _LEEWAY = 60_000  # ms that an id's time may differ from its run's `created`
-_TERMINALS = ",".join(map(str, sorted(TERMINAL)))
 
 
 class Query(NamedTuple):
@@ -74,6 +73,7 @@ def page_of_runs(
     sql = (
         "SELECT run.id, run.kind, d.key, d.name, d.code, run.name, run.created, run.parent_id, run.flow_run_id,"
         " run.parent_task_run_id, run.root_id, run.due_at, run.started, run.attempt, run.fence, run.extra,"
+        " run.owner, run.recoveries,"
         " run.seq, run.state_type, run.state_name, run.state_at, s.id, s.message, s.details, p.body"
         " FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
         " LEFT JOIN state AS s ON s.run_id = run.id AND s.seq = run.seq"
@@ -289,9 +289,9 @@ def _times(where: RunFilter, found: _Where) -> None:
     if where.has_started is not None:
         found.add(f"run.started IS {'NOT ' if where.has_started else ''}NULL")
     if where.has_ended is not None:
-        found.add(f"coalesce(run.state_type, -1) {'' if where.has_ended else 'NOT '}IN ({_TERMINALS})")
+        found.add(f"coalesce(run.state_type, -1) {'' if where.has_ended else 'NOT '}IN ({TERMINALS})")
     if where.ended_after is not None or where.ended_before is not None:
-        found.add(f"run.state_type IN ({_TERMINALS})")
+        found.add(f"run.state_type IN ({TERMINALS})")
         found.between("run.state_at", where.ended_after, where.ended_before)
 
 

@@ -18,13 +18,14 @@ from callsheet._model.records import (
     RunCreated,
     RunRenamed,
     StateEntered,
+    gives_up_owner,
     is_usual,
 )
-from callsheet._store.codes import CODES, PENDING, RUNNING, USUAL_NAMES
+from callsheet._store.codes import CODES, PENDING, RUNNING, TYPES, USUAL_NAMES
 from callsheet._store.queries import is_skewed
 
 # Where the changing part of a run's row stands (see Table RUN in statements.py).
-NAME, SEQ, STARTED, ATTEMPT, USUAL, COMPLETED = 7, 10, 14, 15, 16, 17
+NAME, SEQ, STARTED, ATTEMPT, USUAL, COMPLETED, OWNER = 7, 10, 14, 15, 16, 17, 19
 MOVING = slice(SEQ, COMPLETED + 1)
 NO_SEQ = -1
 # What `usual` is made of: states that have no row of their own.
@@ -44,6 +45,7 @@ class Batch:
         "logs",
         "moved",
         "outcomes",
+        "owned",
         "parameters",
         "renamed",
         "skewed",
@@ -63,6 +65,7 @@ class Batch:
         self.parameters: list[Any] = []
         self.logs: list[Any] = []
         self.keys: list[Any] = []
+        self.owned: list[list[Any]] = []  # rows of root runs that engines own
         self.handed: dict[tuple[bytes, str], list[Any] | None] = {}  # what runs were handed; `None`: gone
         self.skewed = False
 
@@ -101,6 +104,9 @@ class Encoder:
                 _record(entry, batch)
             else:
                 _rest(entry, batch)
+        for row in batch.owned:
+            if row[SEQ] != NO_SEQ and _is_nobodys(row):
+                row[OWNER] = None
         return batch
 
     def _create(self, entry: RunCreated, batch: Batch) -> None:
@@ -115,6 +121,8 @@ class Encoder:
         if run in batch.created:
             return
         row = batch.created[run] = _created_row(entry, number)
+        if row[OWNER] is not None:
+            batch.owned.append(row)
         if is_skewed(run, entry.created):
             batch.skewed = True
         if (earlier := batch.moved.pop(run, None)) is not None:  # its states came first
@@ -128,7 +136,7 @@ class Encoder:
 
 
 def _unknown_run(run: int) -> list[Any]:
-    row: list[Any] = [None] * 19
+    row: list[Any] = [None] * 20
     row[0] = run.to_bytes(16)
     row[SEQ] = NO_SEQ
     row[ATTEMPT] = row[USUAL] = 0
@@ -158,7 +166,14 @@ def _created_row(entry: RunCreated, definition: int) -> list[Any]:
         0,
         None,
         entry.extra,
+        None if entry.owner is None else entry.owner.int.to_bytes(16),
     ]
+
+
+def _is_nobodys(row: list[Any]) -> bool:
+    """Tell whether a run has left its owner by the end of the batch."""
+    code: int = row[SEQ + 1]
+    return gives_up_owner(TYPES[code], row[SEQ + 2])
 
 
 def _enter_at_once(row: list[Any], entry: RunCreated) -> None:

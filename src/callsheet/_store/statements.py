@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from callsheet._model.kinds import SUSPENDED
+from callsheet._store.codes import PAUSED, TERMINALS
+
 _MOST = 128
 _EXACT = 8
 
@@ -26,8 +29,8 @@ class Table(NamedTuple):
 
 RUN = Table(
     "INSERT INTO run (id, kind, definition_id, parent_id, flow_run_id, root_id, parent_task_run_id, name, created,"
-    " due_at, seq, state_type, state_name, state_at, started, attempt, usual, completed, extra) VALUES ",
-    19,
+    " due_at, seq, state_type, state_name, state_at, started, attempt, usual, completed, extra, owner) VALUES ",
+    20,
     " ON CONFLICT DO NOTHING",
 )
 # A run that exists moves on, whatever order batches come in: the newest state counts, and the first start.
@@ -39,6 +42,8 @@ MOVE = Table(
     " state_name = iif(new.seq > run.seq, new.name, run.state_name),"
     " state_at = iif(new.seq > run.seq, new.at, run.state_at),"
     " attempt = iif(new.seq > run.seq, new.attempt, run.attempt),"
+    f" owner = iif(new.seq > run.seq AND (new.type IN ({TERMINALS})"
+    f" OR (new.type = {PAUSED} AND new.name = '{SUSPENDED}')), NULL, run.owner),"
     " started = CASE WHEN new.usual & 2 THEN new.started WHEN run.usual & 2 THEN run.started"
     " ELSE coalesce(min(run.started, new.started), run.started, new.started) END,"
     " usual = run.usual | new.usual, completed = coalesce(run.completed, new.completed)"
