@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from callsheet.annotations import allow_failure as allow_failure
     from callsheet.annotations import unmapped as unmapped
     from callsheet.client.orchestration import get_client as get_client
+    from callsheet.context import run_key as run_key
     from callsheet.context import tags as tags
     from callsheet.flow_runs import pause_flow_run as pause_flow_run
     from callsheet.flow_runs import resume_flow_run as resume_flow_run
@@ -57,6 +58,7 @@ _HOMES: dict[str, str | None] = {
     "get_run_logger": "callsheet.logging.loggers",
     "pause_flow_run": "callsheet.flow_runs",
     "resume_flow_run": "callsheet.flow_runs",
+    "run_key": "callsheet.context",
     "runtime": None,
     "serve": "callsheet._later",
     "states": None,
@@ -81,6 +83,7 @@ __all__ = [
     "get_run_logger",
     "pause_flow_run",
     "resume_flow_run",
+    "run_key",
     "runtime",
     "serve",
     "states",

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from weakref import WeakSet
 
@@ -63,6 +63,7 @@ class Core:
         self._steps: dict[Host, Once] = {}  # commits that are due at the end of a loop's step
         self._lock = threading.Lock()
         self._refusals: dict[int | UUID, Refusal] = {}  # by the run that was not created, or by the entry's address
+        self.keyed: dict[tuple[str, str], Any] = {}  # by flow and run key: who is at it in this process
         self.expecting: tuple[Callable[[], None], ...] = ()  # who waits for values that flow runs are handed
         # Which endings are on disk before their caller goes on: durability.md section 2.
         self.acknowledges_outcomes = durability in (Durability.RESULTS, Durability.STRICT)
