@@ -12,7 +12,7 @@ from callsheet._clock import from_micros
 from callsheet._engine import bodies
 from callsheet._engine.leaving import Final
 from callsheet._engine.names import default_task_run_name, format_run_name
-from callsheet._engine.recording import Calls, encode, to_blob
+from callsheet._engine.recording import Calls, to_blob
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import find_inputs, resolve_upstream
 from callsheet._kernel.messages import Amend
@@ -258,10 +258,9 @@ class TaskRunActor(Run):
         rest["identity"] = self.identity
         if self.kept is not None:  # the journal says where it is
             return rest
-        rest["recorded"], codec, body = encode(final.data)
-        if codec != "none":
-            rest["result"] = blob = await to_blob(self.core, self.cell.id, codec, body, port)
-            rest["recorded"] = rest["recorded"] and blob is not None
+        rest["recorded"], blob = await to_blob(self.core, self.cell.id, final.data, port)
+        if blob is not None:
+            rest["result"] = blob
         return rest
 
     async def _is_retriable(self, port: Port, final: Final) -> bool:
