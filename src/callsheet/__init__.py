@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from callsheet.annotations import allow_failure as allow_failure
     from callsheet.annotations import unmapped as unmapped
     from callsheet.client.orchestration import get_client as get_client
-    from callsheet.context import run_key as run_key
     from callsheet.context import tags as tags
     from callsheet.flow_runs import pause_flow_run as pause_flow_run
     from callsheet.flow_runs import resume_flow_run as resume_flow_run
     from callsheet.flows import Flow as Flow
     from callsheet.flows import flow as flow
     from callsheet.logging.loggers import get_run_logger as get_run_logger
+    from callsheet.run_keys import run_key as run_key
     from callsheet.states import State as State
     from callsheet.tasks import Task as Task
     from callsheet.tasks import task as task
@@ -58,7 +58,7 @@ _HOMES: dict[str, str | None] = {
     "get_run_logger": "callsheet.logging.loggers",
     "pause_flow_run": "callsheet.flow_runs",
     "resume_flow_run": "callsheet.flow_runs",
-    "run_key": "callsheet.context",
+    "run_key": "callsheet.run_keys",
     "runtime": None,
     "serve": "callsheet._later",
     "states": None,

@@ -36,7 +36,7 @@ from callsheet.utilities.collections import find, replace
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
-    from callsheet._engine.run_keys import Keyed
+    from callsheet._engine.keyed import Keyed
     from callsheet._kernel.ports import Port
 
 _S = StateType

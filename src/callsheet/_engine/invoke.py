@@ -27,7 +27,8 @@ from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import StateType
 from callsheet._model.values import value_of
 from callsheet._rules.identity import element
-from callsheet.context import current_key, current_run, current_tags
+from callsheet.context import current_run, current_tags
+from callsheet.run_keys import current_key
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
@@ -279,8 +280,8 @@ def submit_flow(flow: Any, parameters: dict[str, Any], *, wait_for: Any, return_
     if block is not None and block.is_here():
         from callsheet._engine import keyed_calls
 
-        future = keyed_calls.submit(block, flow, parameters, wait_for)
-        return _waited(future) if return_state else future
+        keyed = keyed_calls.submit(block, flow, parameters, wait_for)
+        return _waited(keyed) if return_state else keyed
     run = _submitted(FlowRunActor, flow, parameters, wait_for, parent)
     tracking = run.tracking
     future: RunFuture[Any] = RunFuture(run, None if tracking is None else tracking.id)

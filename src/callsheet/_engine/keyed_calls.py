@@ -22,8 +22,8 @@ from callsheet._model.values import value_of
 from callsheet.exceptions import RunKeyError
 
 if TYPE_CHECKING:
-    from callsheet._engine.run_keys import Holder
-    from callsheet.context import KeyBlock
+    from callsheet._engine.keyed import Holder
+    from callsheet.run_keys import KeyBlock
 
 Ended = FlowRunActor | State[Any]
 

@@ -12,9 +12,9 @@ import msgspec
 from callsheet._engine import decode, dispatch
 from callsheet._engine.flow_run import FlowRunActor, describe_flow
 from callsheet._engine.history import records_of
+from callsheet._engine.keyed import Holder, Keyed, digest_of, keyed_by
 from callsheet._engine.places import LoopPlace, Place, ThreadPlace
 from callsheet._engine.run_inputs import Bell
-from callsheet._engine.run_keys import Holder, Keyed, digest_of, keyed_by
 from callsheet._engine.waiting import wait_for_input, wait_in_life
 from callsheet._kernel.host import current_host
 from callsheet._kernel.messages import Leave, Orphan
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from callsheet._kernel.ports import Port
     from callsheet._model.records import StateRecord
     from callsheet._model.states import State
-    from callsheet.context import KeyBlock
+    from callsheet.run_keys import KeyBlock
 
 _S = StateType
 _LOOK: Final = 1.0  # seconds between looks at a run elsewhere, where nothing tells of a change
