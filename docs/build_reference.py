@@ -16,6 +16,7 @@ MODULES = (
     "callsheet.flows",
     "callsheet.tasks",
     "callsheet.flow_runs",
+    "callsheet.task_runs",
     "callsheet.input",
     "callsheet.states",
     "callsheet.futures",

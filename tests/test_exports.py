@@ -22,7 +22,11 @@ NAMES: dict[str, str] = {
         "Scheduled AwaitingRetry AwaitingConcurrencySlot Retrying Late raise_state_exception return_value_to_state "
         "is_state_iterable get_state_exception exception_to_failed_state exception_to_crashed_state get_state_result"
     ),
-    "callsheet.flow_runs": "pause_flow_run resume_flow_run wait_for_flow_run",
+    "callsheet.flow_runs": (
+        "pause_flow_run resume_flow_run wait_for_flow_run cancel_flow_run cancel_flow_runs acancel_flow_run "
+        "acancel_flow_runs"
+    ),
+    "callsheet.task_runs": "cancel_task_run acancel_task_run",
     "callsheet.input.actions": (
         "create_flow_run_input create_flow_run_input_from_model read_flow_run_input filter_flow_run_input "
         "delete_flow_run_input"

@@ -691,9 +691,7 @@ def test_a_store_opens_and_closes_more_than_once(store: Store) -> None:
     assert store.commit((), sync=True) == []
 
 
-def test_nothing_can_be_claimed_yet(store: Store) -> None:
-    with pytest.raises(NotImplementedError, match="timer"):
-        store.claim("timer", 3)
+def test_only_what_is_announced_can_be_waited_for(store: Store) -> None:
     with pytest.raises(NotImplementedError, match="mailbox"):
         store.wait(["history", "mailbox"], 0.0, stopped=lambda: False)
     assert store.wait(["history"], 0.0, stopped=lambda: False) == ()

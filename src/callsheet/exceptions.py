@@ -33,6 +33,7 @@
     └── StoreError                                   history cannot be read or written
         ├── StoreNotADatabase · StoreTooNew · StoreReadOnly · StoreLocked · StoreFull
         ├── StoreUnavailable                         the place is gone or refuses; what could not be saved
+        ├── LostOwnership                            others took this engine for dead, and its runs over
         └── StoreClosed
     Signal (BaseException)                           control flow: `except Exception` in a body lets it pass
     ├── Abort                                        a run may not go on
@@ -263,6 +264,10 @@ class StoreFull(StoreError):
 
 class StoreUnavailable(StoreError):
     """Raised when the database is gone or its disk refuses; tells what could not be saved."""
+
+
+class LostOwnership(StoreError):
+    """Raised in the runs of an engine that others took for dead: they go on elsewhere, and nothing of them counts here."""
 
 
 class StoreClosed(StoreError):

@@ -1,4 +1,7 @@
-"""The run journal: under which identity a task's outcome is remembered, and in which form."""
+"""The run journal: under which identity a task's outcome is remembered, and in which form.
+
+The form is that of all records (`callsheet._results.wires`); `callsheet._results.journalled.recall` reads it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import msgspec
 
 from callsheet._kernel.driver import current_backend_task
 from callsheet._kernel.ports import apart
+from callsheet._model.kinds import StateType
 from callsheet._model.records import ResultBlob
 from callsheet._results.files import write_file
 from callsheet._results.parts import Parts, join
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger("callsheet.results")
 INLINE_LIMIT = 64 * 1024  # bytes; a larger result would hold everybody's write lock for milliseconds
+_REMEMBERED: Final = (StateType.COMPLETED, StateType.FAILED)
 RESULT: Final = "result"  # among a state's details in the history: the metadata of its run's result
 _SCALARS: Final[frozenset[type]] = frozenset({bool, int, float, str})
 _MSGPACK: Final = {"type": "msgpack"}
@@ -68,6 +73,19 @@ class Calls:
 def details_of_result(metadata: bytes) -> bytes:
     """Give the details of a state that says where its run's result is."""
     return _pack({RESULT: metadata})
+
+
+async def record_outcome(run: Any, rest: dict[str, Any], final: Any, port: Port) -> dict[str, Any]:
+    """Add to a final proposal what the run journal remembers of a run that a flow run's body has called."""
+    if run.identity is None or final.type not in _REMEMBERED:
+        return rest
+    rest["identity"] = run.identity
+    if run.kept is not None:  # the journal says where it is
+        return rest
+    rest["recorded"], blob = await to_blob(run.core, run.cell.id, final.data, port)
+    if blob is not None:
+        rest["result"] = blob
+    return rest
 
 
 async def to_blob(core: Core, run_id: UUID, value: Any, port: Port) -> tuple[bool, ResultBlob | None]:
