@@ -85,7 +85,9 @@ def test_an_engine_is_listed_with_its_next_commit_and_renewed_when_that_is_due(s
     assert not store.engines.is_listed
     store.commit([flow(me)])
     (row,) = store.engines.read()
-    assert row == EngineRecord(**{**{name: getattr(me, name) for name in me.__struct_fields__}, "beat": 1, "owns": True})
+    assert row == EngineRecord(
+        **{**{name: getattr(me, name) for name in me.__struct_fields__}, "beat": 1, "owns": True}
+    )
     assert store.engines.is_listed
     store.commit([flow(me)])
     assert store.engines.read()[0].beat == 1
@@ -216,9 +218,7 @@ def test_a_run_is_taken_up_once(store: Store, owned: bool) -> None:
     me = dead(store, run, *([] if owned else [moved(run.id, 1, S.SCHEDULED, 1)]), owner=owner)
     seq = 3 if owned else 2
     taken = store.engines.take(run.id, at=NOW)
-    message = (
-        "The engine that ran it is gone; another one goes on with it." if owned else "An engine has taken it up."
-    )
+    message = "The engine that ran it is gone; another one goes on with it." if owned else "An engine has taken it up."
     assert taken == Taken(
         run_id=run.id, seq=seq, type=S.PENDING, name="Pending", at=NOW, fence=1, recoveries=int(owned), message=message
     )
