@@ -272,6 +272,7 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
     level: int
     logger: str
     message: str
+    n: int = 0
 
 
 class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -363,6 +363,7 @@ def _log(log: LogWritten) -> LogRecord:
         level=log.level,
         logger=log.logger,
         message=log.message,
+        n=log.n,
     )
 
 
