@@ -155,7 +155,7 @@ def handed_to(run_id: UUID, key: str | None, prefix: str, limit: int | None) -> 
 
 
 def outcomes_in(flow_run_id: UUID, run_id: UUID | None = None) -> Query:
-    """Give the statement for outcomes in a flow run; a later row replaces an earlier one of its identity."""
+    """Give the statement for the outcomes in a flow run, in the order of their runs, or for that of one run in it."""
     one = None if run_id is None else run_id.bytes
     return Query(
         "SELECT identity, run_id, status, recorded, inputs_digest, codec, size, digest, uri, inline"
