@@ -145,26 +145,26 @@ class Orchestrator:
             entered = self._enter_first(cell, at, start=message.start)
         position = 0
         if self._keeps:
-            position = self._put(
-                RunCreated(
-                    id=cell.id,
-                    kind=cell.kind,
-                    definition=cell.definition,
-                    name=message.name,
-                    created=at,
-                    parent_id=None if parent is None else parent.id,
-                    flow_run_id=None if flow is None else flow.id,
-                    parent_task_run_id=message.parent_task_run_id,
-                    root_id=cell.root_id,
-                    due_at=message.due_at,
-                    tags=message.tags,
-                    inputs=message.inputs,
-                    parameters=message.parameters,
-                    extra=message.extra,
-                    entered=entered,
-                    owner=self._engine_id if parent is None else None,
-                )
+            created = RunCreated(
+                id=cell.id,
+                kind=cell.kind,
+                definition=cell.definition,
+                name=message.name,
+                created=at,
+                parent_id=None if parent is None else parent.id,
+                flow_run_id=None if flow is None else flow.id,
+                parent_task_run_id=message.parent_task_run_id,
+                root_id=cell.root_id,
+                due_at=message.due_at,
+                tags=message.tags,
+                inputs=message.inputs,
+                parameters=message.parameters,
+                extra=message.extra,
+                guards=message.guards,
+                entered=entered,
+                owner=self._engine_id if parent is None else None,
             )
+            position = self._put(created)
         if parent is not None:
             if parent.children is None:
                 parent.children = {}
@@ -216,9 +216,9 @@ class Orchestrator:
             if not verdict.accepted:
                 return Answer(verdict, cell.seq, at, 0)
         outcome = None
-        if message.identity is not None and cell.flow is not None:
+        if message.identity is not None:
             outcome = OutcomeRecorded(
-                flow_run_id=cell.flow.id,
+                flow_run_id=(cell.flow or cell).id,
                 identity=message.identity,
                 run_id=cell.id,
                 status=message.type,
