@@ -12,6 +12,7 @@ from uuid import UUID
 from weakref import WeakSet
 
 from callsheet._clock import SYSTEM_CLOCK, Clock
+from callsheet._engine.letters import Inbox
 from callsheet._ids import new_id
 from callsheet._kernel.host import Host
 from callsheet._kernel.journal import Journal
@@ -59,6 +60,7 @@ class Core:
         self.blobs = None if store.location == "memory" else Path(store.location + "-results")
         self.closed = False
         self.inherited = False  # by a fork: the parent process has it
+        self._inbox = Inbox(self)
         self._workers: WorkerThreads | None = None
         self._steps: dict[Host, Once] = {}  # commits that are due at the end of a loop's step
         self._lock = threading.Lock()

@@ -21,6 +21,7 @@ from callsheet._kernel.messages import (
     CancelTree,
     Cell,
     GiveUp,
+    Hold,
     Leave,
     Message,
     Orphan,
@@ -29,7 +30,7 @@ from callsheet._kernel.messages import (
     Resumed,
     SetState,
 )
-from callsheet._kernel.pauses import Pauses
+from callsheet._kernel.pauses import Pause, Pauses
 from callsheet._kernel.scopes import CANCEL
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
@@ -124,6 +125,8 @@ class Orchestrator:
                 return self._crash(message.cell, message.why)
             case SetState():
                 return self._set_state(message)
+            case Hold():
+                return self._hold(message)
             case Resumed():
                 return self._resumed(message)
             case GiveUp():
@@ -200,6 +203,7 @@ class Orchestrator:
                 delivered=cell.delivered,
                 flow_paused=bool(waiting) and cell.kind is Kind.TASK and self.pauses.holds_back(cell),
                 pause_pending=pause is not None and cell.id in waiting,
+                pause_ordered=cell.pause is not None and cell.pause.ordered,
                 pause_passed=pause is not None and not pause.again and pause.key in (cell.passed or ()),
             ),
             current_name=cell.name,
@@ -366,6 +370,19 @@ class Orchestrator:
         self._cancel(cell, CANCEL, whole=True)
         # It stays in the tree until its body has left, so that nobody takes it for gone who waits for that.
         return self._enter(cell, verdict, order.type, order.name, at, order.message, order.details, leaves=False)
+
+    def _hold(self, order: Hold) -> Answer:
+        """Close the gate of a flow run that runs."""
+        cell = foreign.find(self.roots, order.run_id, Kind.FLOW)
+        if cell is None:
+            return NOT_ALIVE
+        at = self._micros()
+        verdict = foreign.held(cell, at)
+        if verdict is not ACCEPT:
+            return Answer(verdict, cell.seq, at, 0)
+        answer = self._enter(cell, verdict, StateType.PAUSED, "Paused", at, order.message, order.details)
+        self.pauses.begin(cell, Pause(order.key, None, ordered=True))
+        return answer
 
 
 _DONE = Answer(ACCEPT, 0, 0, 0)
