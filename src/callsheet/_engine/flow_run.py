@@ -14,14 +14,14 @@ from callsheet._engine import bodies
 from callsheet._engine.futures import TaskFuture
 from callsheet._engine.leaving import Final
 from callsheet._engine.names import format_run_name
-from callsheet._engine.recording import Calls
+from callsheet._engine.recording import Calls, record_outcome
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
 from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import DEADLINE, Interrupted
-from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
+from callsheet._model.kinds import TERMINAL_STATES, Durability, Kind, StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.records import Definition
 from callsheet._model.runs import FlowRun, FlowRunPolicy
@@ -36,12 +36,16 @@ from callsheet.utilities.collections import find, replace
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
+    from callsheet._engine.past import Replay
     from callsheet._kernel.ports import Port
+    from callsheet._model.records import RunRecord
 
 _S = StateType
 _PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes})
+_IN_JSON = _PLAIN - {bytes}
 _to_json = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
 def describe_flow(flow: Any) -> tuple[Definition, bytes, Definition]:
@@ -60,6 +64,13 @@ def describe_flow(flow: Any) -> tuple[Definition, bytes, Definition]:
     return described
 
 
+def identity_of_subflow(core: Core, flow: Any, parent: Any, parameters: dict[str, Any]) -> bytes | None:
+    """Name a call of a flow in a run, by which its run is found again; `None` where nothing is kept."""
+    if parent is None or parent.flow_actor is None or core.durability is Durability.OFF:
+        return None
+    return parent.calls.identify(describe_flow(flow)[0].key, parameters)
+
+
 class FlowRunActor(Run):
     """A flow run as an actor."""
 
@@ -72,8 +83,10 @@ class FlowRunActor(Run):
         "_deadline",
         "calls",
         "extra",
+        "identity",
         "log_prints",
         "lost_futures",
+        "past",
         "pauses",
         "runner",
         "tracking",
@@ -81,7 +94,7 @@ class FlowRunActor(Run):
 
     def __init__(
         self, core: Core, flow: Any, parameters: dict[str, Any], wait_for: Any, parent: Run | None, home: Any,
-        tags: frozenset[str],
+        tags: frozenset[str], identity: bytes | None = None,
     ) -> None:  # fmt: skip
         described, self.extra, tracker = describe_flow(flow)
         super().__init__(core, flow, parameters, wait_for, parent, home, described, tags)
@@ -97,8 +110,11 @@ class FlowRunActor(Run):
         if log_prints is None:
             log_prints = core.log_prints if parent is None else parent.log_prints
         self.log_prints: bool = log_prints
+        self.past: tuple[RunRecord, Replay] | None = None  # of a run that was cut off, until it is known what it says
         self.tracking: Cell | None = None
+        self.identity = identity
         if parent is not None:
+            self.identity = identity or identity_of_subflow(core, flow, parent, parameters)
             self.tracking = Cell(new_id(), Kind.TASK, tracker, parent.cell, self)
 
     @property
@@ -112,6 +128,15 @@ class FlowRunActor(Run):
         self.pauses = 0
         if self.runner is None:  # a generator's, which is not entered for each of its steps
             self._runner()
+
+    def register(self, *, start: bool) -> None:
+        if self.past is None:
+            super().register(start=start)
+            return
+        from callsheet._engine.reviving import take_up
+
+        self.upstream = find_inputs(self.parameters, self.wait_for, None)[0]
+        take_up(self, self.past[0])
 
     def registration(self) -> dict[str, Any]:
         parent = self.cell.parent
@@ -131,31 +156,55 @@ class FlowRunActor(Run):
                     extra=self.extra,
                 )
             )
+        parameters, opaque = self._serialized()
+        extra = self.extra
+        if opaque or self.identity is not None:
+            said = _unpack(extra)
+            if opaque:
+                said["opaque"] = opaque
+            if self.identity is not None:
+                said["identity"] = self.identity
+            extra = _pack(said)
         return {
             "tags": tuple(self.tags),
-            "parameters": self._serialized(),
-            "extra": self.extra,
+            "parameters": parameters,
+            "extra": extra,
             "parent_task_run_id": None if self.tracking is None else self.tracking.id,
         }
 
-    def _serialized(self) -> bytes:
+    def _serialized(self) -> tuple[bytes, list[str]]:
+        """Give the parameters as JSON, and the names of those for which that has only a placeholder."""
         parameters = self.parameters
-        if all(type(value) in _PLAIN for value in parameters.values()):
+        if all(type(value) in _IN_JSON for value in parameters.values()):
             try:
-                return _to_json(parameters)
+                return _to_json(parameters), []
             except (TypeError, ValueError, OverflowError):
                 pass
-        return _to_json(self.definition.serialize_parameters(parameters))
+        said = self.definition.serialize_parameters(parameters)
+        opaque = [
+            name
+            for name, value in parameters.items()
+            if type(value) is not str and said.get(name) == f"<{type(value).__name__}>"
+        ]
+        return _to_json(said), opaque
 
     async def prepare(self, port: Port) -> None:
+        past = self.past
+        if past is not None:
+            from callsheet._engine.reviving import remember
+
+            self.past = None
+            await remember(self, *past, port)
         given = self.parameters
         if self.upstream or self.wait_for is not None:
             self.parameters = await resolve_upstream(self, port)
         flow = self.definition
         if flow.should_validate_parameters:
             self.parameters = flow.validate_parameters(self.parameters)
+        if past is not None:
+            return  # what is known of it is in the history
         if self.parameters is not given and any(given.get(n) is not v for n, v in self.parameters.items()):
-            self.core.ask(Amend(cell=self.cell, parameters=self._serialized()))
+            self.core.ask(Amend(cell=self.cell, parameters=self._serialized()[0]))
         if flow.flow_run_name is not None:
             self.rename(format_run_name(flow.flow_run_name, self.name, self.parameters, what="flow_run_name"))
 
@@ -167,7 +216,7 @@ class FlowRunActor(Run):
 
     async def body(self, port: Any) -> Any:
         flow = self.definition
-        if self.tracking is not None and self.cell.attempt == 1:
+        if self.tracking is not None and self.tracking.type is _S.PENDING:
             self._track(_S.RUNNING, "Running", None)
         args, kwargs = flow._binder.call_arguments(self.parameters)
         if flow.timeout_seconds is not None:
@@ -238,6 +287,18 @@ class FlowRunActor(Run):
     def failure_message(self, error: BaseException) -> str:
         return f"Flow run encountered an exception: {describe(error)}"
 
+    async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
+        return await record_outcome(self, await super().proposal(final, port), final, port)
+
+    def renew(self) -> None:
+        super().renew()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop the memory of earlier lives: another attempt runs everything again."""
+        if self.core.memories:
+            self.core.memories.pop(self.cell.id, None)
+
     def concluded(self, final: Final) -> None:
         self._track(final.type, final.name, final.message)
 
@@ -259,6 +320,7 @@ class FlowRunActor(Run):
         super().release()
         if self.tracking is not None:
             self.tracking.actor = None
+        self._forget()
         self.known = Origins()
         self.runner = None
 

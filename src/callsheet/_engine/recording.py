@@ -15,6 +15,7 @@ import msgspec
 
 from callsheet._kernel.driver import current_backend_task
 from callsheet._kernel.ports import apart
+from callsheet._model.kinds import StateType
 from callsheet._model.records import ResultBlob
 from callsheet._rules.digest import inputs_digest
 from callsheet._rules.identity import ROOT, Branches
@@ -27,8 +28,10 @@ _LOG: Final = logging.getLogger("callsheet.results")
 INLINE_LIMIT = 64 * 1024  # bytes; a larger result would hold everybody's write lock for milliseconds
 RECORD: Final = "record"  # the codec of a journal entry that is the metadata of a record
 RESULT: Final = "result"  # among a state's details in the history: the metadata of its run's result
+_REMEMBERED: Final = (StateType.COMPLETED, StateType.FAILED)
 _SCALARS: frozenset[type] = frozenset({bool, int, float, str, bytes})
 _pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
 
 
 class Calls:
@@ -88,6 +91,47 @@ def encode(value: Any) -> tuple[bool, str, bytes]:
         return True, "cloudpickle", cloudpickle.dumps(value)  # pyright: ignore[reportUnknownMemberType]
     except Exception:
         return False, "none", b""
+
+
+class Unusable(Exception):
+    """Raised when what was recorded cannot be had back; whoever recorded it runs again."""
+
+
+def decode(blob: ResultBlob | None, folder: Path | None) -> Any:
+    """Give the result or exception that `encode` made bytes of.
+
+    Args:
+        blob: What was recorded; `None` stands for `None`.
+        folder: Of the files of large ones.
+
+    Raises:
+        Unusable: Its file is gone or torn, or the bytes cannot be read here.
+    """
+    if blob is None:
+        return None
+    try:
+        body = blob.inline if blob.uri is None or folder is None else (folder / blob.uri).read_bytes()
+        if body is None or len(body) != blob.size:
+            raise Unusable("it is torn")
+        if blob.digest is not None and blake2b(body, digest_size=16).digest() != blob.digest:
+            raise Unusable("it is damaged")
+        return _unpack(body) if blob.codec == "msgpack" else pickle.loads(body)  # noqa: S301 - ours
+    except Exception as error:  # the user's classes may raise anything
+        raise Unusable(f"{type(error).__name__}: {error}") from error
+
+
+async def record_outcome(run: Any, rest: dict[str, Any], final: Any, port: Port) -> dict[str, Any]:
+    """Add to a final proposal what the run journal remembers of a run that a flow run's body has called."""
+    if run.identity is None or final.type not in _REMEMBERED:
+        return rest
+    rest["identity"] = run.identity
+    if run.kept is not None:  # the journal says where it is
+        return rest
+    rest["recorded"], codec, body = encode(final.data)
+    if codec != "none":
+        rest["result"] = blob = await to_blob(run.core, run.cell.id, codec, body, port)
+        rest["recorded"] = rest["recorded"] and blob is not None
+    return rest
 
 
 async def to_blob(core: Core, run_id: UUID, codec: str, body: bytes, port: Port) -> ResultBlob | None:

@@ -12,7 +12,7 @@ from callsheet._clock import from_micros
 from callsheet._engine import bodies
 from callsheet._engine.leaving import Final
 from callsheet._engine.names import default_task_run_name, format_run_name
-from callsheet._engine.recording import Calls, encode, to_blob
+from callsheet._engine.recording import Calls, record_outcome
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import find_inputs, resolve_upstream
 from callsheet._kernel.messages import Amend
@@ -252,17 +252,7 @@ class TaskRunActor(Run):
         return f"Task run encountered an exception {describe(error)}"
 
     async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
-        rest = await super().proposal(final, port) if self.persists else {}
-        if self.identity is None or final.type not in (_S.COMPLETED, _S.FAILED):
-            return rest
-        rest["identity"] = self.identity
-        if self.kept is not None:  # the journal says where it is
-            return rest
-        rest["recorded"], codec, body = encode(final.data)
-        if codec != "none":
-            rest["result"] = blob = await to_blob(self.core, self.cell.id, codec, body, port)
-            rest["recorded"] = rest["recorded"] and blob is not None
-        return rest
+        return await record_outcome(self, await super().proposal(final, port) if self.persists else {}, final, port)
 
     async def _is_retriable(self, port: Port, final: Final) -> bool:
         condition = self.definition.retry_condition_fn
