@@ -301,8 +301,6 @@ def test_a_storage_that_refuses_does_not_fail_the_run(kind, logged):
 
 
 def test_the_journal_says_where_a_persisted_result_is():
-    from callsheet._engine.recording import RECORD
-
     @task(persist_result=True)
     def give() -> int:
         return 7
@@ -318,7 +316,7 @@ def test_the_journal_says_where_a_persisted_result_is():
     outcomes = run_now(reader.read_outcomes(state.state_details.flow_run_id))
     run_now(reader.aclose())
     (entry,) = [found for found in outcomes if found.run_id == state.state_details.task_run_id]
-    assert entry.result.codec == RECORD
+    assert entry.result.codec == "metadata"
     assert ResultRecordMetadata.load_bytes(entry.result.inline) == state.data.metadata
 
 

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from callsheet._results import pickles
+from callsheet._results import pickling
 from callsheet.exceptions import ConfigurationError, SerializationError
 from callsheet.serializers import (
     CompressedJSONSerializer,
@@ -289,7 +289,7 @@ def test_a_plain_pickle_is_read() -> None:
 def test_another_version_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     serializer = PickleSerializer()
     with monkeypatch.context() as patch:
-        patch.setattr(pickles, "_PYTHON", "3.9")
+        patch.setattr(pickling, "_PYTHON", "3.9")
         blob = serializer.dumps(lambda: 1)
         plain = serializer.dumps(1)
     assert serializer.loads(plain) == 1  # plain pickles do not depend on it

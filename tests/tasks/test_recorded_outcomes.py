@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import threading
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from callsheet import flow, task
 from callsheet._engine.ambient import ambient_core
 from callsheet._engine.recording import INLINE_LIMIT
 from callsheet._kernel.ports import step
 from callsheet._model.records import OutcomeRecord
+from callsheet._results.journalled import recall
+from callsheet._results.parts import join
+from callsheet._results.ways import blocking
+from callsheet._results.wires import Wire, frame
+from callsheet.exceptions import MissingResult, ResultDamaged, ResultNotFound, SerializationError
+from callsheet.filesystems import LocalFileSystem
+from callsheet.results import ResultRecord, ResultStore
 from callsheet.settings import temporary_settings
 from callsheet.states import StateType
 
 
-def outcomes_of(*values: Any) -> list[OutcomeRecord]:
+def outcomes_of(*values: Any, **options: Any) -> list[OutcomeRecord]:
     """Run a flow with a task for each value, and give what was recorded of them, in order."""
 
-    @task
+    @task(**options)
     def give(index: int) -> Any:
         if isinstance(values[index], BaseException):
             raise values[index]
@@ -48,27 +55,56 @@ def folder() -> Path:
     return Path(f"{ambient_core().store.location}-results")
 
 
+def recalled(outcome: OutcomeRecord, **changes: Any) -> ResultRecord[Any]:
+    """Read what was recorded, or what would have been if its entry were another one."""
+    blob = outcome.result and msgspec.structs.replace(outcome.result, **changes)
+    return step(recall(blocking(), blob, ambient_core().blobs, run_id=outcome.run_id, run="task run 'give'"))
+
+
 def test_small_results_stand_in_their_rows():
     def local() -> int:
         return 7
 
-    none, number, text, huge, listed, closure = outcomes_of(None, 3, "über", 2**80, [1, {"a": 2}], local)
-    assert none.recorded
-    assert none.result is None
-    assert [number.result.codec, text.result.codec, huge.result.codec] == ["msgpack", "msgpack", "pickle"]
-    assert msgspec.msgpack.decode(number.result.inline) == 3
-    assert msgspec.msgpack.decode(text.result.inline) == "über"
-    assert pickle.loads(huge.result.inline) == 2**80
-    assert pickle.loads(listed.result.inline) == [1, {"a": 2}]
-    assert closure.result.codec == "cloudpickle"
-    assert pickle.loads(closure.result.inline)() == 7
-    assert len({none.identity, number.identity, text.identity}) == 3
+    values = [None, 3, "über", "\ud800", b"\0", 2**80, [1, {"a": 2}]]
+    *outcomes, closure = outcomes_of(*values, local)
+    assert all(outcome.recorded for outcome in outcomes)
+    assert outcomes[0].result is None
+    assert {outcome.result.codec for outcome in outcomes[1:]} == {"record"}
+    records = [recalled(outcome) for outcome in outcomes]
+    assert [record.result for record in records] == values
+    assert [record.metadata.storage_key for record in records] == [str(outcome.run_id) for outcome in outcomes]
+    assert [record.serializer.type for record in records[1:]] == ["msgpack"] * 2 + ["pickle"] * 4
+    assert recalled(closure).result() == 7
+    assert len({outcome.identity for outcome in outcomes}) == len(values)
+
+
+def test_a_result_in_the_journal_is_a_record_like_those_in_storages(tmp_path):
+    """One form of bytes: what the journal has of a result can be put into a storage, and is read from there."""
+    (outcome,) = outcomes_of([1, 2])
+    storage = LocalFileSystem(tmp_path)
+    storage.write_path("moved", outcome.result.inline)
+    store = ResultStore(result_storage=storage)
+    assert store.exists("moved")
+    assert store.read("moved").result == [1, 2]
+    assert ResultRecord.deserialize(outcome.result.inline).metadata.callsheet_version
+
+
+def test_a_persisted_result_is_recalled_from_its_storage(tmp_path):
+    (outcome,) = outcomes_of({"a": 1}, result_storage=tmp_path, result_storage_key="kept", result_serializer="json")
+    assert outcome.result.codec == "metadata"
+    record = recalled(outcome)
+    assert (record.result, record.serializer.type) == ({"a": 1}, "json")
+    (tmp_path / "kept").unlink()
+    with pytest.raises(
+        ResultNotFound, match=rf"The result of task run 'give' cannot be read.*{tmp_path}.*Run it again"
+    ):
+        recalled(outcome)
 
 
 def test_failures_are_recorded_with_what_was_raised():
     (failed,) = outcomes_of(ValueError("too hot"))
     assert failed.status is StateType.FAILED
-    assert str(pickle.loads(failed.result.inline)) == "too hot"
+    assert repr(recalled(failed).result) == "ValueError('too hot')"
 
 
 def test_what_cannot_be_serialized_is_noted_as_such():
@@ -85,7 +121,7 @@ def test_a_large_result_has_a_file_of_its_own():
     assert large.result.uri == str(large.run_id)
     body = (folder() / large.result.uri).read_bytes()
     assert len(body) == large.result.size
-    assert msgspec.msgpack.decode(body) == value
+    assert recalled(large).result == value
     assert [path.name for path in folder().iterdir()] == [large.result.uri]
 
 
@@ -94,6 +130,7 @@ def test_a_history_in_memory_keeps_large_results_too():
         (large,) = outcomes_of(b"x" * (INLINE_LIMIT + 1))
         assert large.result.uri is None
         assert large.result.size == len(large.result.inline)
+        assert recalled(large).result == b"x" * (INLINE_LIMIT + 1)
 
 
 def test_a_result_that_has_no_room_is_told_and_not_recorded(caplog):
@@ -104,3 +141,33 @@ def test_a_result_that_has_no_room_is_told_and_not_recorded(caplog):
     assert not large.recorded
     assert large.status is StateType.COMPLETED
     assert "could not be written" in caplog.text
+
+
+def test_what_cannot_be_recalled_says_whose_it_is_and_what_to_do():
+    large, small = outcomes_of(b"x" * (INLINE_LIMIT + 1), "small")
+    file = folder() / large.result.uri
+    whole = file.read_bytes()
+    wrong = {
+        "torn": whole[:-1],
+        "damaged": whole[:-1] + b"y",
+        "something else": b"GIF89a",
+        "another result": small.result.inline,
+        "no metadata": b'{"a": 1}',
+    }
+    for what, content in wrong.items():
+        file.write_bytes(content)
+        with pytest.raises(ResultDamaged, match=f"The result of task run 'give' .*{what}") as caught:
+            recalled(large)
+        assert str(large.run_id) in str(caught.value)
+        assert str(folder()) in str(caught.value)
+        assert "Run it again" in str(caught.value)
+    file.unlink()
+    with pytest.raises(ResultNotFound, match="task run 'give'"):
+        recalled(large)
+    with pytest.raises(ResultDamaged, match=r"torn.*in the run journal"):
+        recalled(small, inline=small.result.inline[:-1])
+    with pytest.raises(MissingResult, match="the form 'msgpack'"):
+        recalled(small, codec="msgpack")
+    unknown = join(frame(Wire(None, {"type": "unknown-to-all"}, "1.0"), [b"?"]))
+    with pytest.raises(SerializationError, match=r"task run 'give'.*'unknown-to-all'"):
+        recalled(small, inline=unknown)

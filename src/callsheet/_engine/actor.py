@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from callsheet._clock import from_micros
 from callsheet._engine import decode
 from callsheet._engine.leaving import Final
-from callsheet._engine.recording import RECORD, details_of_result
+from callsheet._engine.recording import details_of_result
 from callsheet._engine.upstream import as_collection
 from callsheet._ids import new_id, state_id
 from callsheet._kernel.messages import Amend, Answer, CancelTree, Cell, Propose, Register
@@ -18,6 +18,7 @@ from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import Definition, ResultBlob
 from callsheet._model.states import State, StateDetails
+from callsheet._results.wires import METADATA
 from callsheet._rules.verdicts import Reject
 from callsheet.settings import get_current_settings
 
@@ -154,7 +155,7 @@ class Actor:
         if self.kept is None:
             return {}
         metadata = self.kept.metadata.dump_bytes()
-        return {"details": details_of_result(metadata), "result": ResultBlob(RECORD, len(metadata), inline=metadata)}
+        return {"details": details_of_result(metadata), "result": ResultBlob(METADATA, len(metadata), inline=metadata)}
 
     def concluded(self, final: Final) -> None:
         """Take note of how the run has ended, whoever decided that."""

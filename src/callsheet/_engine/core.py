@@ -220,8 +220,13 @@ class Core:
 _cores: WeakSet[Core] = WeakSet()
 
 
+def cores() -> list[Core]:
+    """Give every core of this process."""
+    return list(_cores)
+
+
 def _after_fork() -> None:
-    for core in list(_cores):
+    for core in cores():
         core.forget()
 
 

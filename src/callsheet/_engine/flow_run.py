@@ -88,6 +88,7 @@ class FlowRunActor(Run):
         "lost_futures",
         "past",
         "pauses",
+        "queries",
         "runner",
         "tracking",
     )
@@ -104,6 +105,7 @@ class FlowRunActor(Run):
         self.runner: Any = None
         self._by_hand: dict[str, int] = {}
         self.pauses = 0  # of this attempt, so far
+        self.queries: Any = None  # the handlers of queries, by name
         self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
         self._deadline: float | None = None
         log_prints = flow.log_prints
@@ -126,6 +128,7 @@ class FlowRunActor(Run):
     def begin_calls(self) -> None:
         self.calls.begin()
         self.pauses = 0
+        self.queries = None
         if self.runner is None:  # a generator's, which is not entered for each of its steps
             self._runner()
 
@@ -322,7 +325,7 @@ class FlowRunActor(Run):
             self.tracking.actor = None
         self._forget()
         self.known = Origins()
-        self.runner = None
+        self.runner = self.queries = None
 
     # ------------------------------------------------------------------------------ what users see
 

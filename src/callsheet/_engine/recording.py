@@ -1,11 +1,12 @@
-"""The run journal: under which identity a task's outcome is remembered, and in which form."""
+"""The run journal: under which identity a task's outcome is remembered, and in which form.
+
+The form is that of all records (`callsheet._results.wires`); `callsheet._results.journalled.recall` reads it.
+"""
 
 from __future__ import annotations
 
 import logging
-import pickle
 import threading
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -17,8 +18,14 @@ from callsheet._kernel.driver import current_backend_task
 from callsheet._kernel.ports import apart
 from callsheet._model.kinds import StateType
 from callsheet._model.records import ResultBlob
+from callsheet._results.files import write_file
+from callsheet._results.parts import Parts, join
+from callsheet._results.pickling import dump
+from callsheet._results.wires import RECORD, Wire, frame
 from callsheet._rules.digest import inputs_digest
 from callsheet._rules.identity import ROOT, Branches
+from callsheet._version import __version__
+from callsheet.exceptions import SerializationError
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
@@ -26,12 +33,12 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger("callsheet.results")
 INLINE_LIMIT = 64 * 1024  # bytes; a larger result would hold everybody's write lock for milliseconds
-RECORD: Final = "record"  # the codec of a journal entry that is the metadata of a record
-RESULT: Final = "result"  # among a state's details in the history: the metadata of its run's result
 _REMEMBERED: Final = (StateType.COMPLETED, StateType.FAILED)
-_SCALARS: frozenset[type] = frozenset({bool, int, float, str, bytes})
+RESULT: Final = "result"  # among a state's details in the history: the metadata of its run's result
+_SCALARS: Final[frozenset[type]] = frozenset({bool, int, float, str})
+_MSGPACK: Final = {"type": "msgpack"}
+_PICKLE: Final = {"type": "pickle"}
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder().decode
 
 
 class Calls:
@@ -68,58 +75,6 @@ def details_of_result(metadata: bytes) -> bytes:
     return _pack({RESULT: metadata})
 
 
-def encode(value: Any) -> tuple[bool, str, bytes]:
-    """Serialize a result or exception.
-
-    Returns:
-        Whether it could be serialized; the codec; the bytes. `None` has the codec ``none`` and no bytes.
-    """
-    if value is None:
-        return True, "none", b""
-    try:
-        if type(value) in _SCALARS:
-            return True, "msgpack", _pack(value)
-    except OverflowError:  # an integer over 64 bits
-        pass
-    try:
-        return True, "pickle", pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except Exception:  # the user's object may raise anything
-        pass
-    try:
-        import cloudpickle
-
-        return True, "cloudpickle", cloudpickle.dumps(value)  # pyright: ignore[reportUnknownMemberType]
-    except Exception:
-        return False, "none", b""
-
-
-class Unusable(Exception):
-    """Raised when what was recorded cannot be had back; whoever recorded it runs again."""
-
-
-def decode(blob: ResultBlob | None, folder: Path | None) -> Any:
-    """Give the result or exception that `encode` made bytes of.
-
-    Args:
-        blob: What was recorded; `None` stands for `None`.
-        folder: Of the files of large ones.
-
-    Raises:
-        Unusable: Its file is gone or torn, or the bytes cannot be read here.
-    """
-    if blob is None:
-        return None
-    try:
-        body = blob.inline if blob.uri is None or folder is None else (folder / blob.uri).read_bytes()
-        if body is None or len(body) != blob.size:
-            raise Unusable("it is torn")
-        if blob.digest is not None and blake2b(body, digest_size=16).digest() != blob.digest:
-            raise Unusable("it is damaged")
-        return _unpack(body) if blob.codec == "msgpack" else pickle.loads(body)  # noqa: S301 - ours
-    except Exception as error:  # the user's classes may raise anything
-        raise Unusable(f"{type(error).__name__}: {error}") from error
-
-
 async def record_outcome(run: Any, rest: dict[str, Any], final: Any, port: Port) -> dict[str, Any]:
     """Add to a final proposal what the run journal remembers of a run that a flow run's body has called."""
     if run.identity is None or final.type not in _REMEMBERED:
@@ -127,35 +82,68 @@ async def record_outcome(run: Any, rest: dict[str, Any], final: Any, port: Port)
     rest["identity"] = run.identity
     if run.kept is not None:  # the journal says where it is
         return rest
-    rest["recorded"], codec, body = encode(final.data)
-    if codec != "none":
-        rest["result"] = blob = await to_blob(run.core, run.cell.id, codec, body, port)
-        rest["recorded"] = rest["recorded"] and blob is not None
+    rest["recorded"], blob = await to_blob(run.core, run.cell.id, final.data, port)
+    if blob is not None:
+        rest["result"] = blob
     return rest
 
 
-async def to_blob(core: Core, run_id: UUID, codec: str, body: bytes, port: Port) -> ResultBlob | None:
-    """Give the blob of a serialized result; a large one is written to a file of its own first."""
-    if codec == "none":
-        return None
-    if len(body) <= INLINE_LIMIT:
-        return ResultBlob(codec, len(body), inline=body)
-    folder = core.blobs
-    if folder is None:  # a history in memory
-        return ResultBlob(codec, len(body), inline=body)
+async def to_blob(core: Core, run_id: UUID, value: Any, port: Port) -> tuple[bool, ResultBlob | None]:
+    """Make the record of a result or exception; a large one is written to a file of its own first.
+
+    Returns:
+        Whether it could be kept, and what the journal keeps. Of `None` nothing needs to be kept.
+    """
+    if value is None:
+        return True, None
     try:
-        name = await apart(lambda: keep_blob(folder, run_id, body), port, core.workers.run)
-    except OSError as error:
-        _LOG.warning("A result of %s bytes could not be written to '%s': %s", len(body), folder, error)
-        return None
-    return ResultBlob(codec, len(body), uri=name, digest=blake2b(body, digest_size=16).digest())
-
-
-def keep_blob(folder: Path, run_id: UUID, body: bytes) -> str:
-    """Write an immutable file and give its name. Its row carries length and digest, so a torn one is noticed."""
-    folder.mkdir(parents=True, exist_ok=True)
+        wire, payload = _serialize(value)
+    except SerializationError:
+        return False, None
+    folder = core.blobs
+    if _size(payload) <= INLINE_LIMIT:
+        content = join(frame(wire, payload))
+        return True, ResultBlob(RECORD, len(content), inline=content)
+    if folder is None:  # a history in memory
+        content = await apart(lambda: join(frame(wire, payload)), port, core.workers.run)
+        return True, ResultBlob(RECORD, len(content), inline=content)
     path = folder / str(run_id)
-    unfinished = path.with_suffix(".part")
-    unfinished.write_bytes(body)
-    unfinished.replace(path)
-    return path.name
+    try:
+        size = await apart(lambda: _keep(path, wire, payload, sync=core.acknowledges_all), port, core.workers.run)
+    except OSError as error:
+        _LOG.warning("A result could not be written to '%s', it is not remembered: %s", path, error)
+        return False, None
+    return True, ResultBlob(RECORD, size, uri=path.name, digest=bytes.fromhex(wire.digest or ""))
+
+
+def to_row(value: Any) -> ResultBlob | None:
+    """Make the record of a value that the journal keeps in its row, whatever its size.
+
+    Raises:
+        SerializationError: It cannot be serialized.
+    """
+    if value is None:
+        return None
+    content = join(frame(*_serialize(value)))
+    return ResultBlob(RECORD, len(content), inline=content)
+
+
+def _keep(path: Path, wire: Wire, payload: Parts, *, sync: bool) -> int:
+    """Write an immutable file and give its size. Its row has the digest, so a torn or foreign one is noticed."""
+    parts = frame(wire, payload)
+    write_file(path, parts, sync=sync)
+    return _size(parts)
+
+
+def _size(parts: Parts) -> int:
+    return sum(memoryview(part).nbytes for part in parts)
+
+
+def _serialize(value: Any) -> tuple[Wire, Parts]:
+    """Give the head and the payload of a record. What reads it is chosen by the name in the head, as for any record."""
+    if type(value) in _SCALARS:
+        try:
+            return Wire(None, _MSGPACK, __version__), [_pack(value)]
+        except (OverflowError, UnicodeEncodeError):  # an integer over 64 bits, half of a surrogate pair
+            pass
+    return Wire(None, _PICKLE, __version__), dump(value)

@@ -11,8 +11,6 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from callsheet._engine.flow_run import FlowRunActor, identity_of_subflow
-from callsheet._engine.recording import RECORD, Unusable
-from callsheet._engine.recording import decode as decode_result
 from callsheet._engine.reviving import adopt
 from callsheet._engine.task_run import TaskRunActor, identity_of_call
 from callsheet._kernel.ports import step
@@ -82,7 +80,7 @@ def _from_memory(run: AnyRun, memory: Memory, identity: bytes) -> bool:
     if remembered is not None and not run.definition.isgenerator:
         try:
             _end_as(run, remembered)
-        except Unusable as error:
+        except CallsheetError as error:
             _LOG.warning("What %s gave was recorded and cannot be used, it runs again: %s", run.definition.name, error)
         else:
             return False
@@ -103,7 +101,7 @@ def _end_as(run: AnyRun, remembered: Remembered) -> None:
     """Give a run the outcome that it had.
 
     Raises:
-        Unusable: The outcome cannot be had back.
+        CallsheetError: The outcome cannot be had back.
     """
     record = remembered.record
     value, kept = _outcome(run, remembered.outcome)
@@ -120,22 +118,19 @@ def _end_tracking(run: FlowRunActor, record: RunRecord) -> None:
 
 
 def _outcome(run: AnyRun, outcome: OutcomeRecord) -> tuple[Any, Any]:
-    """Give the value or exception, and the record that has it where it was kept.
+    """Give the value or exception, and the record that has it where it was persisted.
 
     A sync frame of a driven task waits for files and storages without holding up its loop.
+
+    Raises:
+        CallsheetError: The outcome cannot be had back.
     """
+    from callsheet._results.journalled import recall
     from callsheet._results.ways import blocking
+    from callsheet._results.wires import METADATA
 
-    blob, way = outcome.result, blocking()
-    if blob is None or blob.codec != RECORD:
-        if blob is None or blob.uri is None:
-            return decode_result(blob, None), None
-        return step(way.apart(lambda: decode_result(blob, run.core.blobs))), None
-    from callsheet._results.current import load_by
-    from callsheet._results.records import ResultRecordMetadata
-
-    try:
-        kept = step(load_by(way, ResultRecordMetadata.load_bytes(blob.inline or b"")))
-    except (CallsheetError, ValueError) as error:
-        raise Unusable(str(error)) from error
-    return kept.result, kept
+    blob, name = outcome.result, f"the run {run.definition.name!r}"
+    if blob is None:
+        return None, None
+    record = step(recall(blocking(), blob, run.core.blobs, run_id=outcome.run_id, run=name))
+    return record.result, record if blob.codec == METADATA else None

@@ -21,10 +21,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from callsheet._engine.memory import row_of_step
-from callsheet._engine.recording import Unusable, decode, encode
+from callsheet._engine.recording import to_row
+from callsheet._kernel.ports import step
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Durability, StateType
-from callsheet._model.records import OutcomeRecorded, ResultBlob
+from callsheet._model.records import OutcomeRecord, OutcomeRecorded
+from callsheet.exceptions import CallsheetError
 
 if TYPE_CHECKING:
     from callsheet._engine.flow_run import FlowRunActor
@@ -63,16 +65,16 @@ class Step:
         outcome = None if memory is None else memory.step(identity)
         if outcome is not None:
             try:
-                self.value = decode(outcome.result, core.blobs)
+                self.value = _value(run, outcome)
                 self.known = True
-            except Unusable as error:
+            except CallsheetError as error:
                 run.logger().warning("A step that was recorded (%s) cannot be read and is done again: %s", key, error)
 
     def record(self, value: Any, *entries: Entry) -> None:
         """Put on record what the step gives, and entries along with it.
 
         Raises:
-            TypeError: The value cannot be serialized.
+            SerializationError: The value cannot be serialized.
         """
         self.value, self.known = value, True
         run = self._run
@@ -80,15 +82,12 @@ class Step:
             if entries and run.core.journal.keeps:
                 run.core.journal.put(*entries)
             return
-        could, codec, body = encode(value)
-        if not could:
-            raise TypeError(f"{value!r} cannot be recorded: it cannot be pickled.")
         outcome = OutcomeRecorded(
             flow_run_id=run.cell.id,
             identity=self._identity,
             run_id=row_of_step(self._identity, run.cell.attempt),
             status=StateType.COMPLETED,
-            result=None if codec == "none" else ResultBlob(codec, len(body), inline=body),
+            result=to_row(value),
         )
         self._position = run.core.journal.put(outcome, *entries)
 
@@ -99,3 +98,17 @@ class Step:
             done = Once()
             journal.notify(self._position, done.set)
             await port.wait(done, None, self._run.scope)
+
+
+def _value(run: FlowRunActor, outcome: OutcomeRecord) -> Any:
+    """Give what was recorded.
+
+    Raises:
+        CallsheetError: It cannot be read.
+    """
+    from callsheet._results.journalled import recall
+    from callsheet._results.ways import blocking
+
+    if outcome.result is None:
+        return None
+    return step(recall(blocking(), outcome.result, run.core.blobs, run_id=outcome.run_id, run="a step")).result

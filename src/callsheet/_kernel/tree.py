@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from callsheet._kernel.signals import Once
 
 if TYPE_CHECKING:
     from callsheet._kernel.messages import Cell
-    from callsheet._model.kinds import Kind
 
 
 class Tree:
@@ -35,16 +33,6 @@ class Tree:
         for cell in found:
             found += cell.children or ()
         return found[::-1]
-
-    def find(self, run_id: UUID, kind: Kind) -> Cell | None:
-        """Look for a live run: clients ask rarely, and an index would cost every run."""
-        cells = list(self.roots)
-        while cells:
-            cell = cells.pop()
-            if cell.id == run_id:
-                return cell if cell.kind is kind and not cell.actor.cell.ended else None
-            cells += cell.children or ()
-        return None
 
     def attach(self, cell: Cell, parent: Cell | None) -> None:
         """Put a run below another one, or beside the roots."""

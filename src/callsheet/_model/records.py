@@ -143,7 +143,10 @@ class InputsResolved(msgspec.Struct, frozen=True, array_like=True, tag_field="en
 
 
 class ResultBlob(msgspec.Struct, frozen=True):
-    """A serialized result, inline (at most 64 KiB) or as the address of an immutable file."""
+    """A serialized result, inline (at most 64 KiB) or as the address of an immutable file.
+
+    `codec` says what is there: the whole record, or only its metadata, which say in which storage it is.
+    """
 
     codec: str
     size: int
@@ -262,6 +265,7 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
     level: int
     logger: str
     message: str
+    n: int = 0
 
 
 class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):

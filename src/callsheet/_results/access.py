@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, TypeVar, cast
 
 from callsheet._results.limits import asked
-from callsheet._results.serializing import Parts, join
+from callsheet._results.parts import Parts, join
 from callsheet._results.storage import HEAD, NullFileSystem, Storage
 from callsheet._results.ways import Way
 from callsheet.exceptions import (

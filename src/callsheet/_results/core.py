@@ -11,9 +11,10 @@ from typing import Any, Final
 from callsheet._results import access, keys
 from callsheet._results.locks import Locks
 from callsheet._results.lru import LRUCache
+from callsheet._results.parts import Parts
 from callsheet._results.places import address_of, default_storage
 from callsheet._results.records import ResultRecord, ResultRecordMetadata
-from callsheet._results.serializing import Parts, Serializer
+from callsheet._results.serializing import Serializer
 from callsheet._results.storage import NullFileSystem, Storage
 from callsheet._results.ways import Way
 from callsheet.exceptions import CallsheetError, MissingResult, ResultDamaged, SerializationError, StorageError

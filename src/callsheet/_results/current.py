@@ -82,13 +82,19 @@ async def load_by(way: Way, metadata: ResultRecordMetadata, *, retry: bool = Tru
             return await store.read_by(way, key)
         except (MissingResult, StorageUnavailable) as error:
             if not pauses or isinstance(error, StorageTimeout):
-                raise _about(run, error) from error
+                raise about(run, error) from error
         except (StorageError, SerializationError) as error:
-            raise _about(run, error) from error
+            raise about(run, error) from error
         await way.sleep(pauses.pop(0))
 
 
-def _about(run: str, error: Exception) -> Exception:
+def about(run: str, error: Exception) -> Exception:
+    """Give an error that says of which run's result it speaks, and what to do.
+
+    Args:
+        run: how the run is called; empty for none.
+        error: what went wrong.
+    """
     if not run:
         return error
     hint = " Run it again to make it anew." if isinstance(error, MissingResult) else ""

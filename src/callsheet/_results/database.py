@@ -13,7 +13,7 @@ from typing import Final
 from callsheet._results.files import read_head, write_file
 from callsheet._results.limits import refuse_what_was_given_up
 from callsheet._results.local import cannot_write
-from callsheet._results.serializing import Parts, join
+from callsheet._results.parts import Parts, join
 from callsheet._results.storage import HEAD, Storage
 from callsheet._store.values import Value, ValueFile
 from callsheet.exceptions import (

@@ -9,15 +9,20 @@ from typing import Final
 
 from callsheet._results.leftovers import claim, sweep, unfinished_name
 from callsheet._results.limits import refuse_what_was_given_up
-from callsheet._results.serializing import Parts
+from callsheet._results.parts import Parts
 
 _VECTOR: Final = 512  # parts in one call of the system
 
 
-def write_file(path: Path, parts: Parts) -> None:
+def write_file(path: Path, parts: Parts, *, sync: bool = True) -> None:
     """Write a file under a temporary name beside its own, sync it, and give it its name.
 
-    Others see what was there before or all of the new, also after a crash. Parts are not copied.
+    Others see what was there before or all of the new. Parts are not copied.
+
+    Args:
+        path: the file.
+        parts: what is to be in it.
+        sync: whether that holds after a power cut too.
 
     Raises:
         OSError: it cannot be written; what was there before still is.
@@ -30,7 +35,8 @@ def write_file(path: Path, parts: Parts) -> None:
         try:
             claim(descriptor)
             _write_all(descriptor, parts)
-            os.fsync(descriptor)
+            if sync:
+                os.fsync(descriptor)
             refuse_what_was_given_up()
             unfinished.replace(path)
             now = os.fstat(descriptor).st_mtime
@@ -39,7 +45,8 @@ def write_file(path: Path, parts: Parts) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    _sync_folder(folder)
+    if sync:
+        _sync_folder(folder)
     sweep(folder, now)
 
 

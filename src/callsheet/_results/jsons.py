@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 from pydantic import Field, field_validator
 
+from callsheet._results.pickling import cannot_dump
 from callsheet._results.plain import decode_object, encode_object, from_tree, import_class, to_tree
-from callsheet._results.serializing import Serializer, cannot_dump
+from callsheet._results.serializing import Serializer
 from callsheet.exceptions import SerializationError
 
 _ENCODER = "callsheet.serializers.json_object_encoder"

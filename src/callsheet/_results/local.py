@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from callsheet._results.files import read_head, write_file
-from callsheet._results.serializing import Parts
+from callsheet._results.parts import Parts
 from callsheet._results.storage import HEAD, Storage
 from callsheet.exceptions import ResultNotFound, StorageError, StorageFull, StorageUnavailable
 

@@ -1,56 +1,17 @@
-"""Pickles: plain ones, cloudpickle where these fail, large buffers beside them, and who wrote them."""
+"""The serializer of pickles."""
 
 from __future__ import annotations
 
 import importlib
-import pickle
-import platform
-import struct
 import warnings
-from functools import cache
-from types import ModuleType
-from typing import Any, Final, Self
+from typing import Any, Self
 
-import msgspec
 from pydantic import field_validator, model_validator
 
-from callsheet._results.serializing import Parts, Serializer, cannot_dump, join
-from callsheet.exceptions import SerializationError
-
-_MAGIC: Final = b"CSPK"
-_HEAD: Final = struct.Struct("<4sI")  # magic, length of the head
-_APART: Final = 64 * 1024  # buffers from here on are kept beside the pickle, where they need not be copied
-_PYTHON: Final = ".".join(platform.python_version_tuple()[:2])
-
-
-class Head(msgspec.Struct, array_like=True):
-    """What precedes a pickle: who wrote it, how long it is, and the buffers behind it."""
-
-    python: str
-    library: str  # "pickle", or the module's name and version
-    size: int
-    buffers: list[tuple[int, bool]] = []  # length, and whether it is read-only
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Head).decode
-
-
-@cache
-def _cloudpickle() -> tuple[ModuleType, str]:
-    import cloudpickle
-
-    return cloudpickle, f"cloudpickle {cloudpickle.__version__}"
-
-
-class _Sink:
-    """A file that keeps what is written to it as it is: large bytes are not copied."""
-
-    __slots__ = ("parts", "write")
-
-    def __init__(self) -> None:
-        self.parts: Parts = []
-        self.write = self.parts.append
+from callsheet._results import pickling
+from callsheet._results.parts import Parts, join
+from callsheet._results.pickling import cannot_dump
+from callsheet._results.serializing import Serializer
 
 
 class PickleSerializer(Serializer[Any]):
@@ -118,78 +79,9 @@ class PickleSerializer(Serializer[Any]):
                 return [bytes(importlib.import_module(self.picklelib).dumps(obj))]
             except Exception as error:
                 raise cannot_dump(obj, f"a pickle by {self.picklelib!r}", error) from error
-        try:
-            return _dump(pickle.Pickler, "pickle", obj)
-        except Exception as first:  # the user's object may raise anything
-            module, library = _cloudpickle()
-            try:
-                return _dump(module.Pickler, library, obj)
-            except Exception as error:
-                raise cannot_dump(obj, "a pickle", error) from first
+        return pickling.dump(obj)
 
     def loads(self, blob: bytes) -> Any:
         if self.picklelib is not None:
-            return _load(lambda: importlib.import_module(self.picklelib or "").loads(blob), None)
-        view = memoryview(blob)
-        if bytes(view[:4]) != _MAGIC:
-            return _load(lambda: pickle.loads(blob), None)  # noqa: S301 - from the user's own storage
-        try:
-            length = _HEAD.unpack_from(view)[1]
-            head = _decode(view[_HEAD.size : _HEAD.size + length])
-        except (struct.error, msgspec.MsgspecError) as error:
-            raise SerializationError("The bytes are no whole pickle: their beginning is damaged.") from error
-        at = _HEAD.size + length
-        body = view[at : at + head.size]
-        at += head.size
-        buffers: list[Any] = []
-        for size, read_only in head.buffers:
-            piece = view[at : at + size]
-            # A copy of its own: what was writable, an array for instance, is to be writable again.
-            buffers.append(piece if read_only else bytearray(piece))
-            at += size
-        if at != len(view):
-            raise SerializationError(f"The bytes are no whole pickle: {at} were written, {len(view)} are here.")
-        _tell_of_mismatch(head)
-        return _load(lambda: pickle.loads(body, buffers=buffers), head)  # noqa: S301 - from the user's own storage
-
-
-def _dump(pickler: Any, library: str, obj: Any) -> Parts:
-    sink = _Sink()
-    apart: list[memoryview] = []
-
-    def keep(buffer: pickle.PickleBuffer) -> bool:
-        try:
-            raw = buffer.raw()
-        except BufferError:  # not contiguous
-            return True
-        if raw.nbytes < _APART:
-            return True
-        apart.append(raw)
-        return False
-
-    pickler(sink, 5, buffer_callback=keep).dump(obj)
-    size = sum(len(part) for part in sink.parts)
-    buffers = [(raw.nbytes, raw.readonly) for raw in apart]
-    head = _encode(Head(_PYTHON, library, size, buffers))
-    return [_HEAD.pack(_MAGIC, len(head)), head, *sink.parts, *apart]
-
-
-def _tell_of_mismatch(head: Head) -> None:
-    if head.library == "pickle":
-        return
-    _, library = _cloudpickle()
-    if head.python != _PYTHON or head.library != library:
-        warnings.warn(
-            f"Mismatched versions: this value was pickled by {head.library} on Python {head.python}, "
-            f"and is read by {library} on Python {_PYTHON}. This may cause the serializer to fail.",
-            RuntimeWarning,
-            stacklevel=4,
-        )
-
-
-def _load(load: Any, head: Head | None) -> Any:
-    try:
-        return load()
-    except Exception as error:  # a class that is gone, a damaged stream, a constructor that refuses
-        by = f" It was written by {head.library} on Python {head.python}." if head is not None else ""
-        raise SerializationError(f"The value cannot be unpickled: {type(error).__name__}: {error}.{by}") from error
+            return pickling.reading(lambda: importlib.import_module(self.picklelib or "").loads(blob))
+        return pickling.load(blob)

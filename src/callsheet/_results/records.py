@@ -16,9 +16,10 @@ import msgspec
 from pydantic_core import ValidationError
 
 from callsheet._model.kept import Kept, KeptElsewhere
+from callsheet._results.parts import Parts, join
 from callsheet._results.pickles import PickleSerializer
-from callsheet._results.serializing import Parts, Serializer, join, resolve_serializer
-from callsheet._results.wires import APART, LENGTH, LONGEST, MAGIC, START, Wire, decode, encode, seal, verify
+from callsheet._results.serializing import Serializer, resolve_serializer
+from callsheet._results.wires import APART, LENGTH, LONGEST, MAGIC, START, Wire, decode, encode, frame, seal, verify
 from callsheet._version import __version__
 from callsheet.exceptions import ResultDamaged, SerializationError
 
@@ -84,7 +85,7 @@ class ResultRecordMetadata(KeptElsewhere):
         try:
             return metadata_of(decode(data))
         except (msgspec.MsgspecError, RecursionError) as error:
-            raise ResultDamaged(f"This is no metadata of a result: {error}") from error
+            raise ResultDamaged(f"This is no metadata of a result: {error}.") from error
 
     def model_dump(self) -> dict[str, Any]:
         """Give the metadata as a dict of what JSON has."""
@@ -115,10 +116,9 @@ class ResultRecordMetadata(KeptElsewhere):
 _FIELDS: Final = tuple(name for name in ResultRecordMetadata.__slots__ if name != "seal")
 
 
-def wire_of(metadata: ResultRecordMetadata, size: int | None = None, digest: str | None = None) -> Wire:
-    """Give the form for JSON, with what is known of the payload."""
-    if metadata.seal is not None and size is None:
-        size, digest = metadata.seal
+def wire_of(metadata: ResultRecordMetadata) -> Wire:
+    """Give the form for JSON, with what is known of a payload that is kept apart."""
+    size, digest = metadata.seal or (None, None)
     block = metadata.storage_block_id
     return Wire(
         metadata.storage_key,
@@ -219,9 +219,7 @@ class ResultRecord(Kept, Generic[R]):
         Raises:
             SerializationError: the serializer refuses the result.
         """
-        payload = self._payload()
-        head = encode(wire_of(self.metadata, *seal(payload)))
-        return [MAGIC + LENGTH.pack(len(head)) + head, *payload]
+        return frame(wire_of(self.metadata), self._payload())
 
     def serialize_metadata(self) -> bytes:
         """Give the metadata as JSON, for a storage of its own."""
@@ -299,7 +297,7 @@ class ResultRecord(Kept, Generic[R]):
         try:
             wire = decode(metadata)
         except (msgspec.MsgspecError, RecursionError) as error:
-            raise ResultDamaged(f"This is no metadata of a result: {error}") from error
+            raise ResultDamaged(f"This is no metadata of a result: {error}.") from error
         if wire.digest is not None:
             verify(memoryview(result), wire)
         return _load(metadata_of(wire, backup_serializer), memoryview(result))
@@ -342,7 +340,7 @@ def parse_head(data: bytes) -> tuple[Wire, int]:
             raise ResultDamaged("A result is torn: it ends within its head.")
         wire = decode(memoryview(data)[START:end])
     except (struct.error, msgspec.MsgspecError, RecursionError) as error:
-        raise ResultDamaged(f"The head of a result is damaged: {error}") from error
+        raise ResultDamaged(f"The head of a result is damaged: {error}.") from error
     return wire, end
 
 

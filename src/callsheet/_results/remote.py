@@ -6,7 +6,7 @@ import threading
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from callsheet._results.serializing import Parts, join
+from callsheet._results.parts import Parts, join
 from callsheet._results.storage import Storage
 from callsheet.exceptions import MissingDependency, ResultNotFound, StorageUnavailable
 

@@ -10,10 +10,9 @@ from typing import Any, ClassVar, Generic, TypeVar, cast, get_args
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import PydanticCustomError, ValidationError, core_schema
 
-from callsheet.exceptions import SerializationError
+from callsheet._results.parts import Parts
 
 D = TypeVar("D")
-Parts = list[bytes | memoryview]
 
 _register: dict[str, type[Serializer[Any]]] = {}
 
@@ -174,17 +173,3 @@ def resolve_serializer(given: Serializer[Any] | str | dict[str, Any]) -> Seriali
     raise TypeError(
         f"Result serializer must be one of the following types: Serializer, str. Got {type(given).__name__} instead."
     )
-
-
-def cannot_dump(value: Any, what: str, error: BaseException) -> SerializationError:
-    """Make the error of a value that a serializer refuses."""
-    return SerializationError(
-        f"A value of type {type(value).__qualname__} cannot be turned into {what}: {type(error).__name__}: {error}"
-    )
-
-
-def join(parts: Parts) -> bytes:
-    """Give parts as one."""
-    if len(parts) == 1 and isinstance(parts[0], bytes):
-        return parts[0]
-    return b"".join(parts)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 from callsheet._dual import dual
 from callsheet._results.limits import asked
-from callsheet._results.serializing import Parts, join
+from callsheet._results.parts import Parts, join
 from callsheet._results.ways import way_here
 from callsheet.exceptions import ResultNotFound
 

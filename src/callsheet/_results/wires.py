@@ -9,9 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
-from callsheet._results.serializing import Parts
+from callsheet._results.parts import Parts
 from callsheet.exceptions import ResultDamaged
 
+RECORD: Final = "record"  # what the run journal has of a result: all of it
+METADATA: Final = "metadata"  # or where a storage keeps it
 APART: Final = "apart:"  # begins the address of a storage whose results have their metadata elsewhere
 MAGIC: Final = b"CSRR1\n"
 LENGTH: Final = struct.Struct("<I")
@@ -50,6 +52,21 @@ def seal(payload: Parts) -> tuple[int, str]:
         digest.update(part)
         size += memoryview(part).nbytes
     return size, digest.hexdigest()
+
+
+def frame(wire: Wire, payload: Parts) -> Parts:
+    """Give a record.
+
+    Args:
+        wire: its metadata, in which size and digest are filled in.
+        payload: what the serializer made.
+
+    Returns:
+        The record's bytes in parts, the payload's as they are.
+    """
+    wire.size, wire.digest = seal(payload)
+    head = encode(wire)
+    return [MAGIC + LENGTH.pack(len(head)) + head, *payload]
 
 
 def verify(payload: memoryview, wire: Wire) -> None:

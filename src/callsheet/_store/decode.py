@@ -123,8 +123,9 @@ def logs(rows: Iterable[Row]) -> tuple[LogRecord, ...]:
             level=level,
             logger=logger,
             message=message,
+            n=n,
         )
-        for scope, at, _, task, level, logger, message in rows
+        for scope, at, n, task, level, logger, message in rows
     )
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from callsheet._clock import SYSTEM_CLOCK, Clock, micros
 from callsheet._ids import state_id as derived_state_id
+from callsheet._model.engines import Taken
 from callsheet._model.kinds import TERMINAL_STATES, StateType
 from callsheet._model.records import (
     Entry,
@@ -32,9 +33,10 @@ from callsheet._model.records import (
     usual_states,
 )
 from callsheet._store import guards, mishaps
+from callsheet._store.memory_engines import MemoryEngines
 from callsheet._store.memory_reader import MemoryReader
 from callsheet._store.protocol import Reader
-from callsheet._store.topics import check_topics, refuse_claim
+from callsheet._store.topics import check_topics
 
 
 class _Run:
@@ -84,6 +86,7 @@ class MemoryStore:
         self._logs: dict[tuple[int, int, bytes], LogRecord] = {}
         self._inputs: dict[UUID, dict[str, InputRecord]] = {}
         self._closed = False
+        self.engines = MemoryEngines(self)
 
     @property
     def location(self) -> str:
@@ -109,6 +112,7 @@ class MemoryStore:
         if self._closed:
             raise mishaps.closed(self.location)
         with self._changed:
+            self.engines.check()
             refused: list[Refusal] = []
             if guards.guarded(entries):
                 self._settle()
@@ -168,6 +172,14 @@ class MemoryStore:
         found = self._inputs.get(run_id, {}).get(key)
         return None if found is None else found.id
 
+    def hand_over(self, taken: Taken, owner: UUID | None) -> None:
+        """Note whose a run is that was taken up."""
+        with self._changed:
+            self._settle()
+            run = self._runs[taken.run_id]
+            run.owner, run.since = owner, taken.seq
+            run.fence, run.recoveries = taken.fence, taken.recoveries
+
     def inputs(self, run_id: UUID) -> list[InputRecord]:
         """Give what a flow run was handed."""
         with self._changed:
@@ -219,14 +231,6 @@ class MemoryStore:
     def changed_outside(self) -> bool:
         """Tell that nothing changed: no other process can commit here."""
         return False
-
-    def claim(self, kind: str, limit: int) -> Sequence[object]:
-        """Nothing can be claimed yet: no kind of waiting work is kept.
-
-        Raises:
-            NotImplementedError: always, naming the kind.
-        """
-        raise refuse_claim(kind, limit)
 
     def wait(self, topics: Sequence[str], deadline: float, *, stopped: Callable[[], bool]) -> Sequence[str]:
         """Wait in the calling thread until something may have changed. The one topic so far is ``history``.
@@ -353,6 +357,7 @@ def _log(log: LogWritten) -> LogRecord:
         level=log.level,
         logger=log.logger,
         message=log.message,
+        n=log.n,
     )
 
 

@@ -70,8 +70,13 @@ LOG = Table(
 HANDED = Table("INSERT INTO run_input (run_id, key, id, at, value, sender) VALUES ", 6)
 DROP_INPUT = "DELETE FROM run_input WHERE run_id = ? AND key = ?"
 
-# Changes nothing, and counts 1 where a newer program forbade us to write: cheaper than a SELECT and its rows.
-WRITER_FORBIDDEN = "UPDATE meta SET value = value WHERE key = 'min_writer' AND value > ?"
+WRITER_FORBIDDEN = "SELECT 1 FROM meta WHERE key = 'min_writer' AND value > ?"
+# Changes nothing, and counts 1 where we must not write: a newer program forbade it, or others took this engine for
+# dead. Cheaper than a SELECT and its rows.
+REFUSED = (
+    "UPDATE meta SET value = value WHERE key = 'min_writer' AND (value > ?"
+    " OR (? IS NOT NULL AND NOT EXISTS (SELECT 1 FROM engine WHERE id = ? AND NOT lost)))"
+)
 TOUCH = "INSERT OR REPLACE INTO meta VALUES ('synced', ?)"
 
 

@@ -1,0 +1,12 @@
+"""Bytes in parts, some of which may be a value's own memory: what is large is not copied."""
+
+from __future__ import annotations
+
+Parts = list[bytes | memoryview]
+
+
+def join(parts: Parts) -> bytes:
+    """Give parts as one."""
+    if len(parts) == 1 and isinstance(parts[0], bytes):
+        return parts[0]
+    return b"".join(parts)
