@@ -637,6 +637,8 @@ def test_outcomes_are_those_of_one_flow_run_and_the_newest_counts(store: Store) 
     assert (first.run_id, first.recorded, first.result) == (tasks[1], False, None)
     assert (second.run_id, second.result) == (tasks[2], file)
     assert (third.run_id, third.identity, third.flow_run_id) == (tasks[3], b"a" * 16, flow)
+    every = run_now(store.blocking_reader().read_outcomes(flow, every=True))
+    assert [one.run_id for one in every] == tasks[:4]
     assert run_now(store.blocking_reader().read_outcomes(new_id())) == ()
 
 

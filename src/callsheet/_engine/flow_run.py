@@ -7,23 +7,21 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
-
 from callsheet._clock import from_micros
 from callsheet._engine import bodies
+from callsheet._engine.flow_facts import describe_flow, extra_of, identity_of_subflow, parameters_of
 from callsheet._engine.futures import TaskFuture
 from callsheet._engine.leaving import Final
 from callsheet._engine.names import format_run_name
-from callsheet._engine.recording import Calls, record_outcome
+from callsheet._engine.recording import Calls, record_outcome, to_blob
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
 from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import DEADLINE, Interrupted
-from callsheet._model.kinds import TERMINAL_STATES, Durability, Kind, StateType
+from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.outcomes import state_of_value
-from callsheet._model.records import Definition
 from callsheet._model.runs import FlowRun, FlowRunPolicy
 from callsheet._model.states import StateDetails
 from callsheet._model.values import describe
@@ -36,39 +34,13 @@ from callsheet.utilities.collections import find, replace
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
+    from callsheet._engine.keyed import Keyed
     from callsheet._engine.past import Replay
     from callsheet._kernel.ports import Port
-    from callsheet._model.records import RunRecord
+    from callsheet._model.records import Guard, RunRecord
 
 _S = StateType
 _PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes})
-_IN_JSON = _PLAIN - {bytes}
-_to_json = msgspec.json.Encoder().encode
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
-
-
-def describe_flow(flow: Any) -> tuple[Definition, bytes, Definition]:
-    """Give what the history knows of a flow, what each of its runs carries, and its runs' trackers."""
-    described = flow.__dict__.get("_described")
-    if described is None:
-        key = flow._entrypoint
-        extra: dict[str, Any] = {"parameters": list(flow._binder.names)}
-        if flow.version is not None:
-            extra["version"] = flow.version
-        if flow.retries:
-            extra["policy"] = [flow.retries, flow.retry_delay_seconds]
-        definition = Definition(Kind.FLOW, key, flow.name, flow._digest()[:16])
-        tracker = Definition(Kind.TASK, key, flow.name, flow._digest()[:16])
-        described = flow.__dict__["_described"] = (definition, _pack(extra), tracker)
-    return described
-
-
-def identity_of_subflow(core: Core, flow: Any, parent: Any, parameters: dict[str, Any]) -> bytes | None:
-    """Name a call of a flow in a run, by which its run is found again; `None` where nothing is kept."""
-    if parent is None or parent.flow_actor is None or core.durability is Durability.OFF:
-        return None
-    return parent.calls.identify(describe_flow(flow)[0].key, parameters)
 
 
 class FlowRunActor(Run):
@@ -84,6 +56,7 @@ class FlowRunActor(Run):
         "calls",
         "extra",
         "identity",
+        "keyed",
         "log_prints",
         "lost_futures",
         "past",
@@ -113,6 +86,7 @@ class FlowRunActor(Run):
             log_prints = core.log_prints if parent is None else parent.log_prints
         self.log_prints: bool = log_prints
         self.past: tuple[RunRecord, Replay] | None = None  # of a run that was cut off, until it is known what it says
+        self.keyed: Keyed | None = None
         self.tracking: Cell | None = None
         self.identity = identity
         if parent is not None:
@@ -132,14 +106,13 @@ class FlowRunActor(Run):
         if self.runner is None:  # a generator's, which is not entered for each of its steps
             self._runner()
 
-    def register(self, *, start: bool) -> None:
+    def register(self, *, start: bool, caller: Cell | None = None, guards: tuple[Guard, ...] = ()) -> int:
         if self.past is None:
-            super().register(start=start)
-            return
+            return super().register(start=start, caller=caller, guards=guards)
         from callsheet._engine.reviving import take_up
 
         self.upstream = find_inputs(self.parameters, self.wait_for, None)[0]
-        take_up(self, self.past[0])
+        return take_up(self, self.past[0])
 
     def registration(self) -> dict[str, Any]:
         parent = self.cell.parent
@@ -159,37 +132,13 @@ class FlowRunActor(Run):
                     extra=self.extra,
                 )
             )
-        parameters, opaque = self._serialized()
-        extra = self.extra
-        if opaque or self.identity is not None:
-            said = _unpack(extra)
-            if opaque:
-                said["opaque"] = opaque
-            if self.identity is not None:
-                said["identity"] = self.identity
-            extra = _pack(said)
+        parameters, opaque = parameters_of(self)
         return {
             "tags": tuple(self.tags),
             "parameters": parameters,
-            "extra": extra,
+            "extra": extra_of(self, opaque),
             "parent_task_run_id": None if self.tracking is None else self.tracking.id,
         }
-
-    def _serialized(self) -> tuple[bytes, list[str]]:
-        """Give the parameters as JSON, and the names of those for which that has only a placeholder."""
-        parameters = self.parameters
-        if all(type(value) in _IN_JSON for value in parameters.values()):
-            try:
-                return _to_json(parameters), []
-            except (TypeError, ValueError, OverflowError):
-                pass
-        said = self.definition.serialize_parameters(parameters)
-        opaque = [
-            name
-            for name, value in parameters.items()
-            if type(value) is not str and said.get(name) == f"<{type(value).__name__}>"
-        ]
-        return _to_json(said), opaque
 
     async def prepare(self, port: Port) -> None:
         past = self.past
@@ -207,7 +156,7 @@ class FlowRunActor(Run):
         if past is not None:
             return  # what is known of it is in the history
         if self.parameters is not given and any(given.get(n) is not v for n, v in self.parameters.items()):
-            self.core.ask(Amend(cell=self.cell, parameters=self._serialized()[0]))
+            self.core.ask(Amend(cell=self.cell, parameters=parameters_of(self)[0]))
         if flow.flow_run_name is not None:
             self.rename(format_run_name(flow.flow_run_name, self.name, self.parameters, what="flow_run_name"))
 
@@ -281,6 +230,17 @@ class FlowRunActor(Run):
         state = state_of_value(value)
         return Final(state.type, state.name, state.message, state.data, state if state is value else None)
 
+    async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
+        rest = await super().proposal(final, port)
+        if self.keyed is None or final.reraise is not None:
+            return await record_outcome(self, rest, final, port)
+        rest["identity"] = self.cell.id.bytes  # callers of other times and places want to have it
+        if self.kept is None:
+            rest["recorded"], rest["result"] = await to_blob(self.core, self.cell.id, final.data, port)
+            if not rest["recorded"]:
+                self.logger().warning("What the run gave cannot be kept for later calls under its run key.")
+        return rest
+
     def final_of(self, error: BaseException) -> Final:
         if isinstance(error, ParameterTypeError) and self.cell.attempt == 0:
             message = f"Validation of flow parameters failed with error: {describe(error)}"
@@ -289,9 +249,6 @@ class FlowRunActor(Run):
 
     def failure_message(self, error: BaseException) -> str:
         return f"Flow run encountered an exception: {describe(error)}"
-
-    async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
-        return await record_outcome(self, await super().proposal(final, port), final, port)
 
     def renew(self) -> None:
         super().renew()
@@ -370,6 +327,7 @@ class FlowRunActor(Run):
             parameters=self.parameters,
             empirical_policy=FlowRunPolicy(retries=flow.retries, retry_delay=flow.retry_delay_seconds),
             tags=sorted(self.tags),
+            idempotency_key=None if self.keyed is None else self.keyed.key,
             parent_task_run_id=None if self.tracking is None else self.tracking.id,
             expected_start_time=created,
             created=created,

@@ -86,7 +86,11 @@ class Memory:
             if record is not None:
                 if _is_of_use(outcome, record, replay) and _counts(record, runs, attempts):
                     self._ended[outcome.identity] = Remembered(outcome, record)
-            elif _is_step(outcome) and (replay.every_attempt or _attempt_of(outcome) == past.attempts + 1):
+            elif (
+                outcome.run_id != past.run_id
+                and _is_step(outcome)
+                and (replay.every_attempt or _attempt_of(outcome) == past.attempts + 1)
+            ):
                 self._steps[outcome.identity] = outcome
         for record in runs.values():
             if _counts(record, runs, attempts):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from callsheet._engine.flow_run import FlowRunActor, identity_of_subflow
+from callsheet._engine.flow_facts import identity_of_subflow
+from callsheet._engine.flow_run import FlowRunActor
 from callsheet._engine.reviving import adopt
 from callsheet._engine.task_run import TaskRunActor, identity_of_call
 from callsheet._kernel.ports import step

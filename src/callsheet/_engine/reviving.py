@@ -17,6 +17,7 @@ import msgspec
 
 from callsheet._engine import decode
 from callsheet._engine.history import the_run
+from callsheet._engine.keyed import keyed_by
 from callsheet._engine.leaving import NotRecoverable
 from callsheet._engine.past import CUT_OFF, Replay, past_of
 from callsheet._engine.places import LoopPlace, ThreadPlace
@@ -86,7 +87,7 @@ def adopt(run: FlowRunActor, record: RunRecord, tracker: RunRecord | None, repla
         cell.type, cell.name, cell.seq = state.type, state.name, state.seq
     cell.attempt = record.attempt
     run.name, run.calls = record.name, Calls(record.id.bytes)
-    run.past = record, replay
+    run.past, run.keyed = (record, replay), keyed_by(record)
     tracking = run.tracking
     if tracking is not None and tracker is not None:
         _adopt_tracker(tracking, tracker)
@@ -100,8 +101,8 @@ def _adopt_tracker(tracking: Cell, record: RunRecord) -> None:
         tracking.ended = state.type in TERMINAL_STATES  # it has crashed with the process, and stays so
 
 
-def take_up(run: FlowRunActor, record: RunRecord) -> None:
-    """Put a run that was adopted among the living."""
+def take_up(run: FlowRunActor, record: RunRecord) -> int:
+    """Put a run that was adopted among the living; give the position in the journal."""
     core, state = run.core, record.state
     core.admit(run.cell.parent)
     run.inputs = record.inputs
@@ -111,6 +112,7 @@ def take_up(run: FlowRunActor, record: RunRecord) -> None:
     run.seq, run.at = answer.seq, answer.at if state is None or answer.seq != state.seq else state.at
     run.created, run.first_started = record.created, record.started or 0
     run.logger().info("Taking up the flow run where it was cut off.")
+    return answer.position
 
 
 async def remember(run: FlowRunActor, record: RunRecord, replay: Replay, port: Port) -> None:

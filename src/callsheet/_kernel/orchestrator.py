@@ -149,6 +149,7 @@ class Orchestrator:
                     inputs=message.inputs,
                     parameters=message.parameters,
                     extra=message.extra,
+                    guards=message.guards,
                     entered=entered,
                     owner=self._engine_id if parent is None else None,
                 )
@@ -209,9 +210,9 @@ class Orchestrator:
             if not verdict.accepted:
                 return Answer(verdict, cell.seq, at, 0)
         outcome = None
-        if message.identity is not None and cell.flow is not None:
+        if message.identity is not None:
             outcome = OutcomeRecorded(
-                flow_run_id=cell.flow.id,
+                flow_run_id=(cell.flow or cell).id,
                 identity=message.identity,
                 run_id=cell.id,
                 status=message.type,
