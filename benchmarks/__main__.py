@@ -1,4 +1,7 @@
-"""Run every workload in a process of its own and print the table."""
+"""Run every workload in a process of its own and print the table.
+
+With `run`, `setup`, `compare` or `report`: measure other engines beside this one.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmarks.measure import Row, emit
+from benchmarks.peers.command import VERBS
+from benchmarks.peers.command import main as side_by_side
 
 WORKLOADS = (
     "sequential",
@@ -54,6 +59,8 @@ def line(cells: tuple[str, ...]) -> str:
 
 def main() -> int:
     """Print the table; the exit code says whether every workload ran, not whether it reached its target."""
+    if sys.argv[1:2] and sys.argv[1] in VERBS:
+        return side_by_side(sys.argv[1:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=WORKLOADS, metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5, help="turns that the medians are taken from")

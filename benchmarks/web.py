@@ -26,6 +26,23 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def wait_for_port(port: int, seconds: float) -> None:
+    """Wait until somebody listens on a port.
+
+    Raises:
+        OSError: Nobody did in time.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+
+
 @contextmanager
 def service() -> Iterator[int]:
     """Run a real server in a process of its own."""
@@ -33,12 +50,7 @@ def service() -> Iterator[int]:
     command = [sys.executable, "-m", "uvicorn", "benchmarks.web_app:app", "--port", str(port), "--no-access-log"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.05)
+        wait_for_port(port, 10)
         yield port
     finally:
         process.terminate()

@@ -43,6 +43,9 @@ def expected(kind: Kind, old: tuple[S | None, str | None], new: tuple[S, str | N
     if current is S.CANCELLING and proposed not in {S.CANCELLING, S.CANCELLED, S.CRASHED} and not anew:
         return CANCELLED
 
+    if current is proposed is S.CANCELLING and facts.foreign:
+        return GO_ON
+
     if kind is Kind.FLOW and (proposed, facts.foreign) == (S.PAUSED, False) and current in {S.RUNNING, S.PAUSED}:
         if proposed_name != "Suspended" and (facts.pause_passed or facts.pause_pending):
             return GO_ON if facts.pause_passed else GATE

@@ -32,11 +32,15 @@ if TYPE_CHECKING:
     from callsheet.annotations import unmapped as unmapped
     from callsheet.client.orchestration import get_client as get_client
     from callsheet.context import tags as tags
+    from callsheet.events import watch as watch
     from callsheet.flow_runs import pause_flow_run as pause_flow_run
     from callsheet.flow_runs import resume_flow_run as resume_flow_run
     from callsheet.flows import Flow as Flow
     from callsheet.flows import flow as flow
     from callsheet.logging.loggers import get_run_logger as get_run_logger
+    from callsheet.queries import on_query as on_query
+    from callsheet.queries import query_flow_run as query_flow_run
+    from callsheet.run_keys import run_key as run_key
     from callsheet.states import State as State
     from callsheet.tasks import Task as Task
     from callsheet.tasks import task as task
@@ -55,8 +59,11 @@ _HOMES: dict[str, str | None] = {
     "flow": "callsheet.flows",
     "get_client": "callsheet.client.orchestration",
     "get_run_logger": "callsheet.logging.loggers",
+    "on_query": "callsheet.queries",
     "pause_flow_run": "callsheet.flow_runs",
+    "query_flow_run": "callsheet.queries",
     "resume_flow_run": "callsheet.flow_runs",
+    "run_key": "callsheet.run_keys",
     "runtime": None,
     "serve": "callsheet._later",
     "states": None,
@@ -64,6 +71,7 @@ _HOMES: dict[str, str | None] = {
     "tags": "callsheet.context",
     "task": "callsheet.tasks",
     "unmapped": "callsheet.annotations",
+    "watch": "callsheet.events",
 }
 
 __all__ = [
@@ -79,8 +87,11 @@ __all__ = [
     "flow",
     "get_client",
     "get_run_logger",
+    "on_query",
     "pause_flow_run",
+    "query_flow_run",
     "resume_flow_run",
+    "run_key",
     "runtime",
     "serve",
     "states",
@@ -88,6 +99,7 @@ __all__ = [
     "tags",
     "task",
     "unmapped",
+    "watch",
 ]
 
 

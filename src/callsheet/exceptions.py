@@ -22,15 +22,22 @@
     ├── MappingMissingIterable · MappingLengthMismatch   `map` cannot pair its arguments
     ├── ConfigurationError                           settings or options contradict each other
     ├── BlockingWaitError (also RuntimeError)        a blocking wait here could never end
+    ├── RunKeyError (also RuntimeError)              a run key cannot be used so
+    │   └── RunKeyConflict                           … its run was started with other parameters
     ├── LockLost (also RuntimeError)                 a lock was taken over while its holder thought to have it
     ├── EngineClosed (also RuntimeError)             the engine takes no new runs
     ├── MissingDependency (also ImportError)         an extra is not installed
     ├── NotPausedError · FlowPauseTimeout · FlowRunWaitTimeout
+    ├── SignalTimeout (also TimeoutError)            no signal came in time
+    ├── RunNotLive                                   a run that has ended, or lives nowhere, is sent or asked something
+    ├── UnknownQuery (also LookupError)              a flow run has no handler for a query
+    ├── QueryTimeout (also TimeoutError)             a flow run did not answer a query in time
     ├── ScriptError · SerializationError
     ├── ObjectNotFound · ObjectAlreadyExists
     └── StoreError                                   history cannot be read or written
         ├── StoreNotADatabase · StoreTooNew · StoreReadOnly · StoreLocked · StoreFull
         ├── StoreUnavailable                         the place is gone or refuses; what could not be saved
+        ├── LostOwnership                            others took this engine for dead, and its runs over
         └── StoreClosed
     Signal (BaseException)                           control flow: `except Exception` in a body lets it pass
     ├── Abort                                        a run may not go on
@@ -160,6 +167,14 @@ class BlockingWaitError(CallsheetError, RuntimeError):
     """Raised when a blocking wait could never end, because what it waits for needs the thread it blocks."""
 
 
+class RunKeyError(CallsheetError, RuntimeError):
+    """Raised when a run key is used where it cannot hold: for a second run, inside its own run, or with no history."""
+
+
+class RunKeyConflict(RunKeyError):
+    """Raised when a run key belongs to a run that was started with other parameters."""
+
+
 class LockLost(CallsheetError, RuntimeError):
     """Raised when a lock that is needed for a write was taken over: its holder did not give a sign of life in time."""
 
@@ -191,6 +206,22 @@ class FlowPauseTimeout(CallsheetError):
 
 class FlowRunWaitTimeout(CallsheetError):
     """Raised when a flow run did not end in time."""
+
+
+class SignalTimeout(CallsheetError, TimeoutError):
+    """Raised when a flow run waited for a signal and none came in time."""
+
+
+class RunNotLive(CallsheetError):
+    """Raised when a run that has ended, or that no living process has, is sent or asked something."""
+
+
+class UnknownQuery(CallsheetError, LookupError):
+    """Raised when a flow run is asked what its body has registered no handler for."""
+
+
+class QueryTimeout(CallsheetError, TimeoutError):
+    """Raised when a flow run did not answer a query in time."""
 
 
 class ScriptError(CallsheetError):
@@ -253,6 +284,10 @@ class StoreFull(StoreError):
 
 class StoreUnavailable(StoreError):
     """Raised when the database is gone or its disk refuses; tells what could not be saved."""
+
+
+class LostOwnership(StoreError):
+    """Raised in the runs of an engine that others took for dead: they go on elsewhere, and nothing of them counts here."""
 
 
 class StoreClosed(StoreError):

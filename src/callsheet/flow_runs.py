@@ -1,4 +1,4 @@
-"""Pausing and resuming flow runs, and waiting for their end."""
+"""Pausing, resuming and cancelling flow runs, and waiting for their end."""
 
 from __future__ import annotations
 
@@ -7,22 +7,30 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
-from callsheet._engine import run_inputs
+from callsheet._engine import cancelling, run_inputs
 from callsheet._engine.dual import dual
 from callsheet._engine.history import flow_runs, the_run
+from callsheet._engine.live import when_ended
 from callsheet._engine.pausing import Wanted, pause, pausing_run
 from callsheet._engine.resuming import NOT_PAUSED, resume
 from callsheet._later import suspend_flow_run
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.runs import FlowRun
+from callsheet._model.states import State
 from callsheet._rules.verdicts import Reject
+from callsheet.client import _narrow
+from callsheet.client.schemas.filters import FlowFilter, FlowRunFilter, TaskRunFilter
 from callsheet.exceptions import FlowPauseTimeout, FlowRunWaitTimeout, NotPausedError
 
 T = TypeVar("T")
 
 __all__ = [
+    "acancel_flow_run",
+    "acancel_flow_runs",
     "apause_flow_run",
     "aresume_flow_run",
+    "cancel_flow_run",
+    "cancel_flow_runs",
     "pause_flow_run",
     "resume_flow_run",
     "suspend_flow_run",
@@ -124,6 +132,81 @@ async def aresume_flow_run(flow_run_id: UUID | str, run_input: Mapping[str, Any]
         raise RuntimeError(f"Cannot resume this run: {done.reason}")
 
 
+async def acancel_flow_run(flow_run_id: UUID | str, message: str | None = None) -> State[Any]:
+    """Cancel a flow run and everything below it, of this process or of another one on the same history.
+
+    When this returns, it is on record, and no task of the flow run starts any more. A run that is alive is Cancelling then:
+    its children end first, then its body is cancelled, its hooks for cancellation are called, and it is Cancelled
+    (`wait_for_flow_run` waits for that). Async code is interrupted where it waits, sync code where it calls the
+    engine or waits for it. What no process runs (paused for good, scheduled, left behind by a process that died) is
+    Cancelled at once.
+
+    Args:
+        flow_run_id: Its id. That of a root run stands for its whole tree.
+        message: Why, for the history.
+
+    Returns:
+        The state that it is in then: Cancelling or Cancelled; or how it has ended, if it had before.
+
+    Raises:
+        ObjectNotFound: There is no such flow run.
+        StoreError: The history cannot be written.
+
+    Example:
+        >>> import asyncio
+        >>> from callsheet import flow
+        >>> @flow
+        ... async def night() -> None:
+        ...     await asyncio.sleep(3600)
+        >>> @flow
+        ... async def evening() -> str:
+        ...     future = night.submit()
+        ...     await cancel_flow_run(future.state.state_details.flow_run_id, message="It is late.")
+        ...     future.wait()
+        ...     return future.state.name
+        >>> asyncio.run(evening())
+        'Cancelled'
+    """
+    return await cancelling.cancel_here(Kind.FLOW, UUID(str(flow_run_id)), message)
+
+
+async def acancel_flow_runs(
+    *,
+    flow_filter: FlowFilter | Mapping[str, Any] | None = None,
+    flow_run_filter: FlowRunFilter | Mapping[str, Any] | None = None,
+    task_run_filter: TaskRunFilter | Mapping[str, Any] | None = None,
+    message: str | None = None,
+) -> list[State[Any]]:
+    """Cancel all flow runs that match filters and have not ended, each as `cancel_flow_run` does.
+
+    Args:
+        flow_filter: What their flows must match.
+        flow_run_filter: What they must match; ``{}`` matches every one.
+        task_run_filter: What at least one of their task runs must match.
+        message: Why, for the history.
+
+    Returns:
+        The state of each of them then, oldest run first; its details have the id.
+
+    Raises:
+        ValueError: No filter is given, or one makes no sense.
+        StoreError: The history cannot be written.
+
+    Example:
+        >>> cancel_flow_runs(flow_run_filter={"tags": {"all_": ["night"]}}, message="It is late.")
+        []
+    """
+    if flow_filter is flow_run_filter is task_run_filter is None:
+        raise ValueError("Which flow runs? Give a filter; `flow_run_filter={}` matches every one.")
+    place = run_inputs.place_here()
+    try:
+        await place.catch_up()
+        where = await _narrow.flow_runs(place.reader, flow_filter, flow_run_filter, task_run_filter)
+        return await cancelling.cancel_all(place, where, message)
+    finally:
+        await place.reader.aclose()
+
+
 async def wait_for_flow_run(
     flow_run_id: UUID | str, timeout: float | None = 10800, poll_interval: float = 5, client: Any = None
 ) -> FlowRun:
@@ -161,7 +244,7 @@ async def wait_for_flow_run(
     try:
         while True:
             bell.renew()
-            alive = _when_ended(place.core, run_id)
+            alive = when_ended(place.core, run_id)
             await place.catch_up()
             record = await the_run(place.reader, Kind.FLOW, run_id)
             if record.state is not None and record.state.type in TERMINAL_STATES:
@@ -181,17 +264,8 @@ async def wait_for_flow_run(
         await place.reader.aclose()
 
 
-def _when_ended(core: Any, run_id: UUID) -> Any:
-    """Give the condition that is set when a flow run of this process has ended, or `None`: none has this id."""
-    while True:
-        try:
-            cells = core.orchestrator.alive()
-        except RuntimeError:  # a run began or ended meanwhile, in another thread
-            continue
-        actors = [cell.actor for cell in cells if cell.id == run_id and cell.kind is Kind.FLOW]
-        return actors[0].when_ended() if actors and actors[0] is not None else None
-
-
 # Not typed like its twin: checkers would take the first of its overloads for all.
 pause_flow_run: Callable[..., Any] = dual(apause_flow_run)
 resume_flow_run = dual(aresume_flow_run)
+cancel_flow_run = dual(acancel_flow_run)
+cancel_flow_runs = dual(acancel_flow_runs)

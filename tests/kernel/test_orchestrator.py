@@ -9,12 +9,12 @@ import pytest
 
 from callsheet._clock import SYSTEM_CLOCK
 from callsheet._ids import new_id
-from callsheet._kernel.messages import CancelTree, Cell, Leave, Orphan, Propose, Register
+from callsheet._kernel.messages import CancelTree, Cell, Leave, Orphan, Propose, Register, SetState
 from callsheet._kernel.orchestrator import Orchestrator
 from callsheet._kernel.scopes import CANCEL, RunScope
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import Definition, RunCreated, StateEntered, usual_states
-from callsheet._rules.verdicts import Abort, Reject
+from callsheet._rules.verdicts import GO_ON, Abort, Reject
 
 _S = StateType
 
@@ -203,3 +203,17 @@ def test_what_threads_report_at_once_is_written_in_the_order_of_acceptance(sheet
         assert state.seq == seen.get(state.run_id, 0) + 1
         seen[state.run_id] = state.seq
     assert not root.children
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_what_is_begun_below_a_cancelled_run_does_not_start(sheet: Orchestrator, queue: Queue, kind: Kind) -> None:
+    """A call that was under way when the order came registers its run after it."""
+    root = begin(sheet)
+    order = SetState(run_id=root.id, kind=Kind.FLOW, type=_S.CANCELLING, name="Cancelling")
+    assert sheet.mailbox.ask(order).verdict.accepted
+    late = begin(sheet, root, kind)
+    assert late.actor.scope.reason == CANCEL
+    assert isinstance(propose(sheet, late, _S.RUNNING), Reject)
+    assert queue.states(late) == ["Pending", "Cancelled"]
+    assert sheet.mailbox.ask(order).verdict is GO_ON, "it is Cancelling already"
+    assert queue.states(root) == ["Pending", "Running", "Cancelling"]

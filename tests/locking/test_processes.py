@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from callsheet._store import proofs
 from callsheet.exceptions import StoreError, StoreLocked, StoreReadOnly
-from callsheet.locking import office, owners
+from callsheet.locking import office
 from callsheet.locking.database import DatabaseLockManager
 from callsheet.locking.filesystem import FileSystemLockManager
 from callsheet.locking.office import Answer, Office
@@ -96,7 +97,7 @@ def test_without_evidence_the_lease_decides(kind, place, monkeypatch):
     locks = manager(kind, place)
     with HolderProcess(kind, place, SHORT) as other:
         assert other.ask("locks.acquire_lock('k', 'other')") == "True"
-        monkeypatch.setattr(owners, "machine_of", lambda folder: "elsewhere")
+        monkeypatch.setattr(proofs, "machine_of", lambda folder: "elsewhere")
         other.kill()
         assert locks.is_locked("k")
         began = time.monotonic()
@@ -273,28 +274,28 @@ def test_files_of_processes_that_died_long_ago_are_removed(tmp_path):
 def test_an_office_without_locks_leaves_no_proof_behind(tmp_path):
     locks = FileSystemLockManager(tmp_path)
     locks.acquire_lock("k", "me")
-    proofs = [path for path in (tmp_path / ".owners").iterdir() if len(path.name) == 32]
-    assert len(proofs) == 1
+    files = [path for path in (tmp_path / ".owners").iterdir() if len(path.name) == 32]
+    assert len(files) == 1
     locks._office.close_if_idle()
-    assert proofs[0].exists()
+    assert files[0].exists()
     locks.release_lock("k", "me")
     locks._office.close_if_idle()
-    assert not proofs[0].exists()
+    assert not files[0].exists()
 
 
 def test_where_file_locks_mean_nothing_there_is_no_evidence(tmp_path, monkeypatch):
     def refuse(*_: Any) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(owners.fcntl, "lockf", refuse)
-    owner = owners.Owner(tmp_path)
+    monkeypatch.setattr(proofs.fcntl, "lockf", refuse)
+    owner = proofs.Proof(tmp_path)
     assert owner.machine == ""
     ticket = Ticket(holder="a", owner=owner.name, machine="", lease=1.0)
-    assert not owners.is_gone(tmp_path, ticket)
+    assert not proofs.is_gone(tmp_path, ticket.machine, ticket.owner)
     owner.close()
-    assert owners.machine_of(tmp_path / "nowhere") == ""
-    gone = Ticket(holder="a", owner="c" * 32, machine=owners.machine_of(tmp_path), lease=1.0)
-    assert not owners.is_gone(tmp_path, gone)  # no file, no evidence
+    assert proofs.machine_of(tmp_path / "nowhere") == ""
+    gone = Ticket(holder="a", owner="c" * 32, machine=proofs.machine_of(tmp_path), lease=1.0)
+    assert not proofs.is_gone(tmp_path, gone.machine, gone.owner)  # no file, no evidence
 
 
 def test_a_ticket_of_this_process_that_nobody_keeps_is_free(tmp_path):

@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from callsheet._clock import Clock, from_micros
+from callsheet._kernel import foreign
 from callsheet._kernel.mailbox import Mailbox
 from callsheet._kernel.messages import (
     NOT_ALIVE,
@@ -42,7 +43,7 @@ from callsheet._model.records import (
 )
 from callsheet._rules.facts import Facts
 from callsheet._rules.table import CALM, judge
-from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Verdict
+from callsheet._rules.verdicts import ACCEPT, Reject, Verdict
 
 _PENDING, _RUNNING = StateType.PENDING, StateType.RUNNING
 _encode = msgspec.msgpack.Encoder().encode
@@ -135,6 +136,8 @@ class Orchestrator:
         cell: Cell = message.cell
         parent, flow = cell.parent, cell.flow
         at = self._micros()
+        if parent is not None and parent.delivered == "cancel":  # its body had begun the call when the order came
+            self._cancel(cell, CANCEL, whole=True)
         entered = 0
         if message.type is _PENDING and message.state_name == "Pending" and message.details is None:
             entered = self._enter_first(cell, at, start=message.start)
@@ -156,19 +159,23 @@ class Orchestrator:
                     inputs=message.inputs,
                     parameters=message.parameters,
                     extra=message.extra,
+                    guards=message.guards,
                     entered=entered,
                     owner=self._engine_id if parent is None else None,
                 )
             )
+        self._attach(cell, parent)
+        if entered:
+            return Answer(ACCEPT, entered, at, position)
+        return self._enter(cell, ACCEPT, message.type, message.state_name, at, None, message.details)
+
+    def _attach(self, cell: Cell, parent: Cell | None) -> None:
         if parent is None:
             self.roots[cell] = None
         elif parent.children is None:
             parent.children = {cell: None}
         else:
             parent.children[cell] = None
-        if entered:
-            return Answer(ACCEPT, entered, at, position)
-        return self._enter(cell, ACCEPT, message.type, message.state_name, at, None, message.details)
 
     def _enter_first(self, cell: Cell, at: int, *, start: bool) -> int:
         """Enter Pending, and Running at once where the run may; give the number of states."""
@@ -213,9 +220,9 @@ class Orchestrator:
             if not verdict.accepted:
                 return Answer(verdict, cell.seq, at, 0)
         outcome = None
-        if message.identity is not None and cell.flow is not None:
+        if message.identity is not None:
             outcome = OutcomeRecorded(
-                flow_run_id=cell.flow.id,
+                flow_run_id=(cell.flow or cell).id,
                 identity=message.identity,
                 run_id=cell.id,
                 status=message.type,
@@ -346,46 +353,23 @@ class Orchestrator:
 
     def _set_state(self, order: SetState) -> Answer:
         """Judge what somebody outside wants of a live run. Its owner learns of it by being told to leave."""
-        cell = self._find(order.run_id, order.kind)
+        cell = foreign.find(self.roots, order.run_id, order.kind)
         if cell is None:
             return NOT_ALIVE
         cell = cell.actor.cell  # of the task run that tracks a subflow: the subflow's run, which takes it along
         at = self._micros()
-        verdict = ACCEPT if order.force and cell.type not in TERMINAL_STATES else self._judge_foreign(cell, order, at)
+        verdict = ACCEPT if order.force and cell.type not in TERMINAL_STATES else foreign.judged(cell, order, at)
         if isinstance(verdict, Reject):
             order = msgspec.structs.replace(order, type=verdict.type, name=verdict.name, message=verdict.message)
         elif not verdict.accepted:
             return Answer(verdict, cell.seq, at, 0)
         if order.type is not StateType.CANCELLING and order.type not in TERMINAL_STATES:
-            return Answer(_ONLY_ITSELF, cell.seq, at, 0)
+            return Answer(foreign.ONLY_ITSELF, cell.seq, at, 0)
         if order.type in TERMINAL_STATES:  # first: its actor may wake in another thread at once
             cell.overruled = msgspec.structs.replace(order, at=at)
         self._cancel(cell, CANCEL, whole=True)
         # It stays in the tree until its body has left, so that nobody takes it for gone who waits for that.
         return self._enter(cell, verdict, order.type, order.name, at, order.message, order.details, leaves=False)
 
-    def _judge_foreign(self, cell: Cell, order: SetState, at: int) -> Verdict:
-        facts = Facts(
-            now=at / 1e6,
-            due_at=None if cell.due is None else cell.due / 1e6,
-            attempts=cell.attempt,
-            delivered=cell.delivered,
-            foreign=True,
-        )
-        return judge(cell.kind, cell.type, order.type, facts, current_name=cell.name, proposed_name=order.name)
 
-    def _find(self, run_id: UUID, kind: Kind) -> Cell | None:
-        """Look for a live run in the tree: clients ask rarely, and an index would cost every run."""
-        cells = list(self.roots)
-        while cells:
-            cell = cells.pop()
-            if cell.id == run_id:
-                return cell if cell.kind is kind and not cell.actor.cell.ended else None
-            cells += cell.children or ()
-        return None
-
-
-_ONLY_ITSELF = Abort(
-    "The run is alive, and only its own body moves it on. From outside it can be set to Cancelling or to a final state."
-)
 _DONE = Answer(ACCEPT, 0, 0, 0)

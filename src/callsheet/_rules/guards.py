@@ -95,6 +95,15 @@ def end_cancelled_task_as_cancelled(facts: Facts, move: Move) -> Verdict | None:
     return _AS_CANCELLED
 
 
+def cancel_once(facts: Facts, move: Move) -> Verdict | None:
+    """A run that is Cancelling is not ordered to be a second time; whoever orders it is told that it is.
+
+    Closes: two cancel orders (of a run and of the tree around it, or of two people) cross, and its history would
+    tell of two cancellations.
+    """
+    return GO_ON if facts.foreign else None
+
+
 def finish_cancelling(facts: Facts, move: Move) -> Verdict | None:
     """What is Cancelling ends as Cancelled; only a crash is still told apart.
 

@@ -47,6 +47,8 @@ def _orders(kind: Kind, current: StateType, proposed: StateType) -> Iterator[Rul
         yield guards.leave_as_ordered
     elif proposed in (_S.RUNNING, _S.CRASHED):
         yield guards.end_cancelled_task_as_cancelled
+    if current is proposed is _S.CANCELLING:
+        yield guards.cancel_once
     if current is _S.CANCELLING and proposed not in (_S.CANCELLING, _S.CANCELLED, _S.CRASHED):
         yield guards.finish_cancelling
 

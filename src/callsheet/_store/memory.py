@@ -9,6 +9,7 @@ from uuid import UUID
 
 from callsheet._clock import SYSTEM_CLOCK, Clock, micros
 from callsheet._ids import state_id as derived_state_id
+from callsheet._model.engines import Taken
 from callsheet._model.kinds import TERMINAL_STATES, StateType
 from callsheet._model.records import (
     Entry,
@@ -32,9 +33,10 @@ from callsheet._model.records import (
     usual_states,
 )
 from callsheet._store import guards, mishaps
+from callsheet._store.memory_engines import MemoryEngines
 from callsheet._store.memory_reader import MemoryReader
 from callsheet._store.protocol import Reader
-from callsheet._store.topics import check_topics, refuse_claim
+from callsheet._store.topics import check_topics
 
 
 class _Run:
@@ -80,10 +82,11 @@ class MemoryStore:
         self._runs: dict[UUID, _Run] = {}
         self._states: dict[UUID, dict[int, StateEntered]] = {}
         self._outcomes: dict[UUID, dict[UUID, OutcomeRecorded]] = {}
-        self._keys: dict[tuple[str, str], UUID] = {}
+        self._keys: dict[tuple[str, str], KeyFree] = {}
         self._logs: dict[tuple[int, int, bytes], LogRecord] = {}
         self._inputs: dict[UUID, dict[str, InputRecord]] = {}
         self._closed = False
+        self.engines = MemoryEngines(self)
 
     @property
     def location(self) -> str:
@@ -109,6 +112,7 @@ class MemoryStore:
         if self._closed:
             raise mishaps.closed(self.location)
         with self._changed:
+            self.engines.check()
             refused: list[Refusal] = []
             if guards.guarded(entries):
                 self._settle()
@@ -154,9 +158,15 @@ class MemoryStore:
         run = self._runs.get(run_id)
         return None if run is None else (max(self._states.get(run_id, ()), default=-1), run.fence)
 
-    def holder(self, definition: str, key: str) -> UUID | None:
-        """Give the run that has a key (asked by guards)."""
-        return self._keys.get((definition, key))
+    def holder(self, definition: str, key: str, at: int) -> UUID | None:
+        """Give the run that has a key at this time (asked by guards)."""
+        claim = self._keys.get((definition, key))
+        if claim is None:
+            return None
+        states = self._states.get(claim.run_id, {})
+        if claim.expires is not None and claim.expires <= at and states and states[max(states)].type in TERMINAL_STATES:
+            return None
+        return claim.run_id
 
     def state_id(self, run_id: UUID, seq: int) -> UUID | None:
         """Give the id of a state (asked by guards)."""
@@ -167,6 +177,14 @@ class MemoryStore:
         """Give the id of what a run was handed under a key (asked by guards)."""
         found = self._inputs.get(run_id, {}).get(key)
         return None if found is None else found.id
+
+    def hand_over(self, taken: Taken, owner: UUID | None) -> None:
+        """Note whose a run is that was taken up."""
+        with self._changed:
+            self._settle()
+            run = self._runs[taken.run_id]
+            run.owner, run.since = owner, taken.seq
+            run.fence, run.recoveries = taken.fence, taken.recoveries
 
     def inputs(self, run_id: UUID) -> list[InputRecord]:
         """Give what a flow run was handed."""
@@ -187,7 +205,7 @@ class MemoryStore:
             self._states.setdefault(entry.id, {}).setdefault(state.seq, state)
         for guard in entry.guards:
             if isinstance(guard, KeyFree):
-                self._keys[guard.definition, guard.key] = guard.run_id
+                self._keys[guard.definition, guard.key] = guard
 
     def _apply(self, entry: Entry) -> None:
         match entry:
@@ -219,14 +237,6 @@ class MemoryStore:
     def changed_outside(self) -> bool:
         """Tell that nothing changed: no other process can commit here."""
         return False
-
-    def claim(self, kind: str, limit: int) -> Sequence[object]:
-        """Nothing can be claimed yet: no kind of waiting work is kept.
-
-        Raises:
-            NotImplementedError: always, naming the kind.
-        """
-        raise refuse_claim(kind, limit)
 
     def wait(self, topics: Sequence[str], deadline: float, *, stopped: Callable[[], bool]) -> Sequence[str]:
         """Wait in the calling thread until something may have changed. The one topic so far is ``history``.
@@ -277,14 +287,10 @@ class MemoryStore:
             return sorted(self._logs.items(), key=lambda item: item[0])
 
     def outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
-        """Give the outcomes in a flow run, the newest of each identity, in the order of their runs."""
+        """Give every outcome in a flow run, in the order of their runs."""
         with self._changed:
             self._settle()
-            newest: dict[bytes, OutcomeRecord] = {}
-            for _, entry in sorted(self._outcomes.get(flow_run_id, {}).items()):
-                newest.pop(entry.identity, None)
-                newest[entry.identity] = _outcome(entry)
-            return tuple(newest.values())
+            return tuple(_outcome(entry) for _, entry in sorted(self._outcomes.get(flow_run_id, {}).items()))
 
     def _record(self, run: _Run) -> RunRecord:
         created = run.created
@@ -353,6 +359,7 @@ def _log(log: LogWritten) -> LogRecord:
         level=log.level,
         logger=log.logger,
         message=log.message,
+        n=log.n,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from callsheet._store.patience import is_held, primary_code
 from callsheet.exceptions import (
+    LostOwnership,
     StoreClosed,
     StoreError,
     StoreFull,
@@ -63,6 +64,14 @@ def too_new(path: Path) -> StoreTooNew:
     return StoreTooNew(
         f"The history in '{path}' was written by a newer version of callsheet. Upgrade callsheet in this "
         f"environment, or {_ELSEWHERE}."
+    )
+
+
+def lost(path: Path | str) -> LostOwnership:
+    """Others have found this engine dead."""
+    return LostOwnership(
+        f"This engine gave no sign of life for longer than its lease, so its runs in the history '{path}' belong to "
+        f"others now. A process that is stopped or starved for so long needs a longer lease: set CALLSHEET_LEASE_SECONDS."
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import UUID
 
+from callsheet._model.engines import EngineRecord, Taken, WaitingRun
 from callsheet._model.kinds import Kind, RunOrder
 from callsheet._model.records import (
     Definition,
@@ -18,6 +19,72 @@ from callsheet._model.records import (
     RunFilter,
     StateRecord,
 )
+
+
+class Engines(Protocol):
+    """What a store knows of the engines that share it."""
+
+    @property
+    def is_listed(self) -> bool:
+        """Tell whether this engine's own row is committed."""
+        ...
+
+    def enter(self, me: EngineRecord) -> None:
+        """Have this engine's row written in the next transaction; from then on every commit asks for it."""
+        ...
+
+    def touch(self) -> None:
+        """Have this engine's beat renewed in the next transaction."""
+        ...
+
+    def renew(self) -> bool:
+        """Renew this engine's beat. False: another process holds the place just now.
+
+        Raises:
+            LostOwnership: Others have taken this engine for dead.
+        """
+        ...
+
+    def leave(self) -> None:
+        """Remove this engine's row, unless runs are left to it."""
+        ...
+
+    def read(self) -> tuple[EngineRecord, ...]:
+        """Give every listed engine."""
+        ...
+
+    def fence(self, engine_id: UUID, beat: int | None = None) -> bool:
+        """Find an engine dead: what it has made durable so far is kept, and nothing of it from now on.
+
+        Args:
+            engine_id: The engine.
+            beat: Its last sign of life that was seen; one that came since refutes it.
+
+        Returns:
+            Whether this call did it. Of several at the same time one does.
+        """
+        ...
+
+    def waiting(self, at: int, limit: int, after: UUID | None = None) -> tuple[WaitingRun, ...]:
+        """Give root runs that wait to be taken up, those of dead engines first; `after` skips those up to a run."""
+        ...
+
+    def take(self, run_id: UUID, *, at: int, known: bool = True) -> Taken | None:
+        """Take a run up, at once for all processes: see `judge_taking`.
+
+        Args:
+            run_id: The run, a root.
+            at: Now.
+            known: Whether any living engine knows its flow.
+
+        Returns:
+            What became of it; `None` where it is not to be had (any more).
+        """
+        ...
+
+    def sweep(self) -> None:
+        """Remove rows of dead engines that own nothing any more."""
+        ...
 
 
 class Reader(Protocol):
@@ -78,8 +145,13 @@ class Reader(Protocol):
         """Give a page of `LogRecord`, in order of writing."""
         ...
 
-    async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
-        """Give everything that the run journal recorded inside a flow run."""
+    async def read_outcomes(
+        self, flow_run_id: UUID, *, run_id: UUID | None = None, every: bool = False
+    ) -> tuple[OutcomeRecord, ...]:
+        """Give what the run journal recorded inside a flow run, or of one run in it: the newest of each identity, or all.
+
+        What a flow run under a run key has come to itself is recorded in it under its own id.
+        """
         ...
 
     async def read_inputs(
@@ -99,6 +171,11 @@ class Store(Protocol):
     @property
     def location(self) -> str:
         """Where the history is, for people: a path, or ``memory``."""
+        ...
+
+    @property
+    def engines(self) -> Engines:
+        """Give what is known of the engines that share the place."""
         ...
 
     def open(self) -> None:
@@ -159,10 +236,6 @@ class Store(Protocol):
 
     def changed_outside(self) -> bool:
         """Tell whether another process committed since the last call (3 µs)."""
-        ...
-
-    def claim(self, kind: str, limit: int) -> Sequence[object]:
-        """Take up to `limit` pieces of waiting work of this kind for this owner, atomically."""
         ...
 
     def wait(self, topics: Sequence[str], deadline: float, *, stopped: Callable[[], bool]) -> Sequence[str]:

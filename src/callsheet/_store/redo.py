@@ -27,13 +27,15 @@ from callsheet._model.records import (
     StateEntered,
 )
 
-# A writer that is too old for the file writes nothing.
+# A writer that is too old for the file writes nothing, and neither does an engine that others took for dead.
 APPEND: Final = (
     "INSERT INTO redo (owner, body) SELECT ?, ?"
     " WHERE NOT EXISTS (SELECT 1 FROM meta WHERE key = 'min_writer' AND value > ?)"
+    " AND (? IS NULL OR EXISTS (SELECT 1 FROM engine WHERE id = ? AND NOT lost))"
 )
 SETTLE: Final = "DELETE FROM redo WHERE owner = ? AND id <= ?"
-_OTHERS: Final = "SELECT id, body FROM redo WHERE owner <> ? ORDER BY id LIMIT 500"
+_SOME: Final = 500
+_OTHERS: Final = f"SELECT id, body FROM redo WHERE owner <> ? ORDER BY id LIMIT {_SOME}"
 _ANY: Final = "SELECT 1 FROM redo WHERE owner <> ? LIMIT 1"
 _DROP: Final = "DELETE FROM redo WHERE owner <> ? AND id <= ?"
 
@@ -58,25 +60,33 @@ def has_others(connection: sqlite3.Connection, owner: int) -> bool:
     return connection.execute(_ANY, (owner,)).fetchone() is not None
 
 
-def adopt(connection: sqlite3.Connection, owner: int, write: Callable[[Sequence[Entry]], None]) -> bool:
-    """Write what other owners have left in the log to the tables; tell whether there was anything.
+def adopt(connection: sqlite3.Connection, owner: int, write: Callable[[Sequence[Entry]], None]) -> None:
+    """Write what other owners have left in the log to the tables, some at a time.
 
-    Call it outside of a transaction; `write` writes entries inside of the one that is made here.
+    Call it outside of a transaction; `write` writes entries inside of those that are made here.
     """
+    more = has_others(connection, owner)
+    while more:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            more = _adopt_some(connection, owner, write)  # reads when nobody can interfere any more
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def adopt_in(connection: sqlite3.Connection, owner: int, write: Callable[[Sequence[Entry]], None]) -> None:
+    """Do that for all of it inside of a transaction."""
+    while _adopt_some(connection, owner, write):
+        pass
+
+
+def _adopt_some(connection: sqlite3.Connection, owner: int, write: Callable[[Sequence[Entry]], None]) -> bool:
     rows = connection.execute(_OTHERS, (owner,)).fetchall()
-    if not rows:
-        return False
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        # Again, now that nobody can interfere: ids of rows that were deleted meanwhile may have come back.
-        rows = connection.execute(_OTHERS, (owner,)).fetchall()
-        for _, body in rows:
-            write(_decoder.decode(body))
-        if rows:
-            connection.execute(_DROP, (owner, rows[-1][0]))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return len(rows) == 500
+    for _, body in rows:
+        write(_decoder.decode(body))
+    if rows:
+        connection.execute(_DROP, (owner, rows[-1][0]))
+    return len(rows) == _SOME

@@ -6,7 +6,6 @@ import logging
 import os
 import random
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,13 +14,16 @@ from typing import TypeVar
 
 from callsheet._clock import SYSTEM_CLOCK, Clock, micros
 from callsheet._model.records import Entry, Refusal
-from callsheet._store import forks, guards, migrate, mishaps, places, redo, statements
+from callsheet._store import connecting, forks, guards, migrate, mishaps, places, redo, statements
+from callsheet._store.engines import SqliteEngines
 from callsheet._store.patience import PATIENCE, is_held, patiently
 from callsheet._store.protocol import Reader
 from callsheet._store.readers import AsyncReader, BlockingReader, Hop
 from callsheet._store.rows import Batch, Encoder
-from callsheet._store.topics import check_topics, refuse_claim
+from callsheet._store.taking import Write
+from callsheet._store.topics import check_topics
 from callsheet._store.writing import Known, apply
+from callsheet.exceptions import StoreError
 
 T = TypeVar("T")
 
@@ -80,6 +82,7 @@ class SqliteStore:
         self._look_again = 0.0
         self._tend_again = 0.0
         self._owner = random.getrandbits(62)  # of rows in the redo log
+        self.engines = SqliteEngines(self)
         forks.remember(self)
 
     @property
@@ -103,34 +106,14 @@ class SqliteStore:
         with self._lock:
             if self._connection is None:
                 places.prepare(self._path)
-                self._connection = self._translated(self._connect)
+                self._connection = self._translated(lambda: connecting.connect(self._path, self._patience))
+                self._synchronous = "NORMAL"
+                self._file = places.identity(self._name)
+                self._look_again = 0.0
+                self._outside = connecting.data_version(self._connection)
                 self._defined.clear()
                 self._encoded = None
                 self._translated(lambda: patiently(self._adopt, patience=self._patience))
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=64
-        )
-        try:
-            # Before the first table: it cannot be changed later without rewriting the file.
-            patiently(lambda: connection.execute("PRAGMA auto_vacuum = INCREMENTAL"), patience=self._patience)
-            self._to_wal(connection)
-            migrate.migrate(connection, self._path, patience=self._patience)
-            for pragma in _PRAGMAS:
-                connection.execute(pragma)
-            self._synchronous = "NORMAL"
-            self._file = places.identity(self._name)
-            self._look_again = 0.0
-            self._outside = _data_version(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _to_wal(self, connection: sqlite3.Connection) -> None:
-        # A read-only file stays in its old mode without an error; the first write tells.
-        patiently(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone(), patience=self._patience)
 
     def close(self) -> None:
         """Close the file. The last process to do so empties the write-ahead log. Closing twice is fine."""
@@ -150,6 +133,7 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._encoded = None
         self._owner = random.getrandbits(62)
+        self.engines.forget()
 
     # --------------------------------------------------------------------------------------- write
 
@@ -168,20 +152,22 @@ class SqliteStore:
         Raises:
             StoreError: the place cannot be written, or is too new.
         """
-        body = None if guards.guarded(entries) else redo.encode(entries)
+        engines = self.engines
+        body = None if engines.is_due or guards.guarded(entries) else redo.encode(entries)
         if body is None:
             return None
         try:
             with self._lock:
                 connection = self._writer()
                 self._set_synchronous(connection, "FULL" if sync else "NORMAL")
-                cursor = connection.execute(redo.APPEND, (self._owner, body, migrate.newest()))
+                guard = engines.guard
+                cursor = connection.execute(redo.APPEND, (self._owner, body, migrate.newest(), guard, guard))
+                if not cursor.rowcount:
+                    raise self._refusal(connection)
         except sqlite3.Error as error:
             if is_held(error):
                 return None
             raise mishaps.translate(error, self._path, self._patience) from error
-        if not cursor.rowcount:
-            raise mishaps.too_new(self._path)
         return cursor.lastrowid
 
     def adoptable(self) -> bool:
@@ -214,8 +200,7 @@ class SqliteStore:
         """Write to the tables what processes that are gone have left in the redo log."""
         connection = self._connection
         if connection is not None:
-            while redo.adopt(connection, self._owner, lambda entries: self._write_all(connection, entries)):
-                pass
+            redo.adopt(connection, self._owner, self.write_in(connection))
 
     def _write_all(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
         try:
@@ -239,20 +224,72 @@ class SqliteStore:
             connection = self._writer()
             batch = None if guards.guarded(entries) else self._encode_once(entries)
             self._set_synchronous(connection, "FULL" if sync else "NORMAL")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+
+            def work(connection: sqlite3.Connection) -> list[Refusal]:
                 refused = self._write(connection, entries, batch, sync)
                 if settled:
                     connection.execute(redo.SETTLE, (self._owner, settled))
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+                return refused
+
+            refused = self._in_transaction(connection, work)
             self._encoded = None
             if batch is not None:
                 self._defined.update(batch.definitions)
             return refused
+
+    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something in a transaction of its own, waiting for other processes as long as patience lasts.
+
+        Raises:
+            LostOwnership: Others have taken this engine for dead.
+            StoreError: The place refuses.
+        """
+
+        def attempt() -> T:
+            with self._lock:
+                return self._in_transaction(self._writer(), work)
+
+        return self._translated(lambda: patiently(attempt, patience=self._patience))
+
+    def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read by the writing connection."""
+        with self._lock:
+            return self._translated(lambda: patiently(lambda: work(self._writer()), patience=self._patience))
+
+    def _in_transaction(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something between BEGIN and COMMIT, if this engine may still write. The caller holds the lock."""
+        engines = self.engines
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            guard = engines.guard
+            if connection.execute(statements.REFUSED, (migrate.newest(), guard, guard)).rowcount:
+                raise self._refusal(connection)
+            enters = engines.is_due
+            if enters and not engines.write(connection):
+                raise mishaps.lost(self._path)
+            done = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        if enters:
+            engines.written()
+        return done
+
+    def _refusal(self, connection: sqlite3.Connection) -> StoreError:
+        """Say why this engine may not write."""
+        if connection.execute(statements.WRITER_FORBIDDEN, (migrate.newest(),)).fetchone() is not None:
+            return mishaps.too_new(self._path)
+        return mishaps.lost(self._path)
+
+    def adopt_in(self, connection: sqlite3.Connection) -> None:
+        """Write to the tables, inside a transaction, what other processes have in the redo log."""
+        redo.adopt_in(connection, self._owner, self.write_in(connection))
+
+    def write_in(self, connection: sqlite3.Connection) -> Write:
+        """Give what writes entries inside a transaction."""
+        return lambda entries: self._write_all(connection, entries)
 
     def _writer(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -280,8 +317,6 @@ class SqliteStore:
     def _write(
         self, connection: sqlite3.Connection, entries: Sequence[Entry], batch: Batch | None, sync: bool
     ) -> list[Refusal]:
-        if connection.execute(statements.WRITER_FORBIDDEN, (migrate.newest(),)).rowcount:
-            raise mishaps.too_new(self._path)
         refused: list[Refusal] = []
         if batch is None:
             refused = guards.refusals(entries, Known(connection))
@@ -305,37 +340,14 @@ class SqliteStore:
                 self._adopt()
         except sqlite3.Error:  # somebody else is at it; another time
             pass
-        try:
-            size = os.stat(self._log_name).st_size  # noqa: PTH116 - 2 µs less, after every batch
-        except OSError:
-            return
-        if size < CHECKPOINT_ABOVE:
-            return
-        how = "TRUNCATE" if size > TRUNCATE_ABOVE else "PASSIVE"
-        try:
-            # A connection of its own: on the writer's, a commit would wait for the copying.
-            connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
-            try:
-                connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
-            finally:
-                connection.close()
-        except sqlite3.Error:  # somebody else is at it, or the disk refuses: then the next commit says so
-            return
+        connecting.checkpoint(self._path, self._log_name, CHECKPOINT_ABOVE, TRUNCATE_ABOVE)
 
     def changed_outside(self) -> bool:
         """Tell whether another process committed since the last call (3 µs)."""
         with self._lock:
-            version = self._translated(lambda: _data_version(self._writer()))
+            version = self._translated(lambda: connecting.data_version(self._writer()))
             changed, self._outside = version != self._outside, version
             return changed
-
-    def claim(self, kind: str, limit: int) -> Sequence[object]:
-        """Nothing can be claimed yet: no kind of waiting work is kept.
-
-        Raises:
-            NotImplementedError: always, naming the kind.
-        """
-        raise refuse_claim(kind, limit)
 
     def wait(self, topics: Sequence[str], deadline: float, *, stopped: Callable[[], bool]) -> Sequence[str]:
         """Wait in the calling thread until something may have changed. The one topic so far is ``history``.
@@ -354,10 +366,10 @@ class SqliteStore:
         check_topics(topics)
         connection = self._translated(lambda: sqlite3.connect(self._path, timeout=0, isolation_level=None))
         try:
-            before = self._translated(lambda: _data_version(connection))
+            before = self._translated(lambda: connecting.data_version(connection))
             while not stopped() and (left := deadline - time.monotonic()) > 0:
                 time.sleep(min(_POLL, left))
-                if self._translated(lambda: _data_version(connection)) != before:
+                if self._translated(lambda: connecting.data_version(connection)) != before:
                     return tuple(topics)
             return ()
         finally:
@@ -382,16 +394,3 @@ class SqliteStore:
             return work()
         except (sqlite3.Error, OSError) as error:
             raise mishaps.translate(error, self._path, self._patience) from error
-
-
-_PRAGMAS = (
-    "PRAGMA synchronous = NORMAL",
-    "PRAGMA wal_autocheckpoint = 0",
-    f"PRAGMA journal_size_limit = {TRUNCATE_ABOVE}",
-    "PRAGMA cache_size = -2000",  # KiB: rows come in order of time, so what is written next is near what was last
-    *(("PRAGMA fullfsync = 1", "PRAGMA checkpoint_fullfsync = 1") if sys.platform == "darwin" else ()),
-)
-
-
-def _data_version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA data_version").fetchone()[0])

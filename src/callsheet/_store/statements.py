@@ -63,15 +63,20 @@ TAG = Table("INSERT INTO run_tag VALUES ", 2, " ON CONFLICT DO NOTHING")
 INPUT = Table("INSERT INTO input VALUES ", 3, " ON CONFLICT DO NOTHING")
 PARAMETERS = Table("INSERT OR REPLACE INTO parameters VALUES ", 2)
 FLAG = Table("INSERT INTO meta VALUES ", 2, " ON CONFLICT DO NOTHING")
-KEY = Table("INSERT OR REPLACE INTO run_key (definition, key, run_id) VALUES ", 3)
+KEY = Table("INSERT OR REPLACE INTO run_key (definition, key, run_id, expires) VALUES ", 4)
 LOG = Table(
     "INSERT INTO log (scope_id, at, n, task_run_id, level, logger, message) VALUES ", 7, " ON CONFLICT DO NOTHING"
 )
 HANDED = Table("INSERT INTO run_input (run_id, key, id, at, value, sender) VALUES ", 6)
 DROP_INPUT = "DELETE FROM run_input WHERE run_id = ? AND key = ?"
 
-# Changes nothing, and counts 1 where a newer program forbade us to write: cheaper than a SELECT and its rows.
-WRITER_FORBIDDEN = "UPDATE meta SET value = value WHERE key = 'min_writer' AND value > ?"
+WRITER_FORBIDDEN = "SELECT 1 FROM meta WHERE key = 'min_writer' AND value > ?"
+# Changes nothing, and counts 1 where we must not write: a newer program forbade it, or others took this engine for
+# dead. Cheaper than a SELECT and its rows.
+REFUSED = (
+    "UPDATE meta SET value = value WHERE key = 'min_writer' AND (value > ?"
+    " OR (? IS NOT NULL AND NOT EXISTS (SELECT 1 FROM engine WHERE id = ? AND NOT lost)))"
+)
 TOUCH = "INSERT OR REPLACE INTO meta VALUES ('synced', ?)"
 
 

@@ -17,8 +17,3 @@ def check_topics(topics: Sequence[str]) -> None:
     for topic in topics:
         if topic not in TOPICS:
             raise NotImplementedError(f"wait for {topic!r}: nothing announces this topic yet")
-
-
-def refuse_claim(kind: str, limit: int) -> NotImplementedError:
-    """Say that no kind of waiting work is kept yet."""
-    return NotImplementedError(f"claim of {kind!r} (limit {limit}): no waiting work of this kind is kept yet")

@@ -11,17 +11,14 @@ from callsheet._engine import decode
 from callsheet._engine.by_hand import ByHand
 from callsheet._engine.decode import encode_details
 from callsheet._engine.history import the_run
-from callsheet._ids import new_id
+from callsheet._engine.set_state import Outcome, set_state
 from callsheet._ids import state_id as derived_state_id
-from callsheet._kernel.messages import NOT_ALIVE, Answer, SetState
-from callsheet._model.kinds import Kind, StateType
+from callsheet._kernel.messages import SetState
+from callsheet._model.kinds import Kind
 from callsheet._model.outcomes import Pending
-from callsheet._model.records import RunRecord, SeqIs, StateEntered
 from callsheet._model.runs import TaskRun
 from callsheet._model.states import State, StateCreate, StateDetails
-from callsheet._rules.facts import Facts
-from callsheet._rules.table import judge
-from callsheet._rules.verdicts import Abort, AcceptIf, Reject, Verdict, Wait
+from callsheet._rules.verdicts import Abort, Reject, Wait
 from callsheet._store.protocol import Reader
 from callsheet.client import _narrow
 from callsheet.client._reads import Reads
@@ -94,7 +91,6 @@ class Writes(Reads):
     async def _set_state(
         self, kind: Kind, run_id: UUID | str, state: State[Any] | StateCreate, force: bool
     ) -> OrchestrationResult:
-        core = self._session.place.core
         proposed = _as_state(state)
         order = SetState(
             run_id=_narrow.as_id(run_id),
@@ -106,44 +102,8 @@ class Writes(Reads):
             data=proposed.data,
             force=force,
         )
-        while True:
-            answer: Answer = core.ask(order)
-            reader = await self._caught_up()
-            if answer is not NOT_ALIVE:
-                return _result(answer.verdict, proposed, await _details(reader, order), order.run_id, answer)
-            record = await the_run(reader, kind, order.run_id)
-            result = await self._set_stored(record, order, proposed)
-            if result is not None:
-                return result
-
-    async def _set_stored(self, record: RunRecord, order: SetState, proposed: State[Any]) -> OrchestrationResult | None:
-        """Judge and commit a state of a run that is not alive here; `None` if somebody moved it meanwhile."""
-        core, current, own = self._session.place.core, record.state, decode.state_details(record)
-        now = core.clock.micros()
-        seq = 0 if current is None else current.seq
-        verdict: Verdict = AcceptIf((SeqIs(record.id, seq),)) if order.force else _judge(record, order, now)
-        if isinstance(verdict, Abort | Wait):
-            return _result(verdict, proposed, own, record.id, Answer(verdict, seq, now, 0))
-        type, name, message = order.type, order.name, order.message
-        if isinstance(verdict, Reject):
-            type, name, message = verdict.type, verdict.name, verdict.message
-        entry = StateEntered(
-            run_id=record.id,
-            seq=seq + 1,
-            type=type,
-            name=name,
-            at=now if current is None else max(now, current.at),
-            state_id=new_id(),  # never a derived one: two who commit the same number must not be taken for one
-            message=message,
-            details=order.details,
-            attempt=record.attempt + (type is StateType.RUNNING),
-            guards=(SeqIs(record.id, seq),),
-        )
-        if await self._session.place.apart(lambda: core.commit_guarded(entry)) is not None:
-            return None
-        return _result(
-            verdict, proposed, own, record.id, Answer(verdict, entry.seq, entry.at, 0), state_id=entry.state_id
-        )
+        outcome = await set_state(self._session.place, order)
+        return _result(outcome, proposed, await _details(self._session.place.reader, order), order.run_id)
 
     async def create_task_run(
         self,
@@ -189,26 +149,6 @@ class Writes(Reads):
         return await by_hand.store(self._session.place)
 
 
-def _judge(record: RunRecord, order: SetState, now: int) -> Verdict:
-    current = record.state
-    facts = Facts(
-        now=now / 1e6,
-        due_at=_due_at(record),
-        attempts=record.attempt,
-        foreign=True,
-        run_id=record.id,
-        seq=0 if current is None else current.seq,
-    )
-    return judge(
-        record.kind,
-        None if current is None else current.type,
-        order.type,
-        facts,
-        current_name=None if current is None else current.name,
-        proposed_name=order.name,
-    )
-
-
 async def _details(reader: Reader, order: SetState) -> StateDetails:
     """Give the details of a live run's states, also where its history is not kept."""
     try:
@@ -218,31 +158,15 @@ async def _details(reader: Reader, order: SetState) -> StateDetails:
         return StateDetails(flow_run_id=order.run_id) if of_flow else StateDetails(task_run_id=order.run_id)
 
 
-def _due_at(record: RunRecord) -> float | None:
-    """Give when a run that waits is due, in seconds since the epoch."""
-    current = record.state
-    if current is None or current.type is not StateType.SCHEDULED:
-        return None
-    scheduled = decode.state(current, StateDetails()).state_details.scheduled_time
-    return None if scheduled is None else scheduled.timestamp()
-
-
-def _result(
-    verdict: Verdict,
-    proposed: State[Any],
-    own: StateDetails,
-    run_id: UUID,
-    answer: Answer,
-    *,
-    state_id: UUID | None = None,
-) -> OrchestrationResult:
+def _result(outcome: Outcome, proposed: State[Any], own: StateDetails, run_id: UUID) -> OrchestrationResult:
     """Put a verdict into the words of the client."""
+    verdict = outcome.verdict
     match verdict:
         case Abort():
             status, details = SetStateStatus.ABORT, StateAbortDetails(reason=verdict.reason)
             return OrchestrationResult(state=None, status=status, details=details)
         case Wait():
-            seconds = 0 if verdict.until is None else max(0, round(verdict.until - answer.at / 1e6))
+            seconds = 0 if verdict.until is None else max(0, round(verdict.until - outcome.at / 1e6))
             reason = "The run is paused." if verdict.gate else "The run is not due yet."
             waiting = StateWaitDetails(delay_seconds=seconds, reason=reason)
             return OrchestrationResult(state=None, status=SetStateStatus.WAIT, details=waiting)
@@ -252,8 +176,8 @@ def _result(
         case _:
             status, details = SetStateStatus.ACCEPT, StateAcceptDetails()
             entered = proposed.model_copy()
-    entered.id = state_id or derived_state_id(run_id, answer.seq)
-    entered.timestamp = entered.created = entered.updated = from_micros(answer.at)
+    entered.id = outcome.state_id or derived_state_id(run_id, outcome.seq)
+    entered.timestamp = entered.created = entered.updated = from_micros(outcome.at)
     entered.state_details.flow_run_id = own.flow_run_id
     entered.state_details.task_run_id = own.task_run_id
     return OrchestrationResult(state=entered, status=status, details=details)

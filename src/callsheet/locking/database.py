@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from callsheet._store.locks import LockRow, LockTable
+from callsheet._store.proofs import folder_beside
 from callsheet.exceptions import ConfigurationError
 from callsheet.locking.leased import LeasedLockManager
 from callsheet.locking.tickets import LEASE, Ticket, decode, encode
@@ -58,7 +59,7 @@ class LockRows:
     def __init__(self, database: Path) -> None:
         self._table = LockTable(database)
         self.name = f"database:{os.path.realpath(database)}"
-        self.owners = database.with_name(f"{database.name}-owners")
+        self.owners = folder_beside(database)
 
     def read(self, key: str) -> Ticket | None:
         """Give the ticket of a lock, or `None` where nobody holds it."""

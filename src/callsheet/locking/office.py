@@ -20,8 +20,8 @@ from typing import Final, cast
 from callsheet._kernel.host import Host
 from callsheet._kernel.signals import Once
 from callsheet._kernel.threads import start_thread
+from callsheet._store import proofs
 from callsheet.exceptions import StoreError, StoreUnavailable
-from callsheet.locking import owners
 from callsheet.locking.protocol import not_held
 from callsheet.locking.tickets import Place, Ticket
 
@@ -100,7 +100,7 @@ class Office:
         self._watches: dict[str, _Watch] = {}
         self._waiters: dict[str, list[Once]] = {}
         self._queues: dict[str, deque[_Turn]] = {}
-        self._owner: owners.Owner | None = None
+        self._owner: proofs.Proof | None = None
         self._is_tended = False
 
     # ---------------------------------------------------------------------------------------- asking
@@ -123,7 +123,7 @@ class Office:
         with self._gate:
             if self._owner is not None and ticket.owner == self._owner.name:
                 return ticket.token not in self._mine
-        if owners.is_gone(self.place.owners, ticket):
+        if proofs.is_gone(self.place.owners, ticket.machine, ticket.owner):
             return True
         with self._gate:
             watch = self._watches.get(key)
@@ -201,9 +201,9 @@ class Office:
                 start_thread(self._tend, "callsheet-locks")
         return ticket
 
-    def _prove(self) -> owners.Owner:
+    def _prove(self) -> proofs.Proof:
         try:
-            return owners.Owner(self.place.owners)
+            return proofs.Proof(self.place.owners)
         except OSError as error:
             raise StoreUnavailable(
                 f"Locks cannot be kept beside '{self.place.owners}' ({error.strerror or error}). Give this user write "

@@ -1,6 +1,6 @@
-"""Processes that hold locks, and the evidence that they are alive.
+"""Evidence that processes are alive: engines with runs of their own, and holders of named locks.
 
-Each process has a file of its own, locked by `lockf` for as long as it holds locks in a place. The system lets go of
+Each has a file of its own, locked by `lockf` for as long as it owns or holds anything in a place. The system lets go of
 that lock when the process ends, however it ends. A process never opens its own file twice: closing it once would let go.
 """
 
@@ -15,24 +15,31 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from callsheet.locking.tickets import Ticket
-
 _DAY: Final = 86_400.0
 _own: set[str] = set()  # names of this process's files; one is never opened a second time
 
 
-class Owner:
-    """This process, for one place."""
+def folder_beside(database: Path) -> Path:
+    """Give the folder of those who have to do with a database."""
+    return database.with_name(f"{database.name}-engines")
 
-    def __init__(self, folder: Path) -> None:
-        """Prove that it lives.
+
+class Proof:
+    """That an owner in this process lives, in one place."""
+
+    def __init__(self, folder: Path, name: str | None = None) -> None:
+        """Prove it.
+
+        Args:
+            folder: The place.
+            name: Of the file, 32 hexadecimal digits; a new one where left out.
 
         Raises:
             OSError: The folder cannot be made or written.
         """
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
-        self.name = uuid4().hex
+        self.name = uuid4().hex if name is None else name
         _own.add(self.name)
         self._path = folder / self.name
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -43,23 +50,24 @@ class Owner:
             self.machine = ""
 
     def close(self) -> None:
-        """Take the proof away; this process holds nothing any more."""
+        """Take the proof away; nothing is owned or held under its name any more."""
         with suppress(OSError):
             self._path.unlink()
         os.close(self._file)
         _own.discard(self.name)
 
 
-def is_gone(folder: Path, ticket: Ticket) -> bool:
-    """Tell whether the process of a ticket has certainly ended.
+def is_gone(folder: Path, machine: str, name: str) -> bool:
+    """Tell whether the process behind a proof has certainly ended.
 
     Args:
-        folder: The owners of the ticket's place.
-        ticket: The ticket.
+        folder: The place.
+        machine: Where the file's lock means something; empty where that is nowhere.
+        name: The file's.
     """
-    if not ticket.machine or ticket.machine != machine_of(folder):
+    if not machine or machine != machine_of(folder):
         return False
-    return ticket.owner not in _own and _is_free(folder / ticket.owner)
+    return name not in _own and _is_free(folder / name)
 
 
 def machine_of(folder: Path) -> str:

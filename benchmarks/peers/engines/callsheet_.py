@@ -1,0 +1,212 @@
+"""This engine, at the level of durability that its settings say."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from typing import Any
+
+from turn import STATE, main
+
+from callsheet import Engine, flow, task
+
+DATABASE = STATE / "callsheet.db"
+clock = time.perf_counter
+failed: set[int] = set()
+
+
+@task
+async def noop(i: Any = 0) -> None:
+    """Do nothing."""
+
+
+@task
+def sync_noop(i: int = 0) -> None:
+    """Do nothing."""
+
+
+@task(persist_result=True)
+async def kept(i: int) -> int:
+    """Give something that is kept."""
+    return i
+
+
+@task(retries=1)
+async def flaky(i: int) -> None:
+    """Fail at first."""
+    if i not in failed:
+        failed.add(i)
+        raise ValueError("once")
+
+
+@flow
+async def nothing() -> None:
+    """Do nothing."""
+
+
+@flow
+async def three() -> None:
+    """Await three tasks."""
+    for i in range(3):
+        await noop(i)
+
+
+@flow
+async def sequential(size: int) -> list[float]:
+    """Await one task after the other."""
+    waits = []
+    for i in range(size):
+        start = clock()
+        await noop(i)
+        waits.append(clock() - start)
+    return waits
+
+
+@flow
+async def gather(size: int) -> None:
+    """Await many at once."""
+    await asyncio.gather(*(noop(i) for i in range(size)))
+
+
+@flow
+async def submit(size: int) -> None:
+    """Submit many."""
+    for future in [noop.submit(i) for i in range(size)]:
+        future.result()
+
+
+@flow
+async def mapped(size: int) -> None:
+    """Map many."""
+    noop.map(range(size)).result()
+
+
+async def flows(size: int) -> list[float]:
+    """Await one flow after the other."""
+    waits = []
+    for _ in range(size):
+        start = clock()
+        await nothing()
+        waits.append(clock() - start)
+    return waits
+
+
+async def flows_at_once(size: int) -> None:
+    """Await many flows at once."""
+    await asyncio.gather(*(nothing() for _ in range(size)))
+
+
+@flow
+def sync_called(size: int) -> None:
+    """Call one task after the other."""
+    for i in range(size):
+        sync_noop(i)
+
+
+@flow
+def sync_submitted(size: int) -> None:
+    """Submit many."""
+    for future in [sync_noop.submit(i) for i in range(size)]:
+        future.result()
+
+
+@flow
+async def retry(size: int) -> None:
+    """Have each fail once."""
+    failed.clear()
+    await asyncio.gather(*(flaky(i) for i in range(size)))
+
+
+@flow
+async def persisted(size: int) -> None:
+    """Keep every result."""
+    for i in range(size):
+        await kept(i)
+
+
+@flow
+async def chain(size: int) -> None:
+    """Let each take the future of the one before."""
+    last = noop.submit(0)
+    for _ in range(size - 1):
+        last = noop.submit(last)
+    last.result()
+
+
+@flow
+async def diamond(size: int) -> None:
+    """Let one be followed by many, and all of them by one."""
+    top = noop.submit(0)
+    middle = [noop.submit(top) for _ in range(size - 2)]
+    noop.submit(middle).result()
+
+
+async def beside_threads(size: int) -> list[float]:
+    """Await one after the other while others want the interpreter."""
+    stop = threading.Event()
+
+    def compute() -> None:
+        while not stop.is_set():
+            sum(range(1000))
+
+    threads = [threading.Thread(target=compute) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        return await sequential(size)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+async def cold(size: int) -> None:
+    """Run the first flow with the first task."""
+    await sequential(size)
+
+
+def recorded() -> int:
+    """Count what has completed."""
+    with closing(sqlite3.connect(DATABASE)) as db:
+        return db.execute("SELECT count(*) FROM run WHERE kind = 1 AND state_type = 3").fetchone()[0]
+
+
+def serve(port: int) -> None:
+    """Await a flow of three tasks for each request."""
+    import uvicorn
+    from fastapi import FastAPI
+
+    app = FastAPI(lifespan=Engine().lifespan)
+
+    @app.get("/")
+    async def root() -> dict[str, bool]:
+        await three()
+        return {"ok": True}
+
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main(
+        {
+            "cold": cold,
+            "sequential": sequential,
+            "gather": gather,
+            "submit": submit,
+            "map": mapped,
+            "flows": flows,
+            "flows_at_once": flows_at_once,
+            "sync_called": sync_called,
+            "sync_submitted": sync_submitted,
+            "retry": retry,
+            "persisted": persisted,
+            "chain": chain,
+            "diamond": diamond,
+            "beside_threads": beside_threads,
+        },
+        recorded=recorded,
+        serve=serve,
+    )

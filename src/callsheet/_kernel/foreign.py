@@ -1,0 +1,40 @@
+"""What somebody who is not a run's owner wants of it: how the run is found, and how the wish is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID
+
+from callsheet._kernel.messages import Cell, SetState
+from callsheet._model.kinds import Kind
+from callsheet._rules.facts import Facts
+from callsheet._rules.table import judge
+from callsheet._rules.verdicts import Abort, Verdict
+
+ONLY_ITSELF: Final = Abort(
+    "The run is alive, and only its own body moves it on. From outside it can be set to Cancelling or to a final state."
+)
+
+
+def find(roots: Iterable[Cell], run_id: UUID, kind: Kind) -> Cell | None:
+    """Look for a live run in the tree: outsiders ask rarely, and an index would cost every run."""
+    cells = list(roots)
+    while cells:
+        cell = cells.pop()
+        if cell.id == run_id:
+            return cell if cell.kind is kind and not cell.actor.cell.ended else None
+        cells += cell.children or ()
+    return None
+
+
+def judged(cell: Cell, order: SetState, at: int) -> Verdict:
+    """Ask the rules."""
+    facts = Facts(
+        now=at / 1e6,
+        due_at=None if cell.due is None else cell.due / 1e6,
+        attempts=cell.attempt,
+        delivered=cell.delivered,
+        foreign=True,
+    )
+    return judge(cell.kind, cell.type, order.type, facts, current_name=cell.name, proposed_name=order.name)
