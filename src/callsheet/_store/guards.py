@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 from uuid import UUID
 
 from callsheet._ids import state_id as derived_state_id
@@ -15,6 +15,7 @@ from callsheet._model.records import (
     InputFree,
     InputStored,
     KeyFree,
+    LetterSent,
     Refusal,
     RunCreated,
     SeqIs,
@@ -44,11 +45,14 @@ class Known(Protocol):
 
 def guarded(entries: Sequence[Entry]) -> bool:
     """Tell whether any entry of a batch has guards (most batches have none)."""
-    # A loop, and classes compared by identity: a third of the price of `any` with `isinstance`, for every entry.
+    # A loop, and classes looked up: a third of the price of `any` with `isinstance`, at every entry.
     for entry in entries:
-        if (type(entry) is StateEntered or type(entry) is RunCreated or type(entry) is InputStored) and entry.guards:
+        if entry.__class__ in _GUARDED and entry.guards:  # pyright: ignore[reportAttributeAccessIssue] - they have some
             return True
     return False
+
+
+_GUARDED: Final[frozenset[type]] = frozenset({StateEntered, RunCreated, InputStored, LetterSent})
 
 
 def refusals(entries: Sequence[Entry], known: Known) -> list[Refusal]:
@@ -76,6 +80,9 @@ def refusals(entries: Sequence[Entry], known: Known) -> list[Refusal]:
                     refused.append(refusal)
                     continue
                 view.stored(entry.run_id, entry.key, entry.id)
+            case LetterSent():
+                if refusal := _first_refusal(index, entry.guards, view):
+                    refused.append(refusal)
             case InputDropped():
                 view.stored(entry.run_id, entry.key, None)
             case _:

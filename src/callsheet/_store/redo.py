@@ -20,6 +20,9 @@ from callsheet._model.records import (
     InputDropped,
     InputsResolved,
     InputStored,
+    LetterAnswered,
+    LetterDropped,
+    LetterSent,
     LogWritten,
     OutcomeRecorded,
     RunCreated,
@@ -39,16 +42,16 @@ _OTHERS: Final = f"SELECT id, body FROM redo WHERE owner <> ? ORDER BY id LIMIT 
 _ANY: Final = "SELECT 1 FROM redo WHERE owner <> ? LIMIT 1"
 _DROP: Final = "DELETE FROM redo WHERE owner <> ? AND id <= ?"
 
-_NOT_HERE: Final = frozenset({InputStored, InputDropped})
 _encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
 _decoder = msgspec.msgpack.Decoder(
     list[RunCreated | StateEntered | RunRenamed | InputsResolved | OutcomeRecorded | LogWritten]
 )
+_TO_THE_TABLES: Final = frozenset({InputStored, InputDropped, LetterSent, LetterAnswered, LetterDropped})
 
 
 def encode(entries: Sequence[Entry]) -> bytes | None:
     """Give a batch as bytes, or `None` where it holds what goes to the tables at once."""
-    if any(entry.__class__ in _NOT_HERE for entry in entries):
+    if any(entry.__class__ in _TO_THE_TABLES for entry in entries):
         return None  # an older program that shares the file could not adopt them
     try:
         return _encoder.encode(entries)
