@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol, assert_never
+from typing import Final, Protocol, assert_never, cast
 from uuid import UUID
 
 from callsheet._ids import state_id as derived_state_id
@@ -45,11 +45,9 @@ class Known(Protocol):
 
 def guarded(entries: Sequence[Entry]) -> bool:
     """Tell whether any entry of a batch has guards (most batches have none)."""
-    # A loop, and classes looked up: a third of the price of `any` with `isinstance`, at every entry.
-    for entry in entries:
-        if entry.__class__ in _GUARDED and entry.guards:  # pyright: ignore[reportAttributeAccessIssue] - they have some
-            return True
-    return False
+    # By class first: `isinstance` with several costs three times as much, at every entry.
+    some = cast("Sequence[StateEntered]", entries)
+    return any(entry.__class__ in _GUARDED and entry.guards for entry in some)
 
 
 _GUARDED: Final[frozenset[type]] = frozenset({StateEntered, RunCreated, InputStored, LetterSent})
