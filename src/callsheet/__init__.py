@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from callsheet.tasks import Task as Task
     from callsheet.tasks import task as task
     from callsheet.transactions import Transaction as Transaction
+    from callsheet.waits import send_signal as send_signal
+    from callsheet.waits import sleep as sleep
+    from callsheet.waits import sleep_until as sleep_until
+    from callsheet.waits import wait_signal as wait_signal
 
 # Name → the module that has it; `None` where the name is a module of its own.
 _HOMES: dict[str, str | None] = {
@@ -63,12 +67,16 @@ _HOMES: dict[str, str | None] = {
     "query_flow_run": "callsheet.queries",
     "resume_flow_run": "callsheet.flow_runs",
     "runtime": None,
+    "send_signal": "callsheet.waits",
     "serve": "callsheet._later",
+    "sleep": "callsheet.waits",
+    "sleep_until": "callsheet.waits",
     "states": None,
     "suspend_flow_run": "callsheet._later",
     "tags": "callsheet.context",
     "task": "callsheet.tasks",
     "unmapped": "callsheet.annotations",
+    "wait_signal": "callsheet.waits",
     "watch": "callsheet.events",
 }
 
@@ -90,12 +98,16 @@ __all__ = [
     "query_flow_run",
     "resume_flow_run",
     "runtime",
+    "send_signal",
     "serve",
+    "sleep",
+    "sleep_until",
     "states",
     "suspend_flow_run",
     "tags",
     "task",
     "unmapped",
+    "wait_signal",
     "watch",
 ]
 
