@@ -7,6 +7,7 @@ in one transaction; applying the same batch twice changes nothing. Times are mic
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from uuid import UUID
 
 import msgspec
@@ -31,11 +32,18 @@ class FenceIs(msgspec.Struct, frozen=True, tag_field="guard"):
 
 
 class KeyFree(msgspec.Struct, frozen=True, tag_field="guard"):
-    """Holds while no unexpired run has this key; applying the entry claims it for `run_id`."""
+    """Holds while no other run has this key; applying the entry claims it for `run_id`.
+
+    A run has its key until it is gone from the history or, where its key expires, until it has ended and that moment
+    is past. `instead` names a run that is to lose the key.
+    """
 
     definition: str
     key: str
     run_id: UUID
+    expires: int | None = None  # when the claim that is made here expires
+    at: int = 0  # now
+    instead: UUID | None = None
 
 
 class InputFree(msgspec.Struct, frozen=True, tag_field="guard"):
@@ -201,9 +209,36 @@ class InputDropped(msgspec.Struct, frozen=True, array_like=True, tag_field="entr
     key: str
 
 
+class LetterSent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
+    """Somebody wants something of the engine that owns a run. By the token the sender finds the answer."""
+
+    token: UUID
+    to_engine: UUID
+    to_run: UUID
+    name: str
+    body: bytes
+    at: int
+    guards: tuple[Guard, ...] = ()
+
+
+class LetterAnswered(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):
+    """The engine has done what a letter wanted, and says so; nobody waits for an answer of `None`."""
+
+    token: UUID
+    at: int
+    answer: bytes | None = None
+
+
+class LetterDropped(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):
+    """The sender has read the answer, or waits no longer for one."""
+
+    token: UUID
+
+
 Entry = (
     RunCreated | StateEntered | RunRenamed | InputsResolved | OutcomeRecorded | LogWritten | InputStored | InputDropped
-)
+    | LetterSent | LetterAnswered | LetterDropped
+)  # fmt: skip
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -278,6 +313,15 @@ class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
     recorded: bool
     inputs_digest: bytes | None
     result: ResultBlob | None
+
+
+def newest_of_each(outcomes: Iterable[OutcomeRecord]) -> tuple[OutcomeRecord, ...]:
+    """Give the newest outcome of each identity. They are in the order of their runs, before and after."""
+    newest: dict[bytes, OutcomeRecord] = {}
+    for outcome in outcomes:
+        newest.pop(outcome.identity, None)
+        newest[outcome.identity] = outcome
+    return tuple(newest.values())
 
 
 class InputRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from callsheet._clock import SYSTEM_CLOCK, Clock, micros
 from callsheet._ids import state_id as derived_state_id
 from callsheet._model.engines import Taken
 from callsheet._model.kinds import TERMINAL_STATES, StateType
+from callsheet._model.letters import Letter
 from callsheet._model.records import (
     Entry,
     InputDropped,
@@ -18,6 +19,9 @@ from callsheet._model.records import (
     InputsResolved,
     InputStored,
     KeyFree,
+    LetterAnswered,
+    LetterDropped,
+    LetterSent,
     LogRecord,
     LogWritten,
     OutcomeRecord,
@@ -33,6 +37,7 @@ from callsheet._model.records import (
     usual_states,
 )
 from callsheet._store import guards, mishaps
+from callsheet._store.letters import Letters
 from callsheet._store.memory_engines import MemoryEngines
 from callsheet._store.memory_reader import MemoryReader
 from callsheet._store.protocol import Reader
@@ -82,9 +87,10 @@ class MemoryStore:
         self._runs: dict[UUID, _Run] = {}
         self._states: dict[UUID, dict[int, StateEntered]] = {}
         self._outcomes: dict[UUID, dict[UUID, OutcomeRecorded]] = {}
-        self._keys: dict[tuple[str, str], UUID] = {}
+        self._keys: dict[tuple[str, str], KeyFree] = {}
         self._logs: dict[tuple[int, int, bytes], LogRecord] = {}
         self._inputs: dict[UUID, dict[str, InputRecord]] = {}
+        self._letters = Letters()
         self._closed = False
         self.engines = MemoryEngines(self)
 
@@ -158,9 +164,15 @@ class MemoryStore:
         run = self._runs.get(run_id)
         return None if run is None else (max(self._states.get(run_id, ()), default=-1), run.fence)
 
-    def holder(self, definition: str, key: str) -> UUID | None:
-        """Give the run that has a key (asked by guards)."""
-        return self._keys.get((definition, key))
+    def holder(self, definition: str, key: str, at: int) -> UUID | None:
+        """Give the run that has a key at this time (asked by guards)."""
+        claim = self._keys.get((definition, key))
+        if claim is None:
+            return None
+        states = self._states.get(claim.run_id, {})
+        if claim.expires is not None and claim.expires <= at and states and states[max(states)].type in TERMINAL_STATES:
+            return None
+        return claim.run_id
 
     def state_id(self, run_id: UUID, seq: int) -> UUID | None:
         """Give the id of a state (asked by guards)."""
@@ -199,7 +211,7 @@ class MemoryStore:
             self._states.setdefault(entry.id, {}).setdefault(state.seq, state)
         for guard in entry.guards:
             if isinstance(guard, KeyFree):
-                self._keys[guard.definition, guard.key] = guard.run_id
+                self._keys[guard.definition, guard.key] = guard
 
     def _apply(self, entry: Entry) -> None:
         match entry:
@@ -222,11 +234,25 @@ class MemoryStore:
                 self._inputs.setdefault(entry.run_id, {})[entry.key] = _input(entry)
             case InputDropped():
                 self._inputs.get(entry.run_id, {}).pop(entry.key, None)
+            case LetterSent() | LetterAnswered() | LetterDropped():
+                self._letters.note(entry)
 
     # ------------------------------------------------------------------------------------- other
 
     def tend(self) -> None:
         """Nothing grows that could be made smaller."""
+
+    def letters_to(self, engine_id: UUID, after: int = 0) -> tuple[Letter, ...]:
+        """Give the unanswered letters to an engine whose numbers are higher, in order of arrival."""
+        with self._changed:
+            self._settle()
+            return self._letters.arrived(engine_id, after)
+
+    def letters(self, tokens: Sequence[UUID]) -> tuple[Letter, ...]:
+        """Give the letters of these tokens that are there."""
+        with self._changed:
+            self._settle()
+            return self._letters.by_token(tokens)
 
     def changed_outside(self) -> bool:
         """Tell that nothing changed: no other process can commit here."""
@@ -281,14 +307,10 @@ class MemoryStore:
             return sorted(self._logs.items(), key=lambda item: item[0])
 
     def outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
-        """Give the outcomes in a flow run, the newest of each identity, in the order of their runs."""
+        """Give every outcome in a flow run, in the order of their runs."""
         with self._changed:
             self._settle()
-            newest: dict[bytes, OutcomeRecord] = {}
-            for _, entry in sorted(self._outcomes.get(flow_run_id, {}).items()):
-                newest.pop(entry.identity, None)
-                newest[entry.identity] = _outcome(entry)
-            return tuple(newest.values())
+            return tuple(_outcome(entry) for _, entry in sorted(self._outcomes.get(flow_run_id, {}).items()))
 
     def _record(self, run: _Run) -> RunRecord:
         created = run.created

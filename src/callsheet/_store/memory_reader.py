@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from callsheet._model.kinds import Kind, RunOrder
+from callsheet._model.letters import Letter
 from callsheet._model.records import (
     Definition,
     InputRecord,
@@ -17,6 +18,7 @@ from callsheet._model.records import (
     RunFilter,
     RunRecord,
     StateRecord,
+    newest_of_each,
 )
 from callsheet._store import matching, mishaps, ordering
 from callsheet._store.queries import log_cursor, split_log_cursor
@@ -101,9 +103,14 @@ class MemoryReader:
         after = None if cursor is None else split_log_cursor(cursor)
         return _page(logs, limit, after, newest_first, offset, lambda place, _: log_cursor(*place))
 
-    async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
-        """Give everything that the run journal recorded inside a flow run."""
-        return self._open().outcomes(flow_run_id)
+    async def read_outcomes(
+        self, flow_run_id: UUID, *, run_id: UUID | None = None, every: bool = False
+    ) -> tuple[OutcomeRecord, ...]:
+        """Give what the run journal recorded inside a flow run, or of one run in it: the newest of each identity, or all."""
+        found = self._open().outcomes(flow_run_id)
+        if run_id is not None:
+            found = tuple(one for one in found if one.run_id == run_id)
+        return found if every else newest_of_each(found)
 
     async def read_inputs(
         self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None
@@ -115,6 +122,10 @@ class MemoryReader:
             if (key is None or record.key == key) and record.key.startswith(prefix)
         ]
         return tuple(sorted(found, key=lambda record: (record.at, record.id))[:limit])
+
+    async def read_letters(self, tokens: Sequence[UUID]) -> tuple[Letter, ...]:
+        """Give the letters of these tokens that are there."""
+        return self._open().letters(tokens)
 
     async def aclose(self) -> None:
         """Refuse further reads."""

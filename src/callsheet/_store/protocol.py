@@ -8,6 +8,7 @@ from uuid import UUID
 
 from callsheet._model.engines import EngineRecord, Taken, WaitingRun
 from callsheet._model.kinds import Kind, RunOrder
+from callsheet._model.letters import Letter
 from callsheet._model.records import (
     Definition,
     Entry,
@@ -145,14 +146,23 @@ class Reader(Protocol):
         """Give a page of `LogRecord`, in order of writing."""
         ...
 
-    async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
-        """Give everything that the run journal recorded inside a flow run."""
+    async def read_outcomes(
+        self, flow_run_id: UUID, *, run_id: UUID | None = None, every: bool = False
+    ) -> tuple[OutcomeRecord, ...]:
+        """Give what the run journal recorded inside a flow run, or of one run in it: the newest of each identity, or all.
+
+        What a flow run under a run key has come to itself is recorded in it under its own id.
+        """
         ...
 
     async def read_inputs(
         self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None
     ) -> tuple[InputRecord, ...]:
         """Give what a flow run was handed, oldest first: under this key, or under those that begin with `prefix`."""
+        ...
+
+    async def read_letters(self, tokens: Sequence[UUID]) -> tuple[Letter, ...]:
+        """Give the letters of these tokens that are there."""
         ...
 
     async def aclose(self) -> None:
@@ -231,6 +241,10 @@ class Store(Protocol):
 
     def changed_outside(self) -> bool:
         """Tell whether another process committed since the last call (3 µs)."""
+        ...
+
+    def letters_to(self, engine_id: UUID, after: int = 0) -> tuple[Letter, ...]:
+        """Give the unanswered letters to an engine whose numbers are higher, in order of arrival (blocking)."""
         ...
 
     def wait(self, topics: Sequence[str], deadline: float, *, stopped: Callable[[], bool]) -> Sequence[str]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from callsheet._model.kinds import Kind, RunOrder
+from callsheet._model.letters import Letter
 from callsheet._model.records import (
     Definition,
     InputRecord,
@@ -22,8 +23,9 @@ from callsheet._model.records import (
     RunFilter,
     RunRecord,
     StateRecord,
+    newest_of_each,
 )
-from callsheet._store import decode, forks, migrate, mishaps, ordering, queries
+from callsheet._store import decode, forks, letters, migrate, mishaps, ordering, queries
 from callsheet._store.codes import name_of
 from callsheet._store.patience import PATIENCE, is_held, patiently, pauses
 from callsheet._store.queries import Query
@@ -119,15 +121,22 @@ class SqliteReader(ABC):
         items: tuple[LogRecord, ...] = decode.logs(rows)
         return Page(items, queries.log_cursor(rows[-1][1], rows[-1][2], rows[-1][0]) if more else None)
 
-    async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
-        """Give everything that the run journal recorded inside a flow run."""
-        return decode.outcomes(flow_run_id, await self._fetch(queries.outcomes_in(flow_run_id)))
+    async def read_outcomes(
+        self, flow_run_id: UUID, *, run_id: UUID | None = None, every: bool = False
+    ) -> tuple[OutcomeRecord, ...]:
+        """Give what the run journal recorded inside a flow run, or of one run in it: the newest of each identity, or all."""
+        found = decode.outcomes(flow_run_id, await self._fetch(queries.outcomes_in(flow_run_id, run_id)))
+        return found if every else newest_of_each(found)
 
     async def read_inputs(
         self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None
     ) -> tuple[InputRecord, ...]:
         """Give what a flow run was handed, oldest first."""
         return decode.inputs(run_id, await self._fetch(queries.handed_to(run_id, key, prefix, limit)))
+
+    async def read_letters(self, tokens: Sequence[UUID]) -> tuple[Letter, ...]:
+        """Give the letters of these tokens that are there."""
+        return letters.decoded(await self._fetch(letters.by_token(tokens)))
 
     # ------------------------------------------------------------------------- for those who run statements
 
