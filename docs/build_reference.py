@@ -16,6 +16,8 @@ MODULES = (
     "callsheet.flows",
     "callsheet.tasks",
     "callsheet.flow_runs",
+    "callsheet.events",
+    "callsheet.queries",
     "callsheet.task_runs",
     "callsheet.input",
     "callsheet.states",

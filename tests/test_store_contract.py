@@ -585,9 +585,10 @@ def test_logs(store: Store, limit: int, newest_first: bool) -> None:
     flow, task, alone = new_id(), new_id(), new_id()
     moments = [5, 1, 1, 3, 2]
     owners = [(flow, None), (flow, task), (flow, task), (None, alone), (None, None)]
-    store.commit(
-        [logged(*owner, moment, f"m{n}", 10 * n) for n, (owner, moment) in enumerate(zip(owners, moments, strict=True))]
-    )
+    written = [
+        logged(*owner, moment, f"m{n}", 10 * n) for n, (owner, moment) in enumerate(zip(owners, moments, strict=True))
+    ]
+    store.commit(written)
     reader = store.blocking_reader()
 
     def found(**where: Any) -> list[str]:
@@ -608,7 +609,7 @@ def test_logs(store: Store, limit: int, newest_first: bool) -> None:
     assert found(after=at(2), before=at(3)) == ["m4", "m3"]
     everything_ = run_now(reader.read_logs(LogFilter(), offset=3)).items
     assert everything_[0] == LogRecord(
-        flow_run_id=None, task_run_id=alone, at=at(3), level=30, logger="log", message="m3"
+        flow_run_id=None, task_run_id=alone, at=at(3), level=30, logger="log", message="m3", n=written[3].n
     )
 
 
@@ -636,6 +637,8 @@ def test_outcomes_are_those_of_one_flow_run_and_the_newest_counts(store: Store) 
     assert (first.run_id, first.recorded, first.result) == (tasks[1], False, None)
     assert (second.run_id, second.result) == (tasks[2], file)
     assert (third.run_id, third.identity, third.flow_run_id) == (tasks[3], b"a" * 16, flow)
+    every = run_now(store.blocking_reader().read_outcomes(flow, every=True))
+    assert [one.run_id for one in every] == tasks[:4]
     assert run_now(store.blocking_reader().read_outcomes(new_id())) == ()
 
 

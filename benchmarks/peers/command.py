@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,8 @@ def main(arguments: list[str]) -> int:
                 asked.svg.write_text(report.chart(run))
             return 0
         case _:
+            # Whoever ends us by SIGTERM is not to leave a turn behind, which has a session of its own.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
             return _run(asked)
 
 

@@ -131,6 +131,7 @@ def _environment(engine: Engine, state: Path) -> dict[str, str]:
         "CALLSHEET_LOGGING_LEVEL": "ERROR",
         "PREFECT_HOME": str(state / "prefect"),
         "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DAGSTER_HOME": str(state / "dagster"),
         "DAGSTER_DISABLE_TELEMETRY": "true",

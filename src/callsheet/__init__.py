@@ -32,11 +32,14 @@ if TYPE_CHECKING:
     from callsheet.annotations import unmapped as unmapped
     from callsheet.client.orchestration import get_client as get_client
     from callsheet.context import tags as tags
+    from callsheet.events import watch as watch
     from callsheet.flow_runs import pause_flow_run as pause_flow_run
     from callsheet.flow_runs import resume_flow_run as resume_flow_run
     from callsheet.flows import Flow as Flow
     from callsheet.flows import flow as flow
     from callsheet.logging.loggers import get_run_logger as get_run_logger
+    from callsheet.queries import on_query as on_query
+    from callsheet.queries import query_flow_run as query_flow_run
     from callsheet.states import State as State
     from callsheet.tasks import Task as Task
     from callsheet.tasks import task as task
@@ -55,7 +58,9 @@ _HOMES: dict[str, str | None] = {
     "flow": "callsheet.flows",
     "get_client": "callsheet.client.orchestration",
     "get_run_logger": "callsheet.logging.loggers",
+    "on_query": "callsheet.queries",
     "pause_flow_run": "callsheet.flow_runs",
+    "query_flow_run": "callsheet.queries",
     "resume_flow_run": "callsheet.flow_runs",
     "runtime": None,
     "serve": "callsheet._later",
@@ -64,6 +69,7 @@ _HOMES: dict[str, str | None] = {
     "tags": "callsheet.context",
     "task": "callsheet.tasks",
     "unmapped": "callsheet.annotations",
+    "watch": "callsheet.events",
 }
 
 __all__ = [
@@ -79,7 +85,9 @@ __all__ = [
     "flow",
     "get_client",
     "get_run_logger",
+    "on_query",
     "pause_flow_run",
+    "query_flow_run",
     "resume_flow_run",
     "runtime",
     "serve",
@@ -88,6 +96,7 @@ __all__ = [
     "tags",
     "task",
     "unmapped",
+    "watch",
 ]
 
 

@@ -26,6 +26,10 @@
     ├── EngineClosed (also RuntimeError)             the engine takes no new runs
     ├── MissingDependency (also ImportError)         an extra is not installed
     ├── NotPausedError · FlowPauseTimeout · FlowRunWaitTimeout
+    ├── SignalTimeout (also TimeoutError)            no signal came in time
+    ├── RunNotLive                                   a run that has ended, or lives nowhere, is sent or asked something
+    ├── UnknownQuery (also LookupError)              a flow run has no handler for a query
+    ├── QueryTimeout (also TimeoutError)             a flow run did not answer a query in time
     ├── ScriptError · SerializationError
     ├── ObjectNotFound · ObjectAlreadyExists
     └── StoreError                                   history cannot be read or written
@@ -192,6 +196,22 @@ class FlowPauseTimeout(CallsheetError):
 
 class FlowRunWaitTimeout(CallsheetError):
     """Raised when a flow run did not end in time."""
+
+
+class SignalTimeout(CallsheetError, TimeoutError):
+    """Raised when a flow run waited for a signal and none came in time."""
+
+
+class RunNotLive(CallsheetError):
+    """Raised when a run that has ended, or that no living process has, is sent or asked something."""
+
+
+class UnknownQuery(CallsheetError, LookupError):
+    """Raised when a flow run is asked what its body has registered no handler for."""
+
+
+class QueryTimeout(CallsheetError, TimeoutError):
+    """Raised when a flow run did not answer a query in time."""
 
 
 class ScriptError(CallsheetError):

@@ -10,6 +10,7 @@ from uuid import UUID
 from callsheet._engine import cancelling, run_inputs
 from callsheet._engine.dual import dual
 from callsheet._engine.history import flow_runs, the_run
+from callsheet._engine.live import when_ended
 from callsheet._engine.pausing import Wanted, pause, pausing_run
 from callsheet._engine.resuming import NOT_PAUSED, resume
 from callsheet._later import suspend_flow_run
@@ -243,7 +244,7 @@ async def wait_for_flow_run(
     try:
         while True:
             bell.renew()
-            alive = _when_ended(place.core, run_id)
+            alive = when_ended(place.core, run_id)
             await place.catch_up()
             record = await the_run(place.reader, Kind.FLOW, run_id)
             if record.state is not None and record.state.type in TERMINAL_STATES:
@@ -261,17 +262,6 @@ async def wait_for_flow_run(
     finally:
         journal.unwatch(bell.ring)
         await place.reader.aclose()
-
-
-def _when_ended(core: Any, run_id: UUID) -> Any:
-    """Give the condition that is set when a flow run of this process has ended, or `None`: none has this id."""
-    while True:
-        try:
-            cells = core.orchestrator.alive()
-        except RuntimeError:  # a run began or ended meanwhile, in another thread
-            continue
-        actors = [cell.actor for cell in cells if cell.id == run_id and cell.kind is Kind.FLOW]
-        return actors[0].when_ended() if actors and actors[0] is not None else None
 
 
 # Not typed like its twin: checkers would take the first of its overloads for all.

@@ -246,8 +246,13 @@ def _nothing() -> None:
 _cores: WeakSet[Core] = WeakSet()
 
 
+def cores() -> list[Core]:
+    """Give every core of this process."""
+    return list(_cores)
+
+
 def _after_fork() -> None:
-    for core in list(_cores):
+    for core in cores():
         core.forget()
 
 

@@ -75,6 +75,7 @@ class FlowRunActor(Run):
         "log_prints",
         "lost_futures",
         "pauses",
+        "queries",
         "runner",
         "tracking",
     )
@@ -91,6 +92,7 @@ class FlowRunActor(Run):
         self.runner: Any = None
         self._by_hand: dict[str, int] = {}
         self.pauses = 0  # of this attempt, so far
+        self.queries: Any = None  # the handlers of queries, by name
         self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
         self._deadline: float | None = None
         log_prints = flow.log_prints
@@ -110,6 +112,7 @@ class FlowRunActor(Run):
     def begin_calls(self) -> None:
         self.calls.begin()
         self.pauses = 0
+        self.queries = None
         if self.runner is None:  # a generator's, which is not entered for each of its steps
             self._runner()
 
@@ -260,7 +263,7 @@ class FlowRunActor(Run):
         if self.tracking is not None:
             self.tracking.actor = None
         self.known = Origins()
-        self.runner = None
+        self.runner = self.queries = None
 
     # ------------------------------------------------------------------------------ what users see
 

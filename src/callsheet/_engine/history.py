@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 from callsheet._engine import decode
@@ -15,6 +15,9 @@ from callsheet._model.runs import FlowRun, TaskRun
 from callsheet._model.states import State
 from callsheet._store.protocol import Reader
 from callsheet.exceptions import ObjectNotFound
+
+RECORDED_WITHIN: Final = 1.0
+"""Seconds after which a run of another process is on record for certain. Its id may be known before."""
 
 
 async def the_run(reader: Reader, kind: Kind, run_id: UUID) -> RunRecord:

@@ -85,6 +85,7 @@ class Commits:
         self._logged_since = 0.0
         self._shown = self._committed  # everything up to this position can be read
         self._watchers: list[tuple[int, int, Callback]] = []  # who waits for that
+        self._followers: tuple[Callback, ...] = ()  # who wants to know whenever that grows
         self._unsynced_since: float | None = None
         self._trouble = Trouble(self._store.location, self._ack_deadline)
 
@@ -242,6 +243,7 @@ class Commits:
     def _show(self, position: int, callbacks: list[Callback]) -> None:
         with self._gate:
             self._shown = position
+            callbacks += self._followers
             while self._watchers and self._watchers[0][0] <= position:
                 callbacks.append(heapq.heappop(self._watchers)[2])
             self._urgent = bool(self._waiters or self._watchers)

@@ -195,6 +195,8 @@ class Journal(Commits):
                 else:
                     self._note(entry)
             self._accepted = position = self._positions()
+        if self._followers:
+            self._fire(list(self._followers))
         return position
 
     def notify(self, position: int, callback: Callback) -> None:
@@ -227,6 +229,18 @@ class Journal(Commits):
         """End that."""
         with self._gate:
             self._outside = tuple(one for one in self._outside if one != callback)
+
+    def follow(self, callback: Callback) -> None:
+        """Call `callback()`, from now on, whenever something new can be read, whichever process has committed it."""
+        with self._gate:
+            self._followers = (*self._followers, callback)
+        self.watch(callback)
+
+    def unfollow(self, callback: Callback) -> None:
+        """End that."""
+        self.unwatch(callback)
+        with self._gate:
+            self._followers = tuple(one for one in self._followers if one != callback)
 
     # ----------------------------------------------------------------------------------------- commit
 

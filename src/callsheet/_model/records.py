@@ -7,6 +7,7 @@ in one transaction; applying the same batch twice changes nothing. Times are mic
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from uuid import UUID
 
 import msgspec
@@ -265,6 +266,7 @@ class LogRecord(msgspec.Struct, frozen=True, kw_only=True):
     level: int
     logger: str
     message: str
+    n: int = 0
 
 
 class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,6 +279,15 @@ class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
     recorded: bool
     inputs_digest: bytes | None
     result: ResultBlob | None
+
+
+def newest_of_each(outcomes: Iterable[OutcomeRecord]) -> tuple[OutcomeRecord, ...]:
+    """Give the newest outcome of each identity. They are in the order of their runs, before and after."""
+    newest: dict[bytes, OutcomeRecord] = {}
+    for outcome in outcomes:
+        newest.pop(outcome.identity, None)
+        newest[outcome.identity] = outcome
+    return tuple(newest.values())
 
 
 class InputRecord(msgspec.Struct, frozen=True, kw_only=True):

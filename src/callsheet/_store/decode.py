@@ -123,17 +123,16 @@ def logs(rows: Iterable[Row]) -> tuple[LogRecord, ...]:
             level=level,
             logger=logger,
             message=message,
+            n=n,
         )
-        for scope, at, _, task, level, logger, message in rows
+        for scope, at, n, task, level, logger, message in rows
     )
 
 
 def outcomes(flow_run_id: UUID, rows: Iterable[Row]) -> tuple[OutcomeRecord, ...]:
-    """Give the outcomes of a flow run, the newest of each identity, in the order of their runs."""
-    newest: dict[bytes, OutcomeRecord] = {}
-    for identity, run, status, recorded, inputs_digest, codec, size, digest, uri, inline in rows:
-        newest.pop(identity, None)
-        newest[identity] = OutcomeRecord(
+    """Give the outcomes of a flow run, in the order of their runs."""
+    return tuple(
+        OutcomeRecord(
             flow_run_id=flow_run_id,
             identity=identity,
             run_id=UUID(bytes=run),
@@ -142,7 +141,8 @@ def outcomes(flow_run_id: UUID, rows: Iterable[Row]) -> tuple[OutcomeRecord, ...
             inputs_digest=inputs_digest,
             result=None if codec is None else ResultBlob(codec, size, inline, uri, digest),
         )
-    return tuple(newest.values())
+        for identity, run, status, recorded, inputs_digest, codec, size, digest, uri, inline in rows
+    )
 
 
 def inputs(run_id: UUID, rows: Iterable[Row]) -> tuple[InputRecord, ...]:

@@ -281,14 +281,10 @@ class MemoryStore:
             return sorted(self._logs.items(), key=lambda item: item[0])
 
     def outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
-        """Give the outcomes in a flow run, the newest of each identity, in the order of their runs."""
+        """Give every outcome in a flow run, in the order of their runs."""
         with self._changed:
             self._settle()
-            newest: dict[bytes, OutcomeRecord] = {}
-            for _, entry in sorted(self._outcomes.get(flow_run_id, {}).items()):
-                newest.pop(entry.identity, None)
-                newest[entry.identity] = _outcome(entry)
-            return tuple(newest.values())
+            return tuple(_outcome(entry) for _, entry in sorted(self._outcomes.get(flow_run_id, {}).items()))
 
     def _record(self, run: _Run) -> RunRecord:
         created = run.created
@@ -357,6 +353,7 @@ def _log(log: LogWritten) -> LogRecord:
         level=log.level,
         logger=log.logger,
         message=log.message,
+        n=log.n,
     )
 
 

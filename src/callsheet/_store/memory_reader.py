@@ -17,6 +17,7 @@ from callsheet._model.records import (
     RunFilter,
     RunRecord,
     StateRecord,
+    newest_of_each,
 )
 from callsheet._store import matching, mishaps, ordering
 from callsheet._store.queries import log_cursor, split_log_cursor
@@ -101,9 +102,10 @@ class MemoryReader:
         after = None if cursor is None else split_log_cursor(cursor)
         return _page(logs, limit, after, newest_first, offset, lambda place, _: log_cursor(*place))
 
-    async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
-        """Give everything that the run journal recorded inside a flow run."""
-        return self._open().outcomes(flow_run_id)
+    async def read_outcomes(self, flow_run_id: UUID, *, every: bool = False) -> tuple[OutcomeRecord, ...]:
+        """Give what the run journal recorded inside a flow run: the newest of each identity, or every outcome."""
+        found = self._open().outcomes(flow_run_id)
+        return found if every else newest_of_each(found)
 
     async def read_inputs(
         self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None

@@ -153,8 +153,8 @@ class Reader(Protocol):
         """Give a page of `LogRecord`, in order of writing."""
         ...
 
-    async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
-        """Give everything that the run journal recorded inside a flow run."""
+    async def read_outcomes(self, flow_run_id: UUID, *, every: bool = False) -> tuple[OutcomeRecord, ...]:
+        """Give what the run journal recorded inside a flow run: the newest of each identity, or every outcome."""
         ...
 
     async def read_inputs(

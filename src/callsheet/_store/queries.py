@@ -155,7 +155,7 @@ def handed_to(run_id: UUID, key: str | None, prefix: str, limit: int | None) -> 
 
 
 def outcomes_in(flow_run_id: UUID) -> Query:
-    """Give the statement for all outcomes in a flow run; a later row replaces an earlier one of its identity."""
+    """Give the statement for all outcomes in a flow run, in the order of their runs."""
     return Query(
         "SELECT identity, run_id, status, recorded, inputs_digest, codec, size, digest, uri, inline"
         " FROM outcome WHERE flow_run_id = ? ORDER BY run_id",

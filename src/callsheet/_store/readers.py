@@ -22,6 +22,7 @@ from callsheet._model.records import (
     RunFilter,
     RunRecord,
     StateRecord,
+    newest_of_each,
 )
 from callsheet._store import decode, forks, migrate, mishaps, ordering, queries
 from callsheet._store.codes import name_of
@@ -119,9 +120,10 @@ class SqliteReader(ABC):
         items: tuple[LogRecord, ...] = decode.logs(rows)
         return Page(items, queries.log_cursor(rows[-1][1], rows[-1][2], rows[-1][0]) if more else None)
 
-    async def read_outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
-        """Give everything that the run journal recorded inside a flow run."""
-        return decode.outcomes(flow_run_id, await self._fetch(queries.outcomes_in(flow_run_id)))
+    async def read_outcomes(self, flow_run_id: UUID, *, every: bool = False) -> tuple[OutcomeRecord, ...]:
+        """Give what the run journal recorded inside a flow run: the newest of each identity, or every outcome."""
+        found = decode.outcomes(flow_run_id, await self._fetch(queries.outcomes_in(flow_run_id)))
+        return found if every else newest_of_each(found)
 
     async def read_inputs(
         self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None

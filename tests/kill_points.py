@@ -1,0 +1,70 @@
+"""Named moments at which a process of the kill loop ends itself: by SIGKILL, before and after each step of a write.
+
+The moments are made by wrapping methods in the process that is to die; nothing in the package knows of them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from callsheet._engine.core import Core
+from callsheet._kernel.journal import Journal
+from callsheet._store import sqlite
+
+STEPS = {"accept": 20, "append": 6, "commit": 1, "settle": 1, "apply": 2, "acknowledge": 7, "told": 7, "did": 7}
+"""The steps, and how often, about, the process of one flow comes by."""
+POINTS = {f"{when} {step}": often for step, often in STEPS.items() for when in ("before", "after")}
+
+
+class Points:
+    """Counts the moments that a process comes by, and kills it at the one that is wanted.
+
+    Args:
+        wanted: name of the moment; `None` counts only.
+        count: at the how-manieth time.
+    """
+
+    def __init__(self, wanted: str | None = None, count: int = 1) -> None:
+        self.wanted = wanted
+        self.left = count
+        self.seen: Counter[str] = Counter()
+
+    def reach(self, name: str) -> None:
+        """Come by a moment."""
+        self.seen[name] += 1
+        if name == self.wanted:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def arm(self) -> None:
+        """Wrap what writes, for the rest of this process."""
+        self._wrap(Journal, "put", lambda _: "accept")
+        self._wrap(sqlite.SqliteStore, "append", lambda _: "append")
+        self._wrap(sqlite.SqliteStore, "_commit", lambda args: "settle" if len(args) > 3 and args[3] else "commit")
+        self._wrap(sqlite, "apply", lambda _: "apply")  # between BEGIN and COMMIT
+        acknowledge = Core.acknowledge
+
+        async def acknowledged(*args: Any) -> bool:
+            self.reach("before acknowledge")
+            rests = await acknowledge(*args)
+            self.reach("after acknowledge")
+            return rests
+
+        Core.acknowledge = acknowledged
+
+    def _wrap(self, owner: Any, name: str, step: Callable[[tuple[Any, ...]], str]) -> None:
+        original = getattr(owner, name)
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            here = step(args)
+            self.reach(f"before {here}")
+            done = original(*args, **kwargs)
+            self.reach(f"after {here}")
+            return done
+
+        setattr(owner, name, wrapped)
