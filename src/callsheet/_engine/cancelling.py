@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,9 +11,12 @@ import msgspec
 
 from callsheet._engine import decode, letters
 from callsheet._engine.history import records_of, the_run
+from callsheet._engine.hooks import hooks_of
+from callsheet._engine.hooks_apart import call_hooks, imported
 from callsheet._engine.places import Place
 from callsheet._engine.run_inputs import place_here
 from callsheet._ids import new_id
+from callsheet._kernel.host import current_host
 from callsheet._kernel.messages import NOT_ALIVE, SetState
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import RunFilter, RunRecord, SeqIs, StateEntered
@@ -115,12 +119,29 @@ def _is_cancelled(record: RunRecord) -> bool:
 
 async def _end_stored(place: Place, record: RunRecord, message: str | None) -> None:
     """End a run that no process runs, and what is below it, children first; nothing, if somebody moved it meanwhile."""
-    below = await _below(place.reader, record)
+    runs = [*await _below(place.reader, record), record]
     now = place.core.clock.micros()
     own = _guard(record)
-    entries = [_ended(one, now, "The run around this one was cancelled.", own) for one in below]
+    entries = [_ended(one, now, "The run around this one was cancelled.", own) for one in runs[:-1]]
     entries.append(_ended(record, now, message or _MESSAGE))
     await place.apart(lambda: place.core.commit_guarded(*entries))
+    await _call_hooks(place, runs, entries)
+
+
+async def _call_hooks(place: Place, runs: Sequence[RunRecord], entries: Sequence[StateEntered]) -> None:
+    """Call the hooks of the flow runs among those that were ended by us, where this process knows the flow."""
+    core = place.core
+    for run, entry in zip(runs, entries, strict=True):
+        flow = (core.flows.get(run.definition.key) or imported(run.definition.key)) if run.kind is Kind.FLOW else None
+        if flow is None or not hooks_of(flow, entry.type):
+            continue
+        state = (await the_run(place.reader, Kind.FLOW, run.id)).state
+        if state is not None and state.id == entry.state_id:
+            job = partial(call_hooks, core, flow, run.id, entry.type)
+            if place.host is None and current_host() is not None:  # an async hook may need the loop that this blocks
+                core.workers.run(job)
+            else:
+                await place.apart(job)
 
 
 def _guard(record: RunRecord) -> SeqIs:

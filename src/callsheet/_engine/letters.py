@@ -25,6 +25,7 @@ from callsheet._kernel.ports import LoopPort, sync_port
 from callsheet._model.kinds import Durability
 from callsheet._model.letters import Letter
 from callsheet._model.records import Guard, LetterAnswered, LetterDropped, LetterSent, RunFilter, RunRecord
+from callsheet._store import proofs
 from callsheet._store.protocol import Reader
 from callsheet.exceptions import StoreError
 
@@ -185,6 +186,7 @@ class _Sending:
         self._place = place
         self._roots = [run.root_id or run.id for run in runs]
         self._runs = runs
+        self._watches: dict[UUID, proofs.Watch] = {}
         self._tokens: list[UUID] = []
 
     async def post(self, name: str, bodies: Sequence[bytes]) -> None:
@@ -238,11 +240,15 @@ class _Sending:
         """Find the dead among those who are to answer, and fence them (blocking)."""
         core = self._place.core
         listed = {engine.id: engine for engine in core.store.engines.read()}
-        dead = set[UUID]()
+        dead, folder = set[UUID](), core.ownership.folder
         for owner in {owner for _, owner in self.pending.values()}:
             engine = listed.get(owner)
-            if engine is None or not engine.lost:
-                continue
+            if engine is not None and not engine.lost:
+                gone = folder is not None and proofs.is_gone(folder, engine.machine, engine.file)
+                if not gone and not self._watches.setdefault(owner, proofs.Watch()).look(engine.beat, engine.lease):
+                    continue
+                core.store.engines.fence(owner, engine.beat)
+                core.nudge()
             dead.add(owner)
         return dead
 
