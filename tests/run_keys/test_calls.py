@@ -25,6 +25,7 @@ from callsheet.exceptions import (
 )
 from callsheet.settings import CALLSHEET_DURABILITY, temporary_settings
 from callsheet.states import Cancelled, Completed, Crashed, Scheduled
+from callsheet.testing import check_history
 from past import runs, states_of
 from reading import ask
 
@@ -579,6 +580,20 @@ async def test_a_key_is_in_the_history() -> None:
         state = await end(return_state=True)
     run = await ask("read_flow_run", state.state_details.flow_run_id)
     assert run.idempotency_key == "order-17"
+
+
+def test_the_history_of_keyed_runs_is_in_order() -> None:
+    double, _ = counted()
+
+    @flow
+    def end(state: str) -> Any:
+        return Scheduled() if state == "SCHEDULED" else Cancelled()
+
+    keyed(double, 3)
+    for state in ("SCHEDULED", "CANCELLED"):
+        with pytest.raises((UnfinishedRun, CancelledRun)):
+            keyed(end, state, key=state)
+    assert check_history() == []
 
 
 @pytest.mark.anyio
