@@ -87,6 +87,10 @@ class Orchestrator:
         self._keeps = self._alive = False
         self.mailbox.forget()
 
+    def keep_nothing(self) -> None:
+        """Put nothing more on record: what is alive here belongs to another engine by now."""
+        self._keeps = False
+
     def when_childless(self, cell: Cell) -> Once | None:
         """Give a condition that is set when the last child of a run has left; `None` where there is none."""
         self.mailbox.sweep()
