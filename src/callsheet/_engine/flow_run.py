@@ -13,6 +13,7 @@ from callsheet._clock import from_micros
 from callsheet._engine import bodies
 from callsheet._engine.futures import TaskFuture
 from callsheet._engine.hooks import hooks_of
+from callsheet._engine.keyed import INTERRUPTED
 from callsheet._engine.leaving import Final
 from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls, to_blob
@@ -21,7 +22,7 @@ from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
 from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
-from callsheet._kernel.scopes import DEADLINE, Interrupted
+from callsheet._kernel.scopes import DEADLINE, TERMINATE, Interrupted
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.records import Definition
@@ -237,12 +238,15 @@ class FlowRunActor(Run):
 
     async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
         rest = await super().proposal(final, port)
-        if self.keyed is not None and final.reraise is None:  # callers of other times and places want to have it
-            rest["identity"] = self.cell.id.bytes
-            if self.kept is None:
-                rest["recorded"], rest["result"] = await to_blob(self.core, self.cell.id, final.data, port)
-                if not rest["recorded"]:
-                    self.logger().warning("What the run gave cannot be kept for later calls under its run key.")
+        if self.keyed is None or final.reraise is not None:
+            return rest
+        if self.scope.reason == TERMINATE:  # no answer to anybody: the next call under the key goes on
+            return {"details": INTERRUPTED}
+        rest["identity"] = self.cell.id.bytes  # callers of other times and places want to have it
+        if self.kept is None:
+            rest["recorded"], rest["result"] = await to_blob(self.core, self.cell.id, final.data, port)
+            if not rest["recorded"]:
+                self.logger().warning("What the run gave cannot be kept for later calls under its run key.")
         return rest
 
     def final_of(self, error: BaseException) -> Final:

@@ -13,7 +13,7 @@ from callsheet._engine import decode, dispatch
 from callsheet._engine.flow_run import FlowRunActor, describe_flow
 from callsheet._engine.heirs import Heir
 from callsheet._engine.history import records_of
-from callsheet._engine.keyed import Holder, Keyed, digest_of, keyed_by
+from callsheet._engine.keyed import INTERRUPTED, Holder, Keyed, digest_of, keyed_by
 from callsheet._engine.places import LoopPlace, Place, ThreadPlace
 from callsheet._engine.run_inputs import Bell
 from callsheet._engine.waiting import wait_for_input, wait_in_life
@@ -298,7 +298,10 @@ class _Found(NamedTuple):
     @property
     def was_interrupted(self) -> bool:
         """Tell whether something from outside has ended it: what its body says of itself is recorded."""
-        return self.type is _S.CRASHED and self.outcome is None and self.record.recoveries < MOST_RECOVERIES
+        state = self.record.state
+        if state is None or self.outcome is not None:
+            return False
+        return state.details == INTERRUPTED or (state.type is _S.CRASHED and self.record.recoveries < MOST_RECOVERIES)
 
     def has_expired(self, keyed: Keyed, now: int) -> bool:
         return self.type in TERMINAL_STATES and keyed.expires is not None and keyed.expires <= now
