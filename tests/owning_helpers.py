@@ -46,6 +46,13 @@ async def waiting(number: int = 0):
     return number
 
 @flow
+async def counting():
+    await step("first")
+    say("counting")
+    while not (here / "go").exists():
+        await step("next")
+
+@flow
 def waiting_in_a_thread(number: int = 0):
     say("waiting", number)
     while not (here / "go").exists():

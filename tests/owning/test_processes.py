@@ -118,6 +118,30 @@ def test_a_stopped_owner_is_fenced_and_told(here, history):
             assert [pid for name, pid in lines(here) if name == "after"] == [str(taker.pid)]
 
 
+def test_a_stopped_owner_that_wakes_starts_nothing(here, history):
+    """It does not know how long it slept: it asks before it goes on."""
+    body = """
+    try:
+        await counting()
+    except Exception as error:
+        say(type(error).__name__)
+    """
+    with OwnerProcess.engine(here, body) as owner:
+        owner.hears("open")
+        owner.hears("counting")
+        with OwnerProcess.engine(here, STAY, "flows=[counting]") as taker:
+            taker.hears("open")
+            owner.stop()
+            before = len([pid for _, pid in lines(here) if pid == str(owner.pid)])
+            taker.hears("counting")
+            owner.go_on()
+            owner.hears("LostOwnership")
+            after = len([pid for _, pid in lines(here) if pid == str(owner.pid)])
+            assert after - before <= 1  # what it was just about to start
+            go(here)
+            until(history.ended)
+
+
 def test_a_blocking_body_that_was_fenced_is_told_at_its_next_call(here, history):
     """On the ambient engine, which makes place for a new one."""
     program = """

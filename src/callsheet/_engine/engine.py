@@ -18,7 +18,7 @@ from callsheet._kernel.ports import LoopPort, apart
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import Durability
 from callsheet.context import EngineContext, current_run
-from callsheet.exceptions import EngineClosed
+from callsheet.exceptions import EngineClosed, StoreError
 from callsheet.logging.loggers import get_logger
 from callsheet.settings import Settings, get_current_settings, refresh_settings
 
@@ -130,8 +130,16 @@ class Engine:
 
     def _replace(self, core: Core) -> None:
         """Make new machinery when others have taken this one for dead: runs may be waiting to be taken up."""
+
+        def make() -> None:
+            try:
+                if self._core is core:
+                    self._instead_of(core)
+            except StoreError as error:  # the next run meets it too, and hears of it
+                get_logger("engine").warning("No engine could be opened in the place of a lost one: %s", error)
+
         with suppress(RuntimeError):  # the interpreter is shutting down
-            start_thread(lambda: self._instead_of(core), "callsheet-open")
+            start_thread(make, "callsheet-open")
 
     def _instead_of(self, core: Core) -> Core:
         with self._renewing:

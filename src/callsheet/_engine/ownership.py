@@ -80,7 +80,9 @@ class Ownership:
             )
         )
         if folder is not None and self.lease is None:
-            self.lease = core.journal.lease = Lease(core.store.engines, self._seconds, self._is_in_use)
+            self.lease = core.journal.lease = Lease(
+                core.store.engines, self._seconds, self._is_in_use, core.orchestrator.grant
+            )
 
     def _is_in_use(self) -> bool:
         return self._recovers or bool(self.heirs or self._core.orchestrator.roots)

@@ -56,6 +56,8 @@ class Recovery:
         self._news = threading.Event()
         self._ended = threading.Event()
         self._stopping = False
+        # In memory, nobody comes from outside: what is to be taken up is told of.
+        self._rest = None if self._folder is None else min(core.lease / 4, _LONGEST)
 
     def start(self) -> None:
         """Begin, on a thread of its own."""
@@ -82,7 +84,7 @@ class Recovery:
                     _LOG.warning("Runs of other engines cannot be looked for just now: %s", error)
                 except Exception:  # the next look may fare better
                     _LOG.exception("Looking for runs of other engines failed")
-                self._news.wait(min(self._core.lease / 4, _LONGEST))
+                self._news.wait(self._rest)
         finally:
             self._ended.set()
 

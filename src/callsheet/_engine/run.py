@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _S = StateType
 _FRESH = 0.001  # seconds
+_MOMENT = 0.01  # seconds
 
 
 class Run(Actor):
@@ -115,6 +116,10 @@ class Run(Actor):
         return final
 
     async def _start(self, port: Port, name: str) -> None:
+        core = self.core
+        while core.clock.micros() > core.orchestrator.granted_until:
+            core.journal.renew_soon()
+            await port.wait(Once(), _MOMENT, self.scope)
         while True:
             answer = self.propose(_S.RUNNING, name)
             verdict = answer.verdict

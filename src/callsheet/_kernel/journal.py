@@ -219,6 +219,13 @@ class Journal(Commits):
         if now:
             self._fire([callback])
 
+    def renew_soon(self) -> None:
+        """Have the engine's sign of life given now."""
+        if self.lease is not None:
+            self.lease.lapse()
+            with self._gate:
+                self._bell.ring()
+
     def watch(self, callback: Callback) -> None:
         """Call `callback()`, from now on, soon after another process has committed anything (within 0.1 s or so)."""
         with self._gate:

@@ -2,6 +2,9 @@
 
 Others must see the same beat for a full lease, on their own clocks, before they take the engine for dead. Four beats
 are due in that time. Where nothing is alive there is nothing to take, and nothing is written.
+
+A process that was stopped for long does not know it when it wakes. So nothing starts in an engine whose last sign of
+life is older than its lease, until the next one got through, or was refused.
 """
 
 from __future__ import annotations
@@ -23,12 +26,16 @@ class Lease:
         engines: of the store.
         seconds: the lease.
         in_use: tells whether others may count on this engine: its runs are alive, or it takes up those of others.
+        grant: is told for how many seconds from now runs may start.
     """
 
-    def __init__(self, engines: Engines, seconds: float, in_use: Callable[[], bool]) -> None:
+    def __init__(
+        self, engines: Engines, seconds: float, in_use: Callable[[], bool], grant: Callable[[float], None]
+    ) -> None:
         self.seconds = seconds
         self._engines = engines
         self._in_use = in_use
+        self._grant = grant
         self._renewed = self._asked = _NEVER
 
     def vouch(self) -> None:
@@ -40,6 +47,8 @@ class Lease:
         if now - self._latest >= self.seconds / 4:
             self._asked = now
             self._engines.touch()
+            if not self._in_use():
+                self._grant(self.seconds)
 
     @property
     def _latest(self) -> float:
@@ -56,6 +65,10 @@ class Lease:
             return None
         return max(0.0, self._latest + self.seconds / 4 - time.monotonic())
 
+    def lapse(self) -> None:
+        """Have the next sign of life be due at once."""
+        self._renewed = self._asked = _NEVER
+
     def renew(self) -> bool | None:
         """Give a sign of life; `None` where another process holds the place just now.
 
@@ -67,4 +80,5 @@ class Lease:
         if not self._engines.renew():
             return None
         self._renewed = now
+        self._grant(self.seconds - (time.monotonic() - now))
         return True
