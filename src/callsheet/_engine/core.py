@@ -27,6 +27,7 @@ from callsheet._model.records import RunCreated
 from callsheet.exceptions import EngineClosed, StoreError
 
 if TYPE_CHECKING:
+    from callsheet._engine.memory import Memory
     from callsheet._model.records import Entry, LogWritten, Refusal
     from callsheet._store.protocol import Store
     from callsheet.settings import Settings
@@ -67,6 +68,7 @@ class Core:
         self.ownership = Ownership(self, settings.lease_seconds)
         self.flows: dict[str, Any] = {}  # that it takes up runs of, by entrypoint
         self.nudge: Callable[[], None] = _nothing  # tells whoever takes up runs that there may be one
+        self.memories: dict[UUID, Memory] = {}  # of flow runs that were cut off and are alive again
         self._workers: WorkerThreads | None = None
         self._steps: dict[Host, Once] = {}  # commits that are due at the end of a loop's step
         self._lock = threading.Lock()

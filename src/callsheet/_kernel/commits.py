@@ -17,7 +17,7 @@ from callsheet._kernel.lease import Lease
 from callsheet._kernel.lost import HEAVY, weight
 from callsheet._kernel.trouble import Trouble
 from callsheet._model.kinds import Durability
-from callsheet._model.records import Entry, Refusal
+from callsheet._model.records import Entry, OutcomeRecorded, Refusal
 from callsheet._store.protocol import Store
 from callsheet.exceptions import LostOwnership, StoreError
 
@@ -337,4 +337,6 @@ class Commits:
 
 
 def _cut(queue: list[Entry]) -> tuple[list[Entry], list[Entry]]:
-    return queue[:MOST_PER_COMMIT], queue[MOST_PER_COMMIT:]
+    # An outcome goes with the state in front of it: a run that has ended without one would be run again after a crash.
+    end = MOST_PER_COMMIT + isinstance(queue[MOST_PER_COMMIT], OutcomeRecorded)
+    return queue[:end], queue[end:]
