@@ -115,7 +115,7 @@ def test_a_body_that_kills_its_process_is_given_up(stage: Stage) -> None:
         with Caller() as caller:
             assert caller.ask("call('die', 'k')") == ""
     for _ in range(2):
-        with pytest.raises(CrashedRun, match="recover"):
+        with pytest.raises(CrashedRun, match="one after the other"):
             call("die", "k")
     assert stage.notes == ["dies-1"] * (1 + MOST_RECOVERIES)
     with Caller() as caller:

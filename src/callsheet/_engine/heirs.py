@@ -72,5 +72,8 @@ class Heir:
         engine = next((one for one in engines.read() if one.id == owner), None)
         if engine is None or engine.lost:
             return True
-        self._core.ownership.vouch()
+        ownership = self._core.ownership
+        ownership.vouch()
+        if ownership.lease is not None and not ownership.lease.is_fresh:
+            ownership.lease.renew()  # the first one; from here on the journal's thread sees to it
         return self._deaths.is_dead(engine) and engines.fence(engine.id, engine.beat)
