@@ -51,6 +51,7 @@ async def counting():
     say("counting")
     while not (here / "go").exists():
         await step("next")
+        await anyio.sleep(0.002)
 
 @flow
 def waiting_in_a_thread(number: int = 0):

@@ -61,14 +61,12 @@ class Core:
         self.lease = settings.lease_seconds
         self.blobs = None if store.location == "memory" else Path(store.location + "-results")
         self.closed = False
-        self.abandoned = (
-            False  # its runs are not ours any more: of the process that forked this one, or of another engine
-        )
-        self.lost = False  # the latter
+        # Its runs are not ours any more: they are of the process that forked this one, or, where it is lost, of other engines.
+        self.abandoned = self.lost = False
         self.ownership = Ownership(self, settings.lease_seconds)
         self.flows: dict[str, Any] = {}  # that it takes up runs of, by entrypoint
-        self.nudge: Callable[[], None] = _nothing  # tells whoever takes up runs that there may be one
         self.memories: dict[UUID, Memory] = {}  # of flow runs that were cut off and are alive again
+        self.nudge: Callable[[], None] = _nothing  # tells whoever takes up runs that there may be one
         self._workers: WorkerThreads | None = None
         self._steps: dict[Host, Once] = {}  # commits that are due at the end of a loop's step
         self._lock = threading.Lock()
