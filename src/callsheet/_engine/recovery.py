@@ -57,7 +57,7 @@ class Recovery:
         self._ended = threading.Event()
         self._stopping = False
         # In memory, nobody comes from outside: what is to be taken up is told of.
-        self._rest = None if self._folder is None else min(core.lease / 4, _LONGEST)
+        self._rest = None if core.ownership.folder is None else min(core.lease / 4, _LONGEST)
 
     def start(self) -> None:
         """Begin, on a thread of its own."""
