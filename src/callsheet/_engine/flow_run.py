@@ -34,6 +34,8 @@ from callsheet.logging.prints import patch_print
 from callsheet.utilities.collections import find, replace
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from callsheet._engine.core import Core
     from callsheet._engine.keyed import Keyed
     from callsheet._engine.past import Replay
@@ -64,6 +66,7 @@ class FlowRunActor(Run):
         "pauses",
         "queries",
         "runner",
+        "signals",
         "tracking",
     )
 
@@ -80,6 +83,7 @@ class FlowRunActor(Run):
         self._by_hand: dict[str, int] = {}
         self.pauses = 0  # of this attempt, so far
         self.queries: Any = None  # the handlers of queries, by name
+        self.signals: dict[UUID, object] = {}  # that this attempt has taken
         self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
         self._deadline: float | None = None
         log_prints = flow.log_prints
@@ -104,6 +108,8 @@ class FlowRunActor(Run):
         self.calls.begin()
         self.pauses = 0
         self.queries = None
+        if self.signals:
+            self.signals = {}
         if self.runner is None:  # a generator's, which is not entered for each of its steps
             self._runner()
 
