@@ -180,8 +180,8 @@ class FlowRunActor(Run):
         args, kwargs = flow._binder.call_arguments(self.parameters)
         if flow.timeout_seconds is not None:
             self._deadline = time.monotonic() + flow.timeout_seconds
-        self.begin_calls()
         with self._runner():
+            self.begin_calls()
             if not self.log_prints:
                 return await self._call(port, args, kwargs)
             with patch_print():
@@ -234,6 +234,8 @@ class FlowRunActor(Run):
                 raise Interrupted
 
     def conclude(self, value: Any) -> Final:
+        if type(value) in _PLAIN:
+            return Final(_S.COMPLETED, "Completed", None, value)
         state = state_of_value(value)
         return Final(state.type, state.name, state.message, state.data, state if state is value else None)
 
