@@ -31,17 +31,23 @@ async def order():
     return got
 """
 
-BEGIN: Final = ORDER + """
+BEGIN: Final = (
+    ORDER
+    + """
 async def main():
     async with Engine():
         await order()
 anyio.run(main)
 """
+)
 
-GO_ON: Final = ORDER + """
+GO_ON: Final = (
+    ORDER
+    + """
 async def main():
     async with Engine(flows=[order]):
         print("open", flush=True)
         await anyio.to_thread.run_sync(sys.stdin.read)
 anyio.run(main)
 """
+)
