@@ -12,7 +12,7 @@ import msgspec
 from callsheet._engine import decode, letters
 from callsheet._engine.history import records_of, the_run
 from callsheet._engine.hooks import hooks_of
-from callsheet._engine.hooks_apart import call_hooks, imported
+from callsheet._engine.hooks_apart import call_hooks, call_hooks_here, imported
 from callsheet._engine.places import Place
 from callsheet._engine.run_inputs import place_here
 from callsheet._ids import new_id
@@ -137,11 +137,10 @@ async def _call_hooks(place: Place, runs: Sequence[RunRecord], entries: Sequence
             continue
         state = (await the_run(place.reader, Kind.FLOW, run.id)).state
         if state is not None and state.id == entry.state_id:
-            job = partial(call_hooks, core, flow, run.id, entry.type)
             if place.host is None and current_host() is not None:  # an async hook may need the loop that this blocks
-                core.workers.run(job)
+                call_hooks(core, flow, run.id, entry.type)
             else:
-                await place.apart(job)
+                await place.apart(partial(call_hooks_here, core, flow, run.id, entry.type))
 
 
 def _guard(record: RunRecord) -> SeqIs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -34,7 +35,13 @@ def imported(key: str) -> Any:
 
 
 def call_hooks(core: Core, flow: Any, run_id: UUID, type: StateType) -> None:
-    """Call the hooks of a flow run that has ended without an engine of its own (blocking)."""
+    """Have the hooks of a flow run called, on a thread, that has ended without an engine of its own."""
+    if flow is not None and hooks_of(flow, type):
+        core.workers.run(partial(call_hooks_here, core, flow, run_id, type))
+
+
+def call_hooks_here(core: Core, flow: Any, run_id: UUID, type: StateType) -> None:
+    """Call them (blocking)."""
     place = ThreadPlace(core)
     try:
         record = step(the_run(place.reader, Kind.FLOW, run_id))

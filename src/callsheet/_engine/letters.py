@@ -9,23 +9,24 @@ asked goes on without it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import msgspec
 
+from callsheet._engine.deaths import Deaths
 from callsheet._engine.history import records_of
 from callsheet._engine.places import Place
 from callsheet._engine.run_inputs import Bell
 from callsheet._engine.waiting import scope_here
 from callsheet._ids import new_id
 from callsheet._kernel.messages import Answer, Hold, Resumed, SetState
-from callsheet._kernel.ports import LoopPort, sync_port
+from callsheet._kernel.ports import LoopPort, Port, sync_port
 from callsheet._model.kinds import Durability
 from callsheet._model.letters import Letter
 from callsheet._model.records import Guard, LetterAnswered, LetterDropped, LetterSent, RunFilter, RunRecord
-from callsheet._store import proofs
 from callsheet._store.protocol import Reader
 from callsheet.exceptions import StoreError
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger("callsheet.engine")
 _LOOK: Final = 0.1  # seconds between looks whether the engine that is to answer lives
+_PATIENT: Final = 0.25  # seconds in which an engine that lives has answered; before, nobody looks whether it does
 _PAGE: Final = 500
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -186,7 +188,7 @@ class _Sending:
         self._place = place
         self._roots = [run.root_id or run.id for run in runs]
         self._runs = runs
-        self._watches: dict[UUID, proofs.Watch] = {}
+        self._deaths = Deaths(place.core)
         self._tokens: list[UUID] = []
 
     async def post(self, name: str, bodies: Sequence[bytes]) -> None:
@@ -207,17 +209,22 @@ class _Sending:
         port = sync_port() if place.host is None else LoopPort(place.host)
         place.core.journal.watch(bell.ring)
         try:
-            while True:
-                bell.renew()
-                await place.catch_up()
-                owners = await _owners(place.reader, self._roots)  # first: who ends a run answers before
-                self._take(await place.reader.read_letters(list(self.pending)))
-                await self._give_up(owners)
-                if not self.pending:
-                    return
-                await port.wait(bell.once, _LOOK, scope_here())
+            with self._deaths.watching():
+                await self._wait(port, bell)
         finally:
             place.core.journal.unwatch(bell.ring)
+
+    async def _wait(self, port: Port, bell: Bell) -> None:
+        place, patient_until = self._place, time.monotonic() + _PATIENT
+        while True:
+            bell.renew()
+            await place.catch_up()
+            owners = await _owners(place.reader, self._roots)  # first: who ends a run answers before
+            self._take(await place.reader.read_letters(list(self.pending)))
+            await self._give_up(owners, look=time.monotonic() >= patient_until)
+            if not self.pending:
+                return
+            await port.wait(bell.once, _LOOK, scope_here())
 
     def _take(self, found: Sequence[Letter]) -> None:
         for letter in found:
@@ -229,28 +236,16 @@ class _Sending:
                 raise LetterRefused(f"The engine that runs it could not do that. {reply.error}")
             self.answers[index] = reply.body
 
-    async def _give_up(self, owners: dict[UUID, UUID | None]) -> None:
+    async def _give_up(self, owners: dict[UUID, UUID | None], *, look: bool) -> None:
         """Wait no longer for engines that have given the run away, or are dead."""
-        dead = await self._place.apart(self._dead) if self.pending else set[UUID]()
+        dead = await self._place.apart(self._dead) if look and self.pending else set[UUID]()
         for token, (index, owner) in list(self.pending.items()):
             if owner in dead or owners.get(self._roots[index]) != owner:
                 del self.pending[token]
 
     def _dead(self) -> set[UUID]:
-        """Find the dead among those who are to answer, and fence them (blocking)."""
-        core = self._place.core
-        listed = {engine.id: engine for engine in core.store.engines.read()}
-        dead, folder = set[UUID](), core.ownership.folder
-        for owner in {owner for _, owner in self.pending.values()}:
-            engine = listed.get(owner)
-            if engine is not None and not engine.lost:
-                gone = folder is not None and proofs.is_gone(folder, engine.machine, engine.file)
-                if not gone and not self._watches.setdefault(owner, proofs.Watch()).look(engine.beat, engine.lease):
-                    continue
-                core.store.engines.fence(owner, engine.beat)
-                core.nudge()
-            dead.add(owner)
-        return dead
+        """Find the dead among those who are to answer (blocking)."""
+        return {owner for owner in {owner for _, owner in self.pending.values()} if self._deaths.is_left(owner)}
 
     def close(self) -> None:
         """Take the letters back."""
