@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from callsheet._engine.flow_calls import FlowCalls
 from callsheet._engine.names import check_run_name
@@ -15,6 +15,7 @@ from callsheet._engine.options import (
     check_flow_name,
     check_function,
     check_hooks,
+    check_on_change,
     check_retries,
     check_timeout,
     keep_falsy,
@@ -39,6 +40,7 @@ FlowHook = Callable[["Flow[..., Any]", "FlowRun", "State[Any]"], "Awaitable[None
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 RunName = Callable[[], str] | str
 Unset = type[NotSet]
+OnChange = Literal["rerun", "fail", "ignore"]
 _HOOKS = ("on_completion", "on_failure", "on_cancellation", "on_crashed", "on_running")
 
 
@@ -69,6 +71,8 @@ class Flow(FlowCalls[P, R_co]):
         on_cancellation: Hooks that run when a run is cancelled.
         on_crashed: Hooks that run when a run crashed.
         on_running: Hooks that run when a run begins.
+        on_change: What a run does that is taken up again where its calls are not those that it has recorded (the code
+            has changed, or the parameters): ``"rerun"`` from there, ``"fail"`` with a `FlowChanged`, or ``"ignore"``.
 
     Raises:
         TypeError: An argument is of a wrong type.
@@ -111,6 +115,7 @@ class Flow(FlowCalls[P, R_co]):
         on_cancellation: Iterable[FlowHook] | None = None,
         on_crashed: Iterable[FlowHook] | None = None,
         on_running: Iterable[FlowHook] | None = None,
+        on_change: OnChange = "rerun",
     ) -> None:
         check_flow_name(name)
         self._set_hooks((on_completion, on_failure, on_cancellation, on_crashed, on_running))
@@ -124,6 +129,7 @@ class Flow(FlowCalls[P, R_co]):
         self.task_runner = _task_runner(task_runner)
         self.log_prints = log_prints
         self._set_results(persist_result, result_storage, result_serializer, cache_result_in_memory)
+        self.on_change = check_on_change(on_change)
         self.should_validate_parameters = validate_parameters
         if validate_parameters:
             check_signature(self._binder.signature)
@@ -216,6 +222,7 @@ class Flow(FlowCalls[P, R_co]):
         on_cancellation: Iterable[FlowHook] | None = None,
         on_crashed: Iterable[FlowHook] | None = None,
         on_running: Iterable[FlowHook] | None = None,
+        on_change: OnChange | None = None,
     ) -> Flow[P, R_co]:
         """Make a flow of the same function with other options.
 
@@ -244,7 +251,9 @@ class Flow(FlowCalls[P, R_co]):
         return made
 
 
-_KEEP_NONE = ("retries", "retry_delay_seconds", "timeout_seconds", "validate_parameters", "cache_result_in_memory")
+_KEEP_NONE = (
+    "retries", "retry_delay_seconds", "timeout_seconds", "validate_parameters", "cache_result_in_memory", "on_change",
+)  # fmt: skip
 _KEEP_UNSET = ("persist_result", "result_storage", "result_serializer", "log_prints")
 _KEEP_FALSY = ("name", "version", "description", "flow_run_name", "task_runner", *_HOOKS)
 _OPTIONS: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
@@ -302,6 +311,7 @@ def flow(
     on_cancellation: Iterable[FlowHook] | None = None,
     on_crashed: Iterable[FlowHook] | None = None,
     on_running: Iterable[FlowHook] | None = None,
+    on_change: OnChange = "rerun",
 ) -> Callable[[Callable[P, R_co]], Flow[P, R_co]]: ...
 def flow(
     __fn: Callable[..., Any] | None = None,  # noqa: PYI063 - programs that compare signatures look for this name
@@ -325,6 +335,7 @@ def flow(
     on_cancellation: Iterable[FlowHook] | None = None,
     on_crashed: Iterable[FlowHook] | None = None,
     on_running: Iterable[FlowHook] | None = None,
+    on_change: OnChange = "rerun",
 ) -> Any:
     """Make a function a flow; with or without options in parentheses. For each option see `Flow`.
 

@@ -8,6 +8,7 @@ well for whoever takes the run over if this process dies.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,7 +17,7 @@ import msgspec
 from callsheet._clock import from_micros
 from callsheet._engine import decode
 from callsheet._engine.history import flow_runs, records_of, the_run
-from callsheet._engine.past import FORK, Fork, Reuse, with_reuse
+from callsheet._engine.past import Fork, Reuse, fork_of, with_fork, with_reuse
 from callsheet._engine.places import Place
 from callsheet._engine.recovery import take_here
 from callsheet._ids import new_id, new_name
@@ -33,8 +34,6 @@ from callsheet.exceptions import ObjectNotFound, RunNotRepeatable
 _PAGE: Final = 1000
 _from_json = msgspec.json.Decoder(dict[str, Any]).decode
 _to_json = msgspec.json.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
-_pack = msgspec.msgpack.Encoder().encode
 
 
 async def again(place: Place, run_id: UUID, *, retry: bool, from_task: Any = None, flow: Any = None) -> FlowRun:
@@ -60,7 +59,7 @@ async def again(place: Place, run_id: UUID, *, retry: bool, from_task: Any = Non
         point = None if retry else 0 if from_task is None else await _point(place, record, from_task)
         now = place.core.clock.micros()
         entry = _scheduled(record, now, point, retry=retry)
-        if await place.apart(lambda: place.core.commit_guarded(entry)) is None:
+        if await place.apart(partial(place.core.commit_guarded, entry)) is None:
             return await _taken_up(place, run_id, known)
 
 
@@ -88,10 +87,8 @@ async def fork(
     now = place.core.clock.micros()
     point = now if from_task is None else await _point(place, record, from_task)
     new = new_id()
-    extra = {} if record.extra is None else _unpack(record.extra)
-    extra.pop("run_key", None)  # a key is of one run
-    seed = Fork.of(extra).seed if FORK in extra else record.id.bytes
-    extra[FORK] = msgspec.to_builtins(Fork(source=record.id.bytes, before=point, seed=seed), builtin_types=(bytes,))
+    older = fork_of(record)
+    seed = record.id.bytes if older is None else older.seed
     created = RunCreated(
         id=new,
         kind=Kind.FLOW,
@@ -101,7 +98,7 @@ async def fork(
         root_id=new,
         tags=record.tags,
         parameters=_merged(record, parameters),
-        extra=_pack(extra),
+        extra=with_fork(record.extra, Fork(record.id.bytes, point, seed)),
     )
     entered = StateEntered(
         run_id=new,
@@ -110,7 +107,7 @@ async def fork(
         name="Scheduled",
         at=now,
         message=f"Forked from the flow run '{record.name}' ({record.id}).",
-        details=with_reuse(StateDetails(scheduled_time=from_micros(now)), None),
+        details=decode.encode_details(StateDetails(scheduled_time=from_micros(now))),
     )
     await place.apart(lambda: place.core.commit_guarded(created, entered))
     return await _taken_up(place, new, known)
@@ -121,7 +118,7 @@ def _merged(record: RunRecord, parameters: Mapping[str, Any] | None) -> bytes | 
         return record.parameters
     said = {} if record.parameters is None else _from_json(record.parameters)
     try:
-        return _to_json({**said, **parameters}, )
+        return _to_json({**said, **parameters})
     except TypeError as error:
         raise RunNotRepeatable(
             f"The parameters of a fork are stored as JSON, and these cannot be: {error}. Give plain values."

@@ -36,6 +36,4 @@ def judge_again(current: StateType | None, facts: Facts, *, name: str | None = N
         return _NOT_OVER
     if retry and current is StateType.COMPLETED:
         return _DONE
-    return judge(
-        Kind.FLOW, current, StateType.SCHEDULED, facts, current_name=name, proposed_name=AWAITING_RETRY
-    )
+    return judge(Kind.FLOW, current, StateType.SCHEDULED, facts, current_name=name, proposed_name=AWAITING_RETRY)
