@@ -17,9 +17,9 @@ import msgspec
 from callsheet._clock import from_micros
 from callsheet._engine import decode
 from callsheet._engine.history import flow_runs, records_of, the_run
+from callsheet._engine.known_flows import imported, take_here
 from callsheet._engine.past import Fork, Reuse, fork_of, with_fork, with_reuse
 from callsheet._engine.places import Place
-from callsheet._engine.recovery import take_here
 from callsheet._ids import new_id, new_name
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import RunCreated, RunFilter, RunRecord, StateEntered
@@ -172,8 +172,6 @@ def _known_flow(place: Place, record: RunRecord, flow: Any) -> Any:
         if flow._entrypoint != key:
             raise RunNotRepeatable(f"The flow run '{record.name}' is one of {key}, not of {flow._entrypoint}.")
         return flow
-    from callsheet._engine.recovery import imported
-
     known = core.flows.get(key) or imported(key)
     if known is None and not any(key in engine.flows and not engine.lost for engine in core.store.engines.read()):
         raise RunNotRepeatable(
@@ -210,6 +208,6 @@ async def _taken_up(place: Place, run_id: UUID, flow: Any) -> FlowRun:
     if flow is not None:
         await place.apart(lambda: take_here(core, run_id, flow))
     else:
-        core.nudge()
+        core.nudge()  # maybe another engine of this process
     await place.catch_up()
     return (await flow_runs(place.reader, [await the_run(place.reader, Kind.FLOW, run_id)]))[0]

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Mapping
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -86,6 +87,17 @@ def digest_of_inputs(run: Any, known: Mapping[int, Any] | None) -> bytes | None:
         parameters = dict(list(parameters.items())[bound:])
     origin = partial(_origin, known) if run.inputs else None
     return inputs_digest(parameters, origin, limit=_DIGESTED, parts=_DIGESTED_PARTS)
+
+
+def idempotency_token(run: Any) -> str | None:
+    """Give what tells a call in a flow run from all others, in each of its attempts and lives.
+
+    Never made of the task run's id: after a crash there is another one for the same call.
+    """
+    flow = run.cell.flow
+    if flow is None or run.identity is None:
+        return None
+    return blake2b(flow.id.bytes + run.identity, digest_size=16).hexdigest()
 
 
 def _origin(known: Mapping[int, Any] | None, value: Any) -> bytes | None:

@@ -12,7 +12,7 @@ from callsheet._clock import from_micros
 from callsheet._engine import bodies
 from callsheet._engine.leaving import Final
 from callsheet._engine.names import default_task_run_name, format_run_name
-from callsheet._engine.recording import Calls, digest_of_inputs, record_outcome
+from callsheet._engine.recording import Calls, digest_of_inputs, idempotency_token, record_outcome
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import find_inputs, resolve_upstream
 from callsheet._kernel.messages import Amend
@@ -328,6 +328,8 @@ class TaskRunActor(Run):
                 return self.definition
             case "task_run":
                 return self.record
+            case "idempotency_token":
+                return idempotency_token(self)
             case _:
                 return super().context_field(name)
 
