@@ -115,6 +115,7 @@ class Flow(FlowCalls[P, R_co]):
         on_cancellation: Iterable[FlowHook] | None = None,
         on_crashed: Iterable[FlowHook] | None = None,
         on_running: Iterable[FlowHook] | None = None,
+        *,
         on_change: OnChange = "rerun",
     ) -> None:
         check_flow_name(name)
@@ -122,14 +123,12 @@ class Flow(FlowCalls[P, R_co]):
         check_function(fn, "flow")
         check_run_name(flow_run_name, "flow_run_name")
         self._wrap(fn, "flow")
-        self._set_names(name, description, version)
-        self.flow_run_name = flow_run_name
+        self._set_names(name, description, version, flow_run_name)
         self.timeout_seconds = check_timeout(timeout_seconds)
         self._set_retries(retries, retry_delay_seconds)
         self.task_runner = _task_runner(task_runner)
-        self.log_prints = log_prints
+        self.log_prints, self.on_change = log_prints, check_on_change(on_change)
         self._set_results(persist_result, result_storage, result_serializer, cache_result_in_memory)
-        self.on_change = check_on_change(on_change)
         self.should_validate_parameters = validate_parameters
         if validate_parameters:
             check_signature(self._binder.signature)
@@ -139,8 +138,11 @@ class Flow(FlowCalls[P, R_co]):
         for option, hooks in zip(_HOOKS, given, strict=True):
             setattr(self, f"{option}_hooks", check_hooks(hooks, option, "flow"))
 
-    def _set_names(self, name: str | None, description: str | None, version: str | None) -> None:
+    def _set_names(
+        self, name: str | None, description: str | None, version: str | None, run_name: RunName | None
+    ) -> None:
         fn = self.fn
+        self.flow_run_name = run_name
         self.name = name or callable_name(fn).replace("_", "-").replace("<lambda>", "unknown-lambda")
         check_characters(self.name)
         self.description = description or inspect.getdoc(fn)
