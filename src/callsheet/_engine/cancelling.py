@@ -12,7 +12,8 @@ import msgspec
 from callsheet._engine import decode, letters
 from callsheet._engine.history import records_of, the_run
 from callsheet._engine.hooks import hooks_of
-from callsheet._engine.hooks_apart import call_hooks, call_hooks_here, imported
+from callsheet._engine.hooks_apart import call_hooks, call_hooks_here
+from callsheet._engine.known_flows import imported
 from callsheet._engine.places import Place
 from callsheet._engine.run_inputs import place_here
 from callsheet._ids import new_id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from inspect import isawaitable
@@ -20,18 +19,6 @@ from callsheet.logging.loggers import flow_run_logger
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
-
-
-def imported(key: str) -> Any:
-    """Give the flow of a key where its module has been imported; importing runs code, which is not for us to do."""
-    module, _, path = key.rpartition(":")
-    for place in (module, "__main__"):  # flows of a program's own file are known by its path
-        found: Any = sys.modules.get(place)
-        for name in path.split("."):
-            found = getattr(found, name, None)
-        if getattr(found, "_entrypoint", None) == key:
-            return found
-    return None
 
 
 def call_hooks(core: Core, flow: Any, run_id: UUID, type: StateType) -> None:

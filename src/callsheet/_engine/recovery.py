@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from callsheet._engine.deaths import Deaths
-from callsheet._engine.hooks_apart import call_hooks, imported
+from callsheet._engine.hooks_apart import call_hooks
+from callsheet._engine.known_flows import imported
 from callsheet._engine.reviving import revive
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import Kind, StateType
