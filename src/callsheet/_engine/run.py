@@ -28,6 +28,8 @@ from callsheet.context import current_run
 from callsheet.exceptions import TerminationSignal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from callsheet._kernel.messages import SetState
     from callsheet._kernel.ports import Port
 
@@ -86,8 +88,8 @@ class Run(Actor):
                 await self._start(port, "Running")
         except BaseException as error:
             return self._before_body(only_theirs(error))
-        if self.is_flow:
-            await self._call_hooks(port)
+        if self.is_flow and (hooks := self.hooks_for(self.type)):
+            await self._call_hooks(hooks, port)
         return None
 
     async def _let_others_run(self, port: Port) -> None:
@@ -257,8 +259,10 @@ class Run(Actor):
             self.say_undone()
         if self._record is not None:
             self._record.set_state(self.state)
-        self.log_end(final)
-        await self._call_hooks(port)
+        if final.type is not _S.COMPLETED:
+            self.log_end(final)
+        if hooks := self.hooks_for(self.type):
+            await self._call_hooks(hooks, port)
         if position and final.reraise is None:
             recorded = self.seq > 0 and final.type is _S.COMPLETED and not self.is_flow
             promised = self.is_flow and self.keyed is not None
@@ -294,13 +298,11 @@ class Run(Actor):
         self._state = None
         return answer.position, final
 
-    async def _call_hooks(self, port: Port) -> None:
-        hooks = self.hooks_for(self.type)
-        if hooks:
-            if self.final is not None and self.final.reraise is not None:
-                # Where cancellation is delivered again at every await, an async hook could do nothing.
-                hooks = [sheltered(hook, self.core.cancel_grace) for hook in hooks]
-            await run_hooks(hooks, (self.definition, self.record, self.state), logger=self.logger(), call=port.call)
+    async def _call_hooks(self, hooks: list[Callable[..., Any]], port: Port) -> None:
+        if self.final is not None and self.final.reraise is not None:
+            # Where cancellation is delivered again at every await, an async hook could do nothing.
+            hooks = [sheltered(hook, self.core.cancel_grace) for hook in hooks]
+        await run_hooks(hooks, (self.definition, self.record, self.state), logger=self.logger(), call=port.call)
 
     def finish(self) -> None:
         """Let everybody know who waits."""
@@ -319,7 +321,7 @@ class Run(Actor):
             ended.set()
 
     def log_end(self, final: Final) -> None:
-        """Tell the run's log how it ended, where that is worth a line."""
+        """Tell the run's log how a run ended that did not complete, where that is worth a line."""
 
 
 def _outer_is_ending(run: Run) -> bool:
