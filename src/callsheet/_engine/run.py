@@ -93,7 +93,8 @@ class Run(Actor):
         return None
 
     async def _let_others_run(self, port: Port) -> None:
-        """Let others run, once for each run: if the last run of this body has just let them while it ended, that does.
+        """Let others run, once for each run: if a run of this body has just let them while it ended, that does, and so does
+        the flow run around for its first one.
 
         Just: a body that computes for long in between may have missed its deadline, and must hear of it here.
         """
@@ -105,6 +106,8 @@ class Run(Actor):
             if fresh:
                 return
         await port.checkpoint()
+        if self.is_flow:
+            self.rested = monotonic()
 
     async def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | None:
         """Give how the run ends after an attempt, or `None` where another one begins."""
