@@ -11,6 +11,8 @@ from callsheet._clock import from_micros
 from callsheet._engine import bodies
 from callsheet._engine.flow_facts import describe_flow, extra_of, identity_of_subflow, parameters_of
 from callsheet._engine.futures import TaskFuture
+from callsheet._engine.hooks import hooks_of
+from callsheet._engine.keyed import INTERRUPTED
 from callsheet._engine.leaving import Final
 from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls, record_outcome, to_blob
@@ -19,7 +21,7 @@ from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
 from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
-from callsheet._kernel.scopes import DEADLINE, Interrupted
+from callsheet._kernel.scopes import DEADLINE, TERMINATE, Interrupted
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.runs import FlowRun, FlowRunPolicy
@@ -29,7 +31,6 @@ from callsheet.context import FlowRunContext
 from callsheet.exceptions import ParameterTypeError
 from callsheet.logging.loggers import flow_run_logger
 from callsheet.logging.prints import patch_print
-from callsheet.settings import get_current_settings
 from callsheet.utilities.collections import find, replace
 
 if TYPE_CHECKING:
@@ -242,6 +243,8 @@ class FlowRunActor(Run):
         rest = await super().proposal(final, port)
         if self.keyed is None or final.reraise is not None:
             return await record_outcome(self, rest, final, port)
+        if self.scope.reason == TERMINATE:  # no answer to anybody: the next call under the key goes on
+            return {"details": INTERRUPTED}
         rest["identity"] = self.cell.id.bytes  # callers of other times and places want to have it
         if self.kept is None:
             rest["recorded"], rest["result"] = await to_blob(self.core, self.cell.id, final.data, port)
@@ -295,22 +298,7 @@ class FlowRunActor(Run):
     # ------------------------------------------------------------------------------ what users see
 
     def hooks_for(self, type: StateType) -> list[Callable[..., Any]]:
-        flow = self.definition
-        match type:
-            case _S.COMPLETED:
-                return flow.on_completion_hooks
-            case _S.FAILED:
-                return flow.on_failure_hooks
-            case _S.RUNNING:
-                return flow.on_running_hooks
-            case _S.CRASHED:
-                return flow.on_crashed_hooks if get_current_settings().enable_cancellation_and_crashed_hooks else []
-            case _S.CANCELLING | _S.CANCELLED:
-                return (
-                    flow.on_cancellation_hooks if get_current_settings().enable_cancellation_and_crashed_hooks else []
-                )
-            case _:
-                return []
+        return hooks_of(self.definition, type)
 
     def logger(self) -> Any:
         return flow_run_logger(self.record, self.definition)
