@@ -95,8 +95,7 @@ class Run(Actor):
         return None
 
     async def _let_others_run(self, port: Port) -> None:
-        """Let others run, once for each run: if a run of this body has just let them while it ended, that does, and so does
-        the flow run around for its first one.
+        """Let others run, once for each run: if the flow run around has just let them, or a run of its body, that does.
 
         Just: a body that computes for long in between may have missed its deadline, and must hear of it here.
         """
@@ -261,14 +260,7 @@ class Run(Actor):
             position, final = self.overruled(self.cell.overruled, final)
         else:
             position, final = await self._propose_final(final, port)
-        self.final = final
-        self.concluded(final)
-        if self.undone:
-            self.say_undone()
-        if self._record is not None:
-            self._record.set_state(self.state)
-        if final.type is not _S.COMPLETED:
-            self.log_end(final)
+        self._note(final)
         if hooks := self.hooks_for(self.type):
             await self._call_hooks(hooks, port)
         if position and final.reraise is None:
@@ -291,6 +283,16 @@ class Run(Actor):
             self.type, self.state_name, self._state = final.type, final.name, None
         self.final = final
         return final
+
+    def _note(self, final: Final) -> None:
+        self.final = final
+        self.concluded(final)
+        if self.undone:
+            self.say_undone()
+        if self._record is not None:
+            self._record.set_state(self.state)
+        if final.type is not _S.COMPLETED:
+            self.log_end(final)
 
     def overruled(self, order: SetState, final: Final) -> tuple[int, Final]:
         """Take over the state in which somebody else has ended this run, and leave."""
