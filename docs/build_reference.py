@@ -33,6 +33,7 @@ MODULES = (
     "callsheet.records.memory",
     "callsheet.records.filesystem",
     "callsheet.records.result_store",
+    "callsheet.run_keys",
     "callsheet.context",
     "callsheet.logging",
     "callsheet.runtime",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from callsheet.logging.loggers import get_run_logger as get_run_logger
     from callsheet.queries import on_query as on_query
     from callsheet.queries import query_flow_run as query_flow_run
+    from callsheet.run_keys import run_key as run_key
     from callsheet.states import State as State
     from callsheet.tasks import Task as Task
     from callsheet.tasks import task as task
@@ -62,6 +63,7 @@ _HOMES: dict[str, str | None] = {
     "pause_flow_run": "callsheet.flow_runs",
     "query_flow_run": "callsheet.queries",
     "resume_flow_run": "callsheet.flow_runs",
+    "run_key": "callsheet.run_keys",
     "runtime": None,
     "serve": "callsheet._later",
     "states": None,
@@ -89,6 +91,7 @@ __all__ = [
     "pause_flow_run",
     "query_flow_run",
     "resume_flow_run",
+    "run_key",
     "runtime",
     "serve",
     "states",

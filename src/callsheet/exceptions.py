@@ -22,6 +22,8 @@
     ├── MappingMissingIterable · MappingLengthMismatch   `map` cannot pair its arguments
     ├── ConfigurationError                           settings or options contradict each other
     ├── BlockingWaitError (also RuntimeError)        a blocking wait here could never end
+    ├── RunKeyError (also RuntimeError)              a run key cannot be used so
+    │   └── RunKeyConflict                           … its run was started with other parameters
     ├── LockLost (also RuntimeError)                 a lock was taken over while its holder thought to have it
     ├── EngineClosed (also RuntimeError)             the engine takes no new runs
     ├── MissingDependency (also ImportError)         an extra is not installed
@@ -163,6 +165,14 @@ class ConfigurationError(CallsheetError):
 
 class BlockingWaitError(CallsheetError, RuntimeError):
     """Raised when a blocking wait could never end, because what it waits for needs the thread it blocks."""
+
+
+class RunKeyError(CallsheetError, RuntimeError):
+    """Raised when a run key is used where it cannot hold: for a second run, inside its own run, or with no history."""
+
+
+class RunKeyConflict(RunKeyError):
+    """Raised when a run key belongs to a run that was started with other parameters."""
 
 
 class LockLost(CallsheetError, RuntimeError):

@@ -15,7 +15,7 @@ from callsheet._kernel.messages import Amend, Answer, CancelTree, Cell, Propose,
 from callsheet._kernel.scopes import PARENT, RunScope
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Kind, StateType
-from callsheet._model.records import Definition, ResultBlob
+from callsheet._model.records import Definition, Guard, ResultBlob
 from callsheet._model.states import State, StateDetails
 from callsheet._results.wires import METADATA
 from callsheet._rules.verdicts import Reject
@@ -36,6 +36,7 @@ class Actor:
     kind: ClassVar[Kind]
     noun: ClassVar[str]
     log_prints: bool
+    keyed: Any  # of a flow run: its run key
     _context: Any
     _record: Any
     _result_store: Any
@@ -185,13 +186,17 @@ class Actor:
 
     # ------------------------------------------------------------------------------------ its states
 
-    def register(self, *, start: bool) -> None:
+    def register(self, *, start: bool, caller: Cell | None = None, guards: tuple[Guard, ...] = ()) -> int:
         """Come into being: from here on the run is in the call sheet and in history.
 
-        With `start` it also enters Running where nothing is to be waited for first: one message less.
+        With `start` it also enters Running where nothing is to be waited for first: one message less. A root run that
+        is called inside another run (`caller`) may still start while the engine is draining.
+
+        Returns:
+            The position in the journal.
         """
         cell = self.cell
-        self.core.admit(cell.parent)
+        self.core.admit(cell.parent or caller)
         registration = self.registration()
         answer = self.core.ask(
             Register(
@@ -200,6 +205,7 @@ class Actor:
                 type=_S.PENDING,
                 state_name="Pending",
                 start=start and self.is_ready(),
+                guards=guards,
                 **registration,
             )
         )
@@ -208,6 +214,7 @@ class Actor:
         if cell.type is _S.RUNNING:
             self.type, self.state_name = _S.RUNNING, "Running"
             self.started = self.first_started = answer.at
+        return answer.position
 
     def is_ready(self) -> bool:
         """Tell whether the body can be called as soon as the run exists."""

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 from weakref import WeakSet
 
 from callsheet._clock import SYSTEM_CLOCK, Clock
@@ -21,6 +22,7 @@ from callsheet._kernel.scopes import TERMINATE
 from callsheet._kernel.signals import Once
 from callsheet._kernel.threads import WorkerThreads
 from callsheet._model.kinds import Durability, Kind
+from callsheet._model.records import RunCreated
 from callsheet.exceptions import EngineClosed, StoreError
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ class Core:
         self._workers: WorkerThreads | None = None
         self._steps: dict[Host, Once] = {}  # commits that are due at the end of a loop's step
         self._lock = threading.Lock()
-        self._refusals: dict[int, Refusal] = {}
+        self._refusals: dict[int | UUID, Refusal] = {}  # by the run that was not created, or by the entry's address
+        self.keyed: dict[tuple[str, str], Any] = {}  # by flow and run key: who is at it in this process
         self.expecting: tuple[Callable[[], None], ...] = ()  # who waits for values that flow runs are handed
         # Which endings are on disk before their caller goes on: durability.md section 2.
         self.acknowledges_outcomes = durability in (Durability.RESULTS, Durability.STRICT)
@@ -179,8 +182,12 @@ class Core:
         else:
             self.journal.unwatch(ring)
 
+    def refusal_of(self, run_id: UUID) -> Refusal | None:
+        """Give why the store refused a run that was registered with guards, once that is committed."""
+        return self._refusals.pop(run_id, None)
+
     def _refused(self, entry: Entry, refusal: Refusal) -> None:
-        self._refusals[id(entry)] = refusal
+        self._refusals[entry.id if isinstance(entry, RunCreated) else id(entry)] = refusal
 
     # --------------------------------------------------------------------------------------- ending
 

@@ -14,7 +14,7 @@ from callsheet._engine import bodies
 from callsheet._engine.futures import TaskFuture
 from callsheet._engine.leaving import Final
 from callsheet._engine.names import format_run_name
-from callsheet._engine.recording import Calls
+from callsheet._engine.recording import Calls, to_blob
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
 from callsheet._engine.waiting import wait_in_life
@@ -36,6 +36,7 @@ from callsheet.utilities.collections import find, replace
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
+    from callsheet._engine.keyed import Keyed
     from callsheet._kernel.ports import Port
 
 _S = StateType
@@ -72,6 +73,7 @@ class FlowRunActor(Run):
         "_deadline",
         "calls",
         "extra",
+        "keyed",
         "log_prints",
         "lost_futures",
         "pauses",
@@ -99,6 +101,7 @@ class FlowRunActor(Run):
         if log_prints is None:
             log_prints = core.log_prints if parent is None else parent.log_prints
         self.log_prints: bool = log_prints
+        self.keyed: Keyed | None = None
         self.tracking: Cell | None = None
         if parent is not None:
             self.tracking = Cell(new_id(), Kind.TASK, tracker, parent.cell, self)
@@ -137,7 +140,7 @@ class FlowRunActor(Run):
         return {
             "tags": tuple(self.tags),
             "parameters": self._serialized(),
-            "extra": self.extra,
+            "extra": self.extra if self.keyed is None else self.keyed.among(self.extra),
             "parent_task_run_id": None if self.tracking is None else self.tracking.id,
         }
 
@@ -232,6 +235,16 @@ class FlowRunActor(Run):
         state = state_of_value(value)
         return Final(state.type, state.name, state.message, state.data, state if state is value else None)
 
+    async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
+        rest = await super().proposal(final, port)
+        if self.keyed is not None and final.reraise is None:  # callers of other times and places want to have it
+            rest["identity"] = self.cell.id.bytes
+            if self.kept is None:
+                rest["recorded"], rest["result"] = await to_blob(self.core, self.cell.id, final.data, port)
+                if not rest["recorded"]:
+                    self.logger().warning("What the run gave cannot be kept for later calls under its run key.")
+        return rest
+
     def final_of(self, error: BaseException) -> Final:
         if isinstance(error, ParameterTypeError) and self.cell.attempt == 0:
             message = f"Validation of flow parameters failed with error: {describe(error)}"
@@ -308,6 +321,7 @@ class FlowRunActor(Run):
             parameters=self.parameters,
             empirical_policy=FlowRunPolicy(retries=flow.retries, retry_delay=flow.retry_delay_seconds),
             tags=sorted(self.tags),
+            idempotency_key=None if self.keyed is None else self.keyed.key,
             parent_task_run_id=None if self.tracking is None else self.tracking.id,
             expected_start_time=created,
             created=created,

@@ -28,6 +28,7 @@ from callsheet._model.kinds import StateType
 from callsheet._model.values import value_of
 from callsheet._rules.identity import element
 from callsheet.context import current_run, current_tags
+from callsheet.run_keys import current_key
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
@@ -128,20 +129,20 @@ async def _await_run(
         raise RuntimeError(f"{definition!r} was awaited outside of asyncio and trio. Run it with `asyncio.run(...)`.")
     parent = parent_run()
     if parent is None and not is_open():
-        await _open(host)
+        await open_ambient(host)
     run = new_run(cls, definition, parameters, wait_for, host, parent, start=True)
     life = run.live(LoopPort(host))
     try:
         if run.cell.parent is not None or run.core.home is not None:
             await driven(life)
         else:
-            await _guarded(run, host, driven(life))
+            await guarded(run, host, driven(life))
         return outcome(run, return_state)
     finally:
         del run, life  # an error that passes here holds this frame, and the run holds the error
 
 
-async def _open(host: Host) -> None:
+async def open_ambient(host: Host) -> None:
     """Open the ambient engine on a thread: a new database takes milliseconds, a busy disk or another process more."""
     context = copy_context()
     await apart(
@@ -149,7 +150,7 @@ async def _open(host: Host) -> None:
     )
 
 
-async def _guarded(run: Run, host: Host, life: Coroutine[Any, Any, None]) -> None:
+async def guarded(run: Run, host: Host, life: Coroutine[Any, Any, None]) -> None:
     """Await a root run that nobody but us could tell of SIGTERM."""
     guard = TerminationGuard(host, partial(_terminate, run))
     try:
@@ -169,7 +170,7 @@ def _terminate(run: Run) -> None:
 def _call_run(cls: type[A], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
     parent = parent_run()
     if parent is None:
-        return _call_root(cls, definition, parameters, wait_for, return_state)
+        return call_root(cls, definition, parameters, wait_for, return_state)
     with critical:
         run = new_run(cls, definition, parameters, wait_for, None, parent, start=True)
         try:
@@ -179,12 +180,20 @@ def _call_run(cls: type[A], definition: Any, parameters: dict[str, Any], wait_fo
             del run
 
 
-def _call_root(cls: type[A], definition: Any, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
+def call_root(
+    cls: type[A],
+    definition: Any,
+    parameters: dict[str, Any],
+    wait_for: Any,
+    return_state: bool,
+    registered: A | None = None,
+) -> Any:
+    """Run what is called outside of any run, in this thread; `registered` is a run that was made for it."""
     host = current_host()
     guard = guarded_signals()
     try:
         with guard, critical:
-            run = new_run(cls, definition, parameters, wait_for, host, None, start=True)
+            run = registered or new_run(cls, definition, parameters, wait_for, host, None, start=True)
             try:
                 run.home = _home_of_root(run, definition, host)
                 step(run.live(sync_port()))
@@ -219,6 +228,11 @@ def _warn_of_blocking(definition: Any) -> None:
 
 def call_flow(flow: Any, parameters: dict[str, Any], *, wait_for: Any, return_state: bool) -> Any:
     """Run a flow: a value, a coroutine or a generator, by the flow's own colour."""
+    block = current_key.get()
+    if block is not None and block.is_here():
+        from callsheet._engine import keyed_calls
+
+        return keyed_calls.call(block, flow, parameters, wait_for, return_state)
     return _call(FlowRunActor, flow, parameters, wait_for, return_state)
 
 
@@ -258,10 +272,16 @@ def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def submit_flow(flow: Any, parameters: dict[str, Any], *, wait_for: Any, return_state: bool) -> Any:
-    """Start a subflow as a child of the current run."""
+    """Start a subflow as a child of the current run or, under a run key, a run beside it."""
     parent = parent_run()
     if parent is None:
         raise RuntimeError("A flow is submitted from inside a flow run. Outside of one, call it or start a task of it.")
+    block = current_key.get()
+    if block is not None and block.is_here():
+        from callsheet._engine import keyed_calls
+
+        keyed = keyed_calls.submit(block, flow, parameters, wait_for)
+        return _waited(keyed) if return_state else keyed
     run = _submitted(FlowRunActor, flow, parameters, wait_for, parent)
     tracking = run.tracking
     future: RunFuture[Any] = RunFuture(run, None if tracking is None else tracking.id)

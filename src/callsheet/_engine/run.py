@@ -254,7 +254,8 @@ class Run(Actor):
         await self._call_hooks(port)
         if position and final.reraise is None:
             recorded = self.seq > 0 and final.type is _S.COMPLETED and not self.is_flow
-            if self.core.must_acknowledge(self.kind, is_root=self.cell.parent is None, recorded=recorded):
+            promised = self.is_flow and self.keyed is not None
+            if promised or self.core.must_acknowledge(self.kind, is_root=self.cell.parent is None, recorded=recorded):
                 if self.detached:
                     self.unsaved = position
                 elif await self.core.acknowledge(self.cell, position, port) and self.cell.parent is not None:

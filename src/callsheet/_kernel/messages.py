@@ -12,7 +12,7 @@ import msgspec
 
 from callsheet._kernel.pauses import Pause
 from callsheet._model.kinds import Kind, StateType
-from callsheet._model.records import Definition, InputDropped, InputStored, ResultBlob
+from callsheet._model.records import Definition, Guard, InputDropped, InputStored, ResultBlob
 from callsheet._rules.verdicts import ACCEPT, Verdict
 
 
@@ -78,10 +78,11 @@ class Register(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=Tr
     parent_task_run_id: UUID | None = None
     details: bytes | None = None
     start: bool = False  # it wants to enter Running at once: nothing is to be waited for
+    guards: tuple[Guard, ...] = ()  # on which its existence depends; it stays Pending until their commit is known
 
 
 class Propose(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
-    """A run wants to enter a state. `outcome` is what the run journal remembers if it may."""
+    """A run wants to enter a state. With `identity` the run journal remembers what it has come to."""
 
     cell: Any
     type: StateType

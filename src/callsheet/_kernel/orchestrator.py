@@ -159,19 +159,23 @@ class Orchestrator:
                     inputs=message.inputs,
                     parameters=message.parameters,
                     extra=message.extra,
+                    guards=message.guards,
                     entered=entered,
                     owner=self._engine_id if parent is None else None,
                 )
             )
+        self._attach(cell, parent)
+        if entered:
+            return Answer(ACCEPT, entered, at, position)
+        return self._enter(cell, ACCEPT, message.type, message.state_name, at, None, message.details)
+
+    def _attach(self, cell: Cell, parent: Cell | None) -> None:
         if parent is None:
             self.roots[cell] = None
         elif parent.children is None:
             parent.children = {cell: None}
         else:
             parent.children[cell] = None
-        if entered:
-            return Answer(ACCEPT, entered, at, position)
-        return self._enter(cell, ACCEPT, message.type, message.state_name, at, None, message.details)
 
     def _enter_first(self, cell: Cell, at: int, *, start: bool) -> int:
         """Enter Pending, and Running at once where the run may; give the number of states."""
@@ -216,9 +220,9 @@ class Orchestrator:
             if not verdict.accepted:
                 return Answer(verdict, cell.seq, at, 0)
         outcome = None
-        if message.identity is not None and cell.flow is not None:
+        if message.identity is not None:
             outcome = OutcomeRecorded(
-                flow_run_id=cell.flow.id,
+                flow_run_id=(cell.flow or cell).id,
                 identity=message.identity,
                 run_id=cell.id,
                 status=message.type,

@@ -32,11 +32,18 @@ class FenceIs(msgspec.Struct, frozen=True, tag_field="guard"):
 
 
 class KeyFree(msgspec.Struct, frozen=True, tag_field="guard"):
-    """Holds while no unexpired run has this key; applying the entry claims it for `run_id`."""
+    """Holds while no other run has this key; applying the entry claims it for `run_id`.
+
+    A run has its key until it is gone from the history or, where its key expires, until it has ended and that moment
+    is past. `instead` names a run that is to lose the key.
+    """
 
     definition: str
     key: str
     run_id: UUID
+    expires: int | None = None  # when the claim that is made here expires
+    at: int = 0  # now
+    instead: UUID | None = None
 
 
 class InputFree(msgspec.Struct, frozen=True, tag_field="guard"):

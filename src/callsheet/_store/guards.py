@@ -29,8 +29,8 @@ class Known(Protocol):
         """Give the newest sequence number (-1 without a state) and the fence of a run that exists."""
         ...
 
-    def holder(self, definition: str, key: str) -> UUID | None:
-        """Give the run that has a key."""
+    def holder(self, definition: str, key: str, at: int) -> UUID | None:
+        """Give the run that has a key at this time: one that exists, and whose key has not expired after its end."""
         ...
 
     def state_id(self, run_id: UUID, seq: int) -> UUID | None:
@@ -120,9 +120,9 @@ class _View:
             return stored[1]
         return 0 if run_id in self._made else None
 
-    def holder(self, definition: str, key: str) -> UUID | None:
-        here = self._keys.get((definition, key))
-        return here if here is not None else self._known.holder(definition, key)
+    def holder(self, guard: KeyFree) -> UUID | None:
+        here = self._keys.get((guard.definition, guard.key))
+        return here if here is not None else self._known.holder(guard.definition, guard.key, guard.at)
 
 
 def _first_refusal(index: int, guards: tuple[Guard, ...], view: _View) -> Refusal | None:
@@ -135,8 +135,8 @@ def _first_refusal(index: int, guards: tuple[Guard, ...], view: _View) -> Refusa
                 current = view.fence(guard.run_id)
                 holds = current == guard.fence
             case KeyFree():
-                current = view.holder(guard.definition, guard.key)
-                holds = current is None or current == guard.run_id
+                current = view.holder(guard)
+                holds = current in (None, guard.run_id, guard.instead)
             case InputFree():
                 current = view.input_id(guard.run_id, guard.key)
                 holds = current is None or current == guard.id

@@ -82,7 +82,7 @@ class MemoryStore:
         self._runs: dict[UUID, _Run] = {}
         self._states: dict[UUID, dict[int, StateEntered]] = {}
         self._outcomes: dict[UUID, dict[UUID, OutcomeRecorded]] = {}
-        self._keys: dict[tuple[str, str], UUID] = {}
+        self._keys: dict[tuple[str, str], KeyFree] = {}
         self._logs: dict[tuple[int, int, bytes], LogRecord] = {}
         self._inputs: dict[UUID, dict[str, InputRecord]] = {}
         self._closed = False
@@ -158,9 +158,15 @@ class MemoryStore:
         run = self._runs.get(run_id)
         return None if run is None else (max(self._states.get(run_id, ()), default=-1), run.fence)
 
-    def holder(self, definition: str, key: str) -> UUID | None:
-        """Give the run that has a key (asked by guards)."""
-        return self._keys.get((definition, key))
+    def holder(self, definition: str, key: str, at: int) -> UUID | None:
+        """Give the run that has a key at this time (asked by guards)."""
+        claim = self._keys.get((definition, key))
+        if claim is None:
+            return None
+        states = self._states.get(claim.run_id, {})
+        if claim.expires is not None and claim.expires <= at and states and states[max(states)].type in TERMINAL_STATES:
+            return None
+        return claim.run_id
 
     def state_id(self, run_id: UUID, seq: int) -> UUID | None:
         """Give the id of a state (asked by guards)."""
@@ -199,7 +205,7 @@ class MemoryStore:
             self._states.setdefault(entry.id, {}).setdefault(state.seq, state)
         for guard in entry.guards:
             if isinstance(guard, KeyFree):
-                self._keys[guard.definition, guard.key] = guard.run_id
+                self._keys[guard.definition, guard.key] = guard
 
     def _apply(self, entry: Entry) -> None:
         match entry:

@@ -102,9 +102,13 @@ class MemoryReader:
         after = None if cursor is None else split_log_cursor(cursor)
         return _page(logs, limit, after, newest_first, offset, lambda place, _: log_cursor(*place))
 
-    async def read_outcomes(self, flow_run_id: UUID, *, every: bool = False) -> tuple[OutcomeRecord, ...]:
-        """Give what the run journal recorded inside a flow run: the newest of each identity, or every outcome."""
+    async def read_outcomes(
+        self, flow_run_id: UUID, *, run_id: UUID | None = None, every: bool = False
+    ) -> tuple[OutcomeRecord, ...]:
+        """Give what the run journal recorded inside a flow run, or of one run in it: the newest of each identity, or all."""
         found = self._open().outcomes(flow_run_id)
+        if run_id is not None:
+            found = tuple(one for one in found if one.run_id == run_id)
         return found if every else newest_of_each(found)
 
     async def read_inputs(

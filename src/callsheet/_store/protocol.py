@@ -145,8 +145,13 @@ class Reader(Protocol):
         """Give a page of `LogRecord`, in order of writing."""
         ...
 
-    async def read_outcomes(self, flow_run_id: UUID, *, every: bool = False) -> tuple[OutcomeRecord, ...]:
-        """Give what the run journal recorded inside a flow run: the newest of each identity, or every outcome."""
+    async def read_outcomes(
+        self, flow_run_id: UUID, *, run_id: UUID | None = None, every: bool = False
+    ) -> tuple[OutcomeRecord, ...]:
+        """Give what the run journal recorded inside a flow run, or of one run in it: the newest of each identity, or all.
+
+        What a flow run under a run key has come to itself is recorded in it under its own id.
+        """
         ...
 
     async def read_inputs(

@@ -120,9 +120,11 @@ class SqliteReader(ABC):
         items: tuple[LogRecord, ...] = decode.logs(rows)
         return Page(items, queries.log_cursor(rows[-1][1], rows[-1][2], rows[-1][0]) if more else None)
 
-    async def read_outcomes(self, flow_run_id: UUID, *, every: bool = False) -> tuple[OutcomeRecord, ...]:
-        """Give what the run journal recorded inside a flow run: the newest of each identity, or every outcome."""
-        found = decode.outcomes(flow_run_id, await self._fetch(queries.outcomes_in(flow_run_id)))
+    async def read_outcomes(
+        self, flow_run_id: UUID, *, run_id: UUID | None = None, every: bool = False
+    ) -> tuple[OutcomeRecord, ...]:
+        """Give what the run journal recorded inside a flow run, or of one run in it: the newest of each identity, or all."""
+        found = decode.outcomes(flow_run_id, await self._fetch(queries.outcomes_in(flow_run_id, run_id)))
         return found if every else newest_of_each(found)
 
     async def read_inputs(

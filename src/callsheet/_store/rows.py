@@ -234,7 +234,7 @@ def _attach(entry: RunCreated, run: bytes, batch: Batch) -> None:
     _add_inputs(run, entry.inputs, entry.parameters, batch)
     for guard in entry.guards:
         if isinstance(guard, KeyFree):
-            batch.keys += (guard.definition, guard.key, guard.run_id.bytes)
+            batch.keys += (guard.definition, guard.key, guard.run_id.bytes, guard.expires)
 
 
 def _add_inputs(

@@ -63,7 +63,7 @@ TAG = Table("INSERT INTO run_tag VALUES ", 2, " ON CONFLICT DO NOTHING")
 INPUT = Table("INSERT INTO input VALUES ", 3, " ON CONFLICT DO NOTHING")
 PARAMETERS = Table("INSERT OR REPLACE INTO parameters VALUES ", 2)
 FLAG = Table("INSERT INTO meta VALUES ", 2, " ON CONFLICT DO NOTHING")
-KEY = Table("INSERT OR REPLACE INTO run_key (definition, key, run_id) VALUES ", 3)
+KEY = Table("INSERT OR REPLACE INTO run_key (definition, key, run_id, expires) VALUES ", 4)
 LOG = Table(
     "INSERT INTO log (scope_id, at, n, task_run_id, level, logger, message) VALUES ", 7, " ON CONFLICT DO NOTHING"
 )

@@ -5,13 +5,20 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Container, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from callsheet._ids import state_id as derived_state_id
 from callsheet._store import statements
+from callsheet._store.codes import TERMINAL
 from callsheet._store.rows import MOVING, NO_SEQ, SEQ, Batch
 from callsheet._store.statements import Table, pieces
+
+_HOLDER: Final = (
+    "SELECT run_key.run_id FROM run_key JOIN run ON run.id = run_key.run_id"
+    " WHERE run_key.definition = ? AND run_key.key = ? AND NOT (run_key.expires IS NOT NULL AND run_key.expires <= ?"
+    f" AND coalesce(run.state_type, -1) IN ({', '.join(map(str, sorted(TERMINAL)))}))"
+)
 
 
 class Known:
@@ -27,9 +34,9 @@ class Known:
             self._runs[run_id] = self._one("SELECT seq, fence FROM run WHERE id = ?", run_id.bytes)
         return self._runs[run_id]
 
-    def holder(self, definition: str, key: str) -> UUID | None:
-        """Give the run that has a key."""
-        row = self._one("SELECT run_id FROM run_key WHERE definition = ? AND key = ?", definition, key)
+    def holder(self, definition: str, key: str, at: int) -> UUID | None:
+        """Give the run that has a key at this time."""
+        row = self._one(_HOLDER, definition, key, at)
         return None if row is None else UUID(bytes=row[0])
 
     def state_id(self, run_id: UUID, seq: int) -> UUID | None:
