@@ -26,6 +26,7 @@ WORKLOADS = (
     "trivial_flow",
     "sync_tasks",
     "results",
+    "pauses",
     "imports",
     "cold_script",
     "engine_start",
