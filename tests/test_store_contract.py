@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from callsheet._ids import new_id
 from callsheet._model.kinds import Kind, StateType
+from callsheet._model.letters import Letter
 from callsheet._model.records import (
     Definition,
     Entry,
@@ -26,6 +27,9 @@ from callsheet._model.records import (
     InputsResolved,
     InputStored,
     KeyFree,
+    LetterAnswered,
+    LetterDropped,
+    LetterSent,
     LogFilter,
     LogRecord,
     OutcomeRecorded,
@@ -747,3 +751,44 @@ def test_an_input_is_replaced_dropped_and_refused_where_one_is(store: Store, ask
 
 def test_inputs_are_never_left_in_the_redo_log(store: Store) -> None:
     assert store.append([handed(new_id(), "k", 1)]) is None
+
+
+# ---------------------------------------------------------------------------------------------- letters
+
+
+def letter(engine: UUID, run: UUID, body: bytes = b"", guards: tuple[Any, ...] = ()) -> LetterSent:
+    return LetterSent(token=new_id(), to_engine=engine, to_run=run, name="order", body=body, at=at(1), guards=guards)
+
+
+def test_letters_arrive_in_order_and_are_answered_once(store: Store, ask: Callable[..., Any]) -> None:
+    engine, run = new_id(), new_id()
+    sent = [letter(engine, run, body) for body in (b"1", b"2", b"3")]
+    store.commit([*sent, letter(new_id(), run)])
+    store.commit(sent)  # again: nothing changes
+    found = store.letters_to(engine)
+    assert [one.body for one in found] == [b"1", b"2", b"3"]
+    assert found[0] == Letter(
+        number=found[0].number, token=sent[0].token, to_engine=engine, to_run=run, name="order", body=b"1", at=at(1)
+    )
+    assert [one.body for one in store.letters_to(engine, found[1].number)] == [b"3"]
+    store.commit([LetterAnswered(sent[0].token, at(2), b"yes"), LetterAnswered(sent[1].token, at(2))])
+    store.commit([LetterAnswered(sent[0].token, at(3), b"no")])
+    assert [one.body for one in store.letters_to(engine)] == [b"3"]
+    reader = store.blocking_reader()
+    (answered,) = ask(reader.read_letters([sent[0].token, sent[1].token]))
+    assert (answered.answered, answered.answer) == (at(2), b"yes")
+    store.commit([LetterDropped(one.token) for one in sent])
+    assert ask(reader.read_letters([one.token for one in sent])) == ()
+    assert store.letters_to(engine) == ()
+
+
+def test_a_letter_about_what_did_not_happen_is_not_sent(store: Store) -> None:
+    engine, run = new_id(), new_id()
+    guard = SeqIs(run, 7)
+    assert store.commit([letter(engine, run, guards=(guard,))]) == [Refusal(0, guard, None)]
+    assert store.letters_to(engine) == ()
+
+
+def test_letters_are_never_left_in_the_redo_log(store: Store) -> None:
+    for entry in (letter(new_id(), new_id()), LetterAnswered(new_id(), at(1), b""), LetterDropped(new_id())):
+        assert store.append([entry]) is None

@@ -195,8 +195,13 @@ def test_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(StoreUnavailable, match=r"nfs4.*Set CALLSHEET_HOME"):
         SqliteStore(tmp_path / "with space" / "deep" / "history.db").open()
     assert places.network_kind(tmp_path) is None
+    assert places.is_surely_local(tmp_path)
+    assert not places.is_surely_local(tmp_path / "with space")
+    mounts.write_text("portal / fuse.portal rw 0 0\n")
+    assert not places.is_surely_local(tmp_path)
     monkeypatch.setattr(places, "MOUNTS", tmp_path / "none")
     assert places.network_kind(tmp_path / "with space") is None
+    assert not places.is_surely_local(tmp_path)
 
 
 def test_a_newer_version_at_open(store: SqliteStore, path: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 from callsheet import Task, flow, tags, task
 from callsheet.cache_policies import DEFAULT, FLOW_PARAMETERS, INPUTS, NONE, RUN_ID, TASK_SOURCE, CachePolicy
 from callsheet.context import TaskRunContext
-from callsheet.filesystems import LocalFileSystem
+from callsheet.filesystems import LocalFileSystem, WritableFileSystem
 from callsheet.locking.memory import MemoryLockManager
+from callsheet.results import ResultStore
 from callsheet.settings import CALLSHEET_RESULTS_PERSIST_BY_DEFAULT, temporary_settings
 from callsheet.tasks import task_input_hash
 from callsheet.transactions import IsolationLevel
@@ -416,6 +417,55 @@ def test_of_two_runs_with_one_key_one_computes_and_the_other_gets_its_result(run
 
 
 # ------------------------------------------------------------------------------------------------ retries
+
+
+class Watched(WritableFileSystem):
+    """A storage that notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.reads = 0
+
+    def read_path(self, path: str) -> bytes:
+        self.reads += 1
+        return self.kept[path]
+
+    def write_path(self, path: str, content: bytes) -> None:
+        self.kept[path] = content
+
+
+@pytest.mark.parametrize("level", [IsolationLevel.READ_COMMITTED, IsolationLevel.SERIALIZABLE])
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_hit_asks_the_storage_once_at_most(counting, run_on, level, in_memory):
+    storage = Watched()
+    policy = INPUTS.configure(isolation_level=level, lock_manager=MemoryLockManager())
+    made = counting(cache_policy=policy, result_storage=storage, cache_result_in_memory=in_memory)
+    assert names_of(run_on, made, 1) == ["Completed"]
+    storage.reads = 0
+    assert names_of(run_on, made, 1, 1, 1) == ["Cached"] * 3
+    # In memory, a record may be older than what another process has written: those who want to be alone look again.
+    once = not in_memory or level is IsolationLevel.SERIALIZABLE
+    assert made.calls == [1]
+    assert storage.reads == (3 if once else 1)
+
+
+def test_a_serializable_hit_sees_what_others_wrote_meanwhile():
+    storage = Watched()
+    policy = INPUTS.configure(isolation_level=IsolationLevel.SERIALIZABLE, lock_manager=MemoryLockManager())
+    number = iter(range(10))
+
+    @task(cache_policy=policy, result_storage=storage)
+    def give(x: int) -> int:
+        return next(number)
+
+    @flow
+    def both() -> list[int]:
+        found = [give(1), give(1)]
+        (key,) = storage.kept
+        ResultStore(result_storage=storage).write(7, key=key)
+        return [*found, give(1)]
+
+    assert both() == [0, 0, 7]
 
 
 def test_a_flows_retry_takes_over_what_was_persisted():

@@ -11,7 +11,7 @@ from callsheet._engine.leaving import Final
 from callsheet._engine.recording import details_of_result
 from callsheet._engine.upstream import as_collection
 from callsheet._ids import new_id, state_id
-from callsheet._kernel.messages import Amend, Answer, CancelTree, Cell, Propose, Register
+from callsheet._kernel.messages import Amend, Answer, CancelTree, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import PARENT, RunScope
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Kind, StateType
@@ -198,17 +198,20 @@ class Actor:
         cell = self.cell
         self.core.admit(cell.parent or caller)
         registration = self.registration()
-        answer = self.core.ask(
-            Register(
-                cell=cell,
-                name=self.name,
-                type=_S.PENDING,
-                state_name="Pending",
-                start=start and self.is_ready(),
-                guards=guards,
-                **registration,
-            )
+        first = Register(
+            cell=cell,
+            name=self.name,
+            type=_S.PENDING,
+            state_name="Pending",
+            start=start and self.is_ready(),
+            guards=guards,
+            **registration,
         )
+        try:
+            answer = self.core.ask(first)
+        except BaseException:  # the journal takes nothing any more
+            self.core.ask(Leave(cell))
+            raise
         self.seq = answer.seq
         self.at = self.created = answer.at
         if cell.type is _S.RUNNING:

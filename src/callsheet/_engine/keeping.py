@@ -69,46 +69,45 @@ async def body(run: TaskRunActor, port: Port) -> Any:
         record = await _read(run, port, key, None)
         if record is not None:
             return _take(run, record)
-    transaction = await open_transaction(run, port, key, look=alone)
+    transaction = await open_transaction(run, port, key)
     try:
-        if transaction.is_committed():
-            record = await _read(run, port, transaction.key or "", transaction.holder)
-            if record is not None:
-                await transaction.leave(port, None)
-                return _take(run, record)
-            transaction.state = TransactionState.ACTIVE  # the body runs, and replaces what cannot be used
+        look = alone and key is not None and not _refreshes(run)  # whoever had the lock may have made it
         try:
-            value = await run.call_body(port)
+            record = await _look(run, port, key or "", transaction.holder) if look else None
+            value = await run.call_body(port) if record is None else _take(run, record)
             final = run.conclude(value)
         except BaseException as error:
             await transaction.leave(port, error)
             raise
-        await settle(run, port, transaction, final)
+        if record is None:
+            await settle(run, port, transaction, final)
+        else:
+            transaction.state = TransactionState.COMMITTED
+            await transaction.leave(port, None)
         return value
     finally:
         run.transaction = None
 
 
-async def open_transaction(run: TaskRunActor, port: Port, key: str | None, *, look: bool = False) -> Transaction:
+async def open_transaction(run: TaskRunActor, port: Port, key: str | None) -> Transaction:
     """Enter the transaction of an attempt, which takes the lock where that is asked for.
 
     Args:
         run: The run.
         port: Where it lives.
         key: Under which others look for its result, if they do.
-        look: Whether a record that is there already may be used.
     """
     store, isolation = None, None
     if run.persists:
         store = run.result_store
         isolation = _isolation(run)
         if key is None:  # nobody else looks for it: it is the run's own
-            key, isolation, look = DEFAULT_STORAGE_KEY_FN(), IsolationLevel.READ_COMMITTED, False
+            key, isolation = DEFAULT_STORAGE_KEY_FN(), IsolationLevel.READ_COMMITTED
     made = Transaction(
         store=store,
         key=key,
         isolation_level=isolation,
-        overwrite=not look or _refreshes(run),
+        overwrite=True,  # whoever looks for a record does so without the transaction, and reads it only once
         write_on_commit=run.persists,
         logger=_LoggerOf(run),
     )
@@ -127,6 +126,14 @@ def _isolation(run: TaskRunActor) -> IsolationLevel | None:
         return IsolationLevel(level)
     around = Transaction.get_active()
     return None if around is None else around.isolation_level
+
+
+async def _look(run: TaskRunActor, port: Port, key: str, holder: str | None) -> ResultRecord[Any] | None:
+    """Give what `_read` gives, as it is in the storage now: one in memory may have been replaced by another process."""
+    store: ResultStore = run.result_store
+    if store.remembered(key) is not None and not await store.exists_by(along(port), key):
+        return None
+    return await _read(run, port, key, holder)
 
 
 async def _read(run: TaskRunActor, port: Port, key: str, holder: str | None) -> ResultRecord[Any] | None:

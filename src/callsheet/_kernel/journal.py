@@ -17,21 +17,20 @@ from collections.abc import Callable
 from callsheet._kernel.bell import Bell
 from callsheet._kernel.commits import MOST_LOGGED, Callback, Commits, call_all
 from callsheet._kernel.lost import HEAVY, Lost, weight
+from callsheet._kernel.outside import Outside
 from callsheet._model.kinds import Durability
 from callsheet._model.records import Entry, InputStored, RunCreated, StateEntered
 from callsheet._store import forks
 from callsheet._store.memory import MemoryStore
 from callsheet._store.patience import pauses
 from callsheet._store.protocol import Store
-from callsheet.exceptions import StoreClosed, StoreError, StoreUnavailable
+from callsheet.exceptions import StoreClosed, StoreUnavailable
 
 GATHER = 0.015
 """Seconds that entries wait for company, unless somebody waits for them."""
 SETTLE_AFTER = 0.1
 """Seconds that batches stay in the redo log, unless somebody waits to read them. (With 0.03, the tables were written
 in pieces a third as long, and runs under load took a third longer.)"""
-LOOK_OUTSIDE = 0.1
-"""Seconds between looks whether other processes have committed anything, while somebody wants to know."""
 ON_THE_SPOT = 256
 """Entries that a caller commits itself at most; more is left to the thread."""
 _RETRY_LONGEST = 2.0
@@ -83,7 +82,7 @@ class Journal(Commits):
         self._closed = False
         self._lost = Lost()
         self._thread: threading.Thread | None = None
-        self._outside: tuple[Callback, ...] = ()
+        self._outside = Outside(self._store)
 
     # ------------------------------------------------------------------------------------ start, stop
 
@@ -214,16 +213,19 @@ class Journal(Commits):
         if now:
             self._fire([callback])
 
-    def watch(self, callback: Callback) -> None:
-        """Call `callback()`, from now on, soon after another process has committed anything (within 0.1 s or so)."""
+    def watch(self, callback: Callback, wanted: Callable[[], bool] | None = None) -> None:
+        """Call `callback()`, from now on, soon after another process has committed anything (within 0.1 s or so).
+
+        Nobody looks while `wanted()` does not hold. Before it begins to, something is to be put into the journal.
+        """
         with self._gate:
-            self._outside = (*self._outside, callback)
+            self._outside.add(callback, wanted)
             self._bell.ring()
 
     def unwatch(self, callback: Callback) -> None:
         """End that."""
         with self._gate:
-            self._outside = tuple(one for one in self._outside if one != callback)
+            self._outside.remove(callback)
 
     def follow(self, callback: Callback) -> None:
         """Call `callback()`, from now on, whenever something new can be read, whichever process has committed it."""
@@ -351,6 +353,8 @@ class Journal(Commits):
 
     def _wait_for_work(self) -> None:
         while True:
+            if told := self._outside.look():  # also where there is always work
+                self._fire(told)
             with self._gate:
                 if self._queue or self._batch or self._logged or self._stopping or self._sync_is_due():
                     self._idle = False
@@ -358,18 +362,10 @@ class Journal(Commits):
                 self._idle = True
                 since = self._unsynced_since
             seconds = None if since is None else since + self._sync_interval - time.monotonic()
-            if self._outside:
-                self._look_outside()
-                seconds = LOOK_OUTSIDE if seconds is None else min(seconds, LOOK_OUTSIDE)
+            look = self._outside.rest()
+            if look is not None:
+                seconds = look if seconds is None else min(seconds, look)
             self._bell.sleep(seconds)
-
-    def _look_outside(self) -> None:
-        try:
-            changed = self._store.changed_outside()
-        except StoreError:  # the next commit says what is wrong
-            return
-        if changed:
-            self._fire(list(self._outside))
 
     def _pause(self, attempts: int) -> None:
         if self._trouble.only_held:

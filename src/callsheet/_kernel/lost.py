@@ -11,6 +11,9 @@ from callsheet._model.records import (
     InputDropped,
     InputsResolved,
     InputStored,
+    LetterAnswered,
+    LetterDropped,
+    LetterSent,
     LogWritten,
     OutcomeRecorded,
     RunCreated,
@@ -53,6 +56,9 @@ _WORDS: dict[type, str] = {
     LogWritten: "log records",
     InputStored: "inputs of flow runs",
     InputDropped: "deletions of inputs",
+    LetterSent: "orders",
+    LetterAnswered: "answers to orders",
+    LetterDropped: "deletions of orders",
 }
 
 
@@ -62,6 +68,10 @@ def _run_of(entry: Entry) -> UUID | None:
             return entry.id
         case LogWritten():
             return entry.task_run_id or entry.flow_run_id
+        case LetterSent():
+            return entry.to_run
+        case LetterAnswered() | LetterDropped():
+            return None
         case _:
             return entry.run_id
 

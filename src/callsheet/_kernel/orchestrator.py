@@ -136,46 +136,42 @@ class Orchestrator:
         cell: Cell = message.cell
         parent, flow = cell.parent, cell.flow
         at = self._micros()
-        if parent is not None and parent.delivered == "cancel":  # its body had begun the call when the order came
+        if parent is None:
+            self.roots[cell] = None  # first: the journal's thread asks whether anything is alive
+        elif parent.delivered == "cancel":  # its body had begun the call when the order came
             self._cancel(cell, CANCEL, whole=True)
         entered = 0
         if message.type is _PENDING and message.state_name == "Pending" and message.details is None:
             entered = self._enter_first(cell, at, start=message.start)
         position = 0
         if self._keeps:
-            position = self._put(
-                RunCreated(
-                    id=cell.id,
-                    kind=cell.kind,
-                    definition=cell.definition,
-                    name=message.name,
-                    created=at,
-                    parent_id=None if parent is None else parent.id,
-                    flow_run_id=None if flow is None else flow.id,
-                    parent_task_run_id=message.parent_task_run_id,
-                    root_id=cell.root_id,
-                    due_at=message.due_at,
-                    tags=message.tags,
-                    inputs=message.inputs,
-                    parameters=message.parameters,
-                    extra=message.extra,
-                    guards=message.guards,
-                    entered=entered,
-                    owner=self._engine_id if parent is None else None,
-                )
+            created = RunCreated(
+                id=cell.id,
+                kind=cell.kind,
+                definition=cell.definition,
+                name=message.name,
+                created=at,
+                parent_id=None if parent is None else parent.id,
+                flow_run_id=None if flow is None else flow.id,
+                parent_task_run_id=message.parent_task_run_id,
+                root_id=cell.root_id,
+                due_at=message.due_at,
+                tags=message.tags,
+                inputs=message.inputs,
+                parameters=message.parameters,
+                extra=message.extra,
+                guards=message.guards,
+                entered=entered,
+                owner=self._engine_id if parent is None else None,
             )
-        self._attach(cell, parent)
+            position = self._put(created)
+        if parent is not None:
+            if parent.children is None:
+                parent.children = {}
+            parent.children[cell] = None
         if entered:
             return Answer(ACCEPT, entered, at, position)
         return self._enter(cell, ACCEPT, message.type, message.state_name, at, None, message.details)
-
-    def _attach(self, cell: Cell, parent: Cell | None) -> None:
-        if parent is None:
-            self.roots[cell] = None
-        elif parent.children is None:
-            parent.children = {cell: None}
-        else:
-            parent.children[cell] = None
 
     def _enter_first(self, cell: Cell, at: int, *, start: bool) -> int:
         """Enter Pending, and Running at once where the run may; give the number of states."""

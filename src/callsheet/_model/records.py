@@ -209,9 +209,36 @@ class InputDropped(msgspec.Struct, frozen=True, array_like=True, tag_field="entr
     key: str
 
 
+class LetterSent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
+    """Somebody wants something of the engine that owns a run. By the token the sender finds the answer."""
+
+    token: UUID
+    to_engine: UUID
+    to_run: UUID
+    name: str
+    body: bytes
+    at: int
+    guards: tuple[Guard, ...] = ()
+
+
+class LetterAnswered(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):
+    """The engine has done what a letter wanted, and says so; nobody waits for an answer of `None`."""
+
+    token: UUID
+    at: int
+    answer: bytes | None = None
+
+
+class LetterDropped(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):
+    """The sender has read the answer, or waits no longer for one."""
+
+    token: UUID
+
+
 Entry = (
     RunCreated | StateEntered | RunRenamed | InputsResolved | OutcomeRecorded | LogWritten | InputStored | InputDropped
-)
+    | LetterSent | LetterAnswered | LetterDropped
+)  # fmt: skip
 
 
 class Refusal(msgspec.Struct, frozen=True):

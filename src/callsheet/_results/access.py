@@ -53,6 +53,8 @@ async def peek(way: Way, storage: Any, key: str, length: int = HEAD) -> tuple[by
     if isinstance(storage, Storage):
         if storage.quick:
             return storage.peek(key, length)
+        if (small := storage.glance(key)) is not None:
+            return small[:length], len(small)
         return await way.ask(storage, key, lambda: asked(lambda: storage.peek(key, length)))
     content = await _ask(way, storage, "read", storage.read_path, key)
     if content is None:

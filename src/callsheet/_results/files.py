@@ -12,6 +12,8 @@ from callsheet._results.limits import refuse_what_was_given_up
 from callsheet._results.parts import Parts
 
 _VECTOR: Final = 512  # parts in one call of the system
+_NO_WAIT: Final = getattr(os, "RWF_NOWAIT", 0)
+_CANNOT_SAY: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
 
 def write_file(path: Path, parts: Parts, *, sync: bool = True) -> None:
@@ -81,3 +83,34 @@ def read_head(path: Path, length: int) -> tuple[bytes, int]:
     """
     with path.open("rb") as file:
         return file.read(length), os.fstat(file.fileno()).st_size
+
+
+def read_at_once(path: str, most: int) -> bytes | None:
+    """Give what is in a file, or `None` where it is large, or its disk would have to be waited for.
+
+    Whether a disk is needed is known where the system can say so; elsewhere the file is read all the same.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        size = os.fstat(descriptor).st_size
+        if size > most:
+            return None
+        content = bytearray(size)
+        try:
+            read = os.preadv(descriptor, [content], 0, _NO_WAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno not in _CANNOT_SAY:
+                raise
+            return os.read(descriptor, size)
+        return bytes(content) if read == size else None
+    finally:
+        os.close(descriptor)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
+from typing import Final
 
-from callsheet._results.files import read_head, write_file
+from callsheet._results.files import read_at_once, read_head, write_file
+from callsheet._results.paces import pace_of
 from callsheet._results.parts import Parts
 from callsheet._results.storage import HEAD, Storage
 from callsheet.exceptions import ResultNotFound, StorageError, StorageFull, StorageUnavailable
 
+_SMALL: Final = 64 * 1024  # bytes of a file that may be read on a loop
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -35,6 +39,8 @@ class LocalFileSystem(Storage):
 
     def __init__(self, basepath: str | os.PathLike[str] | None = None) -> None:
         self._base = Path.home() if basepath is None else Path(basepath).expanduser()
+        self._is_absolute = self._base.is_absolute()
+        self._folder = os.path.normpath(self._base)
 
     @property
     def basepath(self) -> str:
@@ -47,25 +53,45 @@ class LocalFileSystem(Storage):
         Raises:
             ValueError: `validate`, and it is outside of the folder.
         """
-        base = Path(os.path.abspath(self._base))  # noqa: PTH100 - links are kept
-        given = Path(path).expanduser() if str(path).startswith("~") else Path(path)
-        found = Path(os.path.normpath(base / given))
-        if validate and found != base and base not in found.parents:
-            raise ValueError(f"Provided path {str(path)!r} is outside of the base path {str(base)!r}.")
+        return Path(self._name(os.fspath(path), self._root(), validate=validate))
+
+    def _root(self) -> str:
+        return self._folder if self._is_absolute else os.path.abspath(self._folder)  # noqa: PTH100 - links are kept
+
+    def _name(self, key: str, root: str, *, validate: bool = True) -> str:
+        # As text: every hit comes through here, and path objects would cost more than reading the file.
+        if "\0" in key:
+            raise ValueError(f"A key cannot have a null character: {key!r}.")
+        given = os.path.expanduser(key) if key.startswith("~") else key  # noqa: PTH111
+        found = os.path.normpath(os.path.join(root, given))  # noqa: PTH118
+        if validate and found != root and not found.startswith(root if root.endswith(os.sep) else root + os.sep):
+            raise ValueError(f"Provided path {key!r} is outside of the base path {root!r}.")
         return found
 
     def _file(self, key: str) -> Path:
-        found = self._resolve_path(key, validate=True)
-        if "\0" in key:
-            raise ValueError(f"A key cannot have a null character: {key!r}.")
-        return found
+        return Path(self._name(key, self._root()))
 
     def get(self, key: str) -> bytes:
         path = self._file(key)
         try:
-            return path.read_bytes()
+            with pace_of(self._root()).measured(self._base):
+                return path.read_bytes()
         except OSError as error:
             raise self._reading(path, error) from error
+
+    def glance(self, key: str) -> bytes | None:
+        root = self._root()
+        pace = pace_of(root)
+        if not pace.is_quick:
+            return None
+        path = self._name(key, root)
+        start = time.perf_counter()
+        try:
+            return read_at_once(path, _SMALL)
+        except OSError as error:
+            raise self._reading(Path(path), error) from error
+        finally:
+            pace.note(time.perf_counter() - start)
 
     def peek(self, key: str, length: int = HEAD) -> tuple[bytes, int]:
         path = self._file(key)
@@ -100,13 +126,15 @@ class LocalFileSystem(Storage):
         )
 
     def address(self) -> str | None:
-        return Path(os.path.abspath(self._base)).as_uri()  # noqa: PTH100 - links are kept
+        return Path(self._root()).as_uri()
 
     def locate(self, key: str) -> str:
-        return str(self._file(key))
+        return self._name(key, self._root())
 
     def plain_key(self, key: str) -> str:
-        return self._file(key).relative_to(self._resolve_path("")).as_posix()
+        root = self._root()
+        found = self._name(key, root)[len(root) :].lstrip(os.sep)
+        return found.replace(os.sep, "/") or "."
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LocalFileSystem) and other._base == self._base

@@ -15,6 +15,7 @@ from callsheet._model.records import (
     InputFree,
     InputStored,
     KeyFree,
+    LetterSent,
     Refusal,
     RunCreated,
     SeqIs,
@@ -44,7 +45,9 @@ class Known(Protocol):
 
 def guarded(entries: Sequence[Entry]) -> bool:
     """Tell whether any entry of a batch has guards (most batches have none)."""
-    return any(isinstance(entry, (StateEntered, RunCreated, InputStored)) and entry.guards for entry in entries)
+    return any(
+        isinstance(entry, (StateEntered, RunCreated, InputStored, LetterSent)) and entry.guards for entry in entries
+    )
 
 
 def refusals(entries: Sequence[Entry], known: Known) -> list[Refusal]:
@@ -72,6 +75,9 @@ def refusals(entries: Sequence[Entry], known: Known) -> list[Refusal]:
                     refused.append(refusal)
                     continue
                 view.stored(entry.run_id, entry.key, entry.id)
+            case LetterSent():
+                if refusal := _first_refusal(index, entry.guards, view):
+                    refused.append(refusal)
             case InputDropped():
                 view.stored(entry.run_id, entry.key, None)
             case _:

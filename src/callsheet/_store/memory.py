@@ -11,6 +11,7 @@ from callsheet._clock import SYSTEM_CLOCK, Clock, micros
 from callsheet._ids import state_id as derived_state_id
 from callsheet._model.engines import Taken
 from callsheet._model.kinds import TERMINAL_STATES, StateType
+from callsheet._model.letters import Letter
 from callsheet._model.records import (
     Entry,
     InputDropped,
@@ -18,6 +19,9 @@ from callsheet._model.records import (
     InputsResolved,
     InputStored,
     KeyFree,
+    LetterAnswered,
+    LetterDropped,
+    LetterSent,
     LogRecord,
     LogWritten,
     OutcomeRecord,
@@ -33,6 +37,7 @@ from callsheet._model.records import (
     usual_states,
 )
 from callsheet._store import guards, mishaps
+from callsheet._store.letters import Letters
 from callsheet._store.memory_engines import MemoryEngines
 from callsheet._store.memory_reader import MemoryReader
 from callsheet._store.protocol import Reader
@@ -85,6 +90,7 @@ class MemoryStore:
         self._keys: dict[tuple[str, str], KeyFree] = {}
         self._logs: dict[tuple[int, int, bytes], LogRecord] = {}
         self._inputs: dict[UUID, dict[str, InputRecord]] = {}
+        self._letters = Letters()
         self._closed = False
         self.engines = MemoryEngines(self)
 
@@ -228,11 +234,25 @@ class MemoryStore:
                 self._inputs.setdefault(entry.run_id, {})[entry.key] = _input(entry)
             case InputDropped():
                 self._inputs.get(entry.run_id, {}).pop(entry.key, None)
+            case LetterSent() | LetterAnswered() | LetterDropped():
+                self._letters.note(entry)
 
     # ------------------------------------------------------------------------------------- other
 
     def tend(self) -> None:
         """Nothing grows that could be made smaller."""
+
+    def letters_to(self, engine_id: UUID, after: int = 0) -> tuple[Letter, ...]:
+        """Give the unanswered letters to an engine whose numbers are higher, in order of arrival."""
+        with self._changed:
+            self._settle()
+            return self._letters.arrived(engine_id, after)
+
+    def letters(self, tokens: Sequence[UUID]) -> tuple[Letter, ...]:
+        """Give the letters of these tokens that are there."""
+        with self._changed:
+            self._settle()
+            return self._letters.by_token(tokens)
 
     def changed_outside(self) -> bool:
         """Tell that nothing changed: no other process can commit here."""

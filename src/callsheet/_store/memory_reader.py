@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from callsheet._model.kinds import Kind, RunOrder
+from callsheet._model.letters import Letter
 from callsheet._model.records import (
     Definition,
     InputRecord,
@@ -121,6 +122,10 @@ class MemoryReader:
             if (key is None or record.key == key) and record.key.startswith(prefix)
         ]
         return tuple(sorted(found, key=lambda record: (record.at, record.id))[:limit])
+
+    async def read_letters(self, tokens: Sequence[UUID]) -> tuple[Letter, ...]:
+        """Give the letters of these tokens that are there."""
+        return self._open().letters(tokens)
 
     async def aclose(self) -> None:
         """Refuse further reads."""

@@ -64,10 +64,22 @@ def prepare(path: Path) -> None:
 
 def network_kind(folder: Path) -> str | None:
     """Name the network file system that a folder is on, or give `None` (also where nobody can tell)."""
+    kind = _kind(folder)
+    return kind if kind in _NETWORK else None
+
+
+def is_surely_local(folder: Path) -> bool:
+    """Tell whether a folder is on a disk of this machine, served by its kernel; `False` too where nobody can tell."""
+    kind = _kind(folder)
+    return bool(kind) and kind not in _NETWORK and not kind.startswith(("fuse", "autofs", "virtiofs"))
+
+
+def _kind(folder: Path) -> str:
+    """Name the file system that a folder is on; an empty text where nobody can tell."""
     try:
         lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return None
+        return ""
     real = os.path.realpath(folder)
     best, found = -1, ""
     for line in lines:
@@ -78,7 +90,7 @@ def network_kind(folder: Path) -> str | None:
         # Later lines lie over earlier ones of the same mount point.
         if len(point) >= best and (real == point or real.startswith(point.rstrip("/") + "/")):
             best, found = len(point), parts[2]
-    return found if found in _NETWORK else None
+    return found
 
 
 def identity(path: str) -> tuple[int, int] | None:

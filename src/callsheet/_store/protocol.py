@@ -8,6 +8,7 @@ from uuid import UUID
 
 from callsheet._model.engines import EngineRecord, Taken, WaitingRun
 from callsheet._model.kinds import Kind, RunOrder
+from callsheet._model.letters import Letter
 from callsheet._model.records import (
     Definition,
     Entry,
@@ -160,6 +161,10 @@ class Reader(Protocol):
         """Give what a flow run was handed, oldest first: under this key, or under those that begin with `prefix`."""
         ...
 
+    async def read_letters(self, tokens: Sequence[UUID]) -> tuple[Letter, ...]:
+        """Give the letters of these tokens that are there."""
+        ...
+
     async def aclose(self) -> None:
         """Let go of connections and threads. Closing twice is fine."""
         ...
@@ -236,6 +241,10 @@ class Store(Protocol):
 
     def changed_outside(self) -> bool:
         """Tell whether another process committed since the last call (3 µs)."""
+        ...
+
+    def letters_to(self, engine_id: UUID, after: int = 0) -> tuple[Letter, ...]:
+        """Give the unanswered letters to an engine whose numbers are higher, in order of arrival (blocking)."""
         ...
 
     def wait(self, topics: Sequence[str], deadline: float, *, stopped: Callable[[], bool]) -> Sequence[str]:

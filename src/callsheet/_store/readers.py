@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from callsheet._model.kinds import Kind, RunOrder
+from callsheet._model.letters import Letter
 from callsheet._model.records import (
     Definition,
     InputRecord,
@@ -24,7 +25,7 @@ from callsheet._model.records import (
     StateRecord,
     newest_of_each,
 )
-from callsheet._store import decode, forks, migrate, mishaps, ordering, queries
+from callsheet._store import decode, forks, letters, migrate, mishaps, ordering, queries
 from callsheet._store.codes import name_of
 from callsheet._store.patience import PATIENCE, is_held, patiently, pauses
 from callsheet._store.queries import Query
@@ -132,6 +133,10 @@ class SqliteReader(ABC):
     ) -> tuple[InputRecord, ...]:
         """Give what a flow run was handed, oldest first."""
         return decode.inputs(run_id, await self._fetch(queries.handed_to(run_id, key, prefix, limit)))
+
+    async def read_letters(self, tokens: Sequence[UUID]) -> tuple[Letter, ...]:
+        """Give the letters of these tokens that are there."""
+        return letters.decoded(await self._fetch(letters.by_token(tokens)))
 
     # ------------------------------------------------------------------------- for those who run statements
 

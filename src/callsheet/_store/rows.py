@@ -13,6 +13,9 @@ from callsheet._model.records import (
     InputsResolved,
     InputStored,
     KeyFree,
+    LetterAnswered,
+    LetterDropped,
+    LetterSent,
     LogWritten,
     OutcomeRecorded,
     RunCreated,
@@ -42,6 +45,7 @@ class Batch:
         "handed",
         "inputs",
         "keys",
+        "letters",
         "logs",
         "moved",
         "outcomes",
@@ -67,6 +71,7 @@ class Batch:
         self.keys: list[Any] = []
         self.owned: list[list[Any]] = []  # rows of root runs that engines own
         self.handed: dict[tuple[bytes, str], list[Any] | None] = {}  # what runs were handed; `None`: gone
+        self.letters: list[LetterSent | LetterAnswered | LetterDropped] = []
         self.skewed = False
 
 
@@ -275,5 +280,7 @@ def _rest(entry: Entry, batch: Batch) -> None:
             batch.handed[run, entry.key] = [run, entry.key, entry.id.bytes, entry.at, entry.value, entry.sender]
         case InputDropped():
             batch.handed[entry.run_id.bytes, entry.key] = None
+        case LetterSent() | LetterAnswered() | LetterDropped():
+            batch.letters.append(entry)
         case _:
             raise TypeError(f"not an entry: {entry!r}")

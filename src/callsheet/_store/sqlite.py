@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 from callsheet._clock import SYSTEM_CLOCK, Clock, micros
+from callsheet._model.letters import Letter
 from callsheet._model.records import Entry, Refusal
-from callsheet._store import connecting, forks, guards, migrate, mishaps, places, redo, statements
+from callsheet._store import connecting, forks, guards, letters, migrate, mishaps, places, redo, statements
 from callsheet._store.engines import SqliteEngines
 from callsheet._store.patience import PATIENCE, is_held, patiently
 from callsheet._store.protocol import Reader
@@ -31,9 +33,8 @@ CHECKPOINT_ABOVE = 4 << 20
 """Bytes of write-ahead log from which its pages are copied home, beside the writers."""
 TRUNCATE_ABOVE = 32 << 20
 """Bytes of write-ahead log from which writers wait while it is emptied."""
-_POLL = 0.1
 _logger = logging.getLogger("callsheet.journal")
-_LOOK = 0.1  # seconds between two looks whether the file is still there
+_LOOK = 0.1  # seconds between two looks whether the file is still there, or has changed
 _MOMENT = 0.02  # seconds: longer than a batch, short enough for an event loop
 _TEND = 0.25  # seconds between looks at the log's size, and for what dead processes left in the redo log
 
@@ -79,8 +80,7 @@ class SqliteStore:
         self._file: tuple[int, int] | None = None
         self._synchronous = "NORMAL"
         self._outside = 0
-        self._look_again = 0.0
-        self._tend_again = 0.0
+        self._look_again = self._tend_again = 0.0
         self._owner = random.getrandbits(62)  # of rows in the redo log
         self.engines = SqliteEngines(self)
         forks.remember(self)
@@ -345,9 +345,13 @@ class SqliteStore:
     def changed_outside(self) -> bool:
         """Tell whether another process committed since the last call (3 µs)."""
         with self._lock:
-            version = self._translated(lambda: connecting.data_version(self._writer()))
-            changed, self._outside = version != self._outside, version
-            return changed
+            before = self._outside
+            self._outside = self._translated(lambda: connecting.data_version(self._writer()))
+            return self._outside != before
+
+    def letters_to(self, engine_id: UUID, after: int = 0) -> tuple[Letter, ...]:
+        """Give the unanswered letters to an engine whose numbers are higher, in order of arrival."""
+        return self.look(lambda connection: letters.arrived(connection, engine_id, after))
 
     def wait(self, topics: Sequence[str], deadline: float, *, stopped: Callable[[], bool]) -> Sequence[str]:
         """Wait in the calling thread until something may have changed. The one topic so far is ``history``.
@@ -368,7 +372,7 @@ class SqliteStore:
         try:
             before = self._translated(lambda: connecting.data_version(connection))
             while not stopped() and (left := deadline - time.monotonic()) > 0:
-                time.sleep(min(_POLL, left))
+                time.sleep(min(_LOOK, left))
                 if self._translated(lambda: connecting.data_version(connection)) != before:
                     return tuple(topics)
             return ()

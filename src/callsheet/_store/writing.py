@@ -9,7 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from callsheet._ids import state_id as derived_state_id
-from callsheet._store import statements
+from callsheet._store import letters, statements
 from callsheet._store.codes import TERMINAL
 from callsheet._store.rows import MOVING, NO_SEQ, SEQ, Batch
 from callsheet._store.statements import Table, pieces
@@ -94,6 +94,7 @@ def apply(connection: sqlite3.Connection, batch: Batch, defined: Container[int])
         execute(statements.DROP_INPUT, (run, key))
         if row is not None:
             write(statements.HANDED, row)
+    letters.write(connection, batch.letters)
 
 
 Write = Callable[[Table, list[Any]], int]
