@@ -37,7 +37,8 @@ async def pieces(first: int, wait_at: int | None) -> int:
     """Call the tasks from `first` on; wait for the end of the process where told to, unless it has come already."""
     for number in range(first, TASKS):
         if number == wait_at and VICTIM in os.environ:
-            Path(os.environ[VICTIM]).open("a").write(".")
+            with Path(os.environ[VICTIM]).open("a") as ready:
+                ready.write(".")
             await asyncio.sleep(3600)
         await piece(number)
     return first
@@ -92,6 +93,11 @@ def rows(_: int) -> list[Row]:
     return [
         Row(f"begin {of}", f"{start:.2f} s", "", None, f"≤ {2 * LEASE:g} s", start <= 2 * LEASE),
         Row(
-            f"recovery {of}", f"{whole:.2f} s", f"{floor:.2f} s", whole / floor, f"≤ {LIMIT:g} ×", whole <= LIMIT * floor
+            f"recovery {of}",
+            f"{whole:.2f} s",
+            f"{floor:.2f} s",
+            whole / floor,
+            f"≤ {LIMIT:g} ×",
+            whole <= LIMIT * floor,
         ),
     ]

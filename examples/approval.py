@@ -127,7 +127,9 @@ def report(folder: Path, run_id: UUID, killed: int) -> None:
     """Tell what happened."""
     checks = [line.split() for line in (folder / "checks.log").read_text().splitlines()]
     times = Counter(order for order, _ in checks)
-    print(f"{len(times)} orders were checked, {sum(pid == str(killed) for _, pid in checks)} by the process that was killed.")
+    print(
+        f"{len(times)} orders were checked, {sum(pid == str(killed) for _, pid in checks)} by the process that was killed."
+    )
     twice = [order for order, count in times.items() if count > 1]
     print(f"Checked twice: {', '.join(twice) or 'none'}.")
     os.environ["CALLSHEET_DATABASE"] = str(folder / "orders.db")
