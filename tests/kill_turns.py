@@ -244,10 +244,12 @@ def _tail(place: Place, lines: list[dict[str, Any]]) -> list[str]:
     acknowledged = {UUID(line["run"]): line["state"] for line in lines}
     found = check_history(place.database, acknowledged=acknowledged)
     lost = {one.run_id for one in found if one.promise is Promise.ACKNOWLEDGED}
-    there = [UUID(line["run"]) not in lost for line in lines if line["kind"] == "task"]
-    if there != sorted(there, reverse=True):
-        return [f"what is on disk is no prefix: {there}"]
-    return []
+    wrong: list[str] = []
+    for life in {line["life"] for line in lines}:
+        there = [UUID(line["run"]) not in lost for line in lines if (line["kind"], line["life"]) == ("task", life)]
+        if there != sorted(there, reverse=True):
+            wrong.append(f"what is on disk of process {life} is no prefix: {there}")
+    return wrong
 
 
 _TASKS = (
