@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from callsheet._clock import from_micros
+from callsheet._engine import decode
 from callsheet._engine.leaving import Final
 from callsheet._engine.recording import details_of_result
 from callsheet._engine.upstream import as_collection
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from callsheet._engine.core import Core
     from callsheet._kernel.host import Host
     from callsheet._kernel.ports import Port
+    from callsheet._model.records import RunRecord, StateRecord
 
 _S = StateType
 
@@ -32,6 +34,7 @@ _S = StateType
 class Actor:
     """One run: what is known of it. `Run` adds the life."""
 
+    identity: bytes | None  # of the call that made it, inside a flow run
     is_flow: ClassVar[bool]
     kind: ClassVar[Kind]
     noun: ClassVar[str]
@@ -349,6 +352,27 @@ class Actor:
         if self._record is not None:
             self._record.name = name
         self.core.ask(Amend(cell=self.cell, name=name))
+
+    def end_as(self, record: RunRecord, value: Any, kept: Any) -> None:
+        """Be a run that ended in an earlier life of the flow run around it, instead of being registered.
+
+        Args:
+            record: Of that run.
+            value: Its outcome.
+            kept: The record that has it, where it was kept.
+        """
+        state, cell = cast("StateRecord", record.state), self.cell
+        cell.id, cell.attempt, cell.actor = record.id, record.attempt, None
+        cell.type, cell.name, cell.seq, cell.ended = state.type, state.name, state.seq, True
+        self.name, self.tags, self.inputs, self.kept = record.name, frozenset(record.tags), record.inputs, kept
+        self.type, self.state_name, self.seq, self.at = state.type, state.name, state.seq, state.at
+        self.created = record.created
+        self.started = self.first_started = record.started or record.created
+        self.spent = max(0, state.at - self.started)
+        self.final = Final(state.type, state.name, state.message, value)
+        self._state = decode.state(state, self.details())
+        self._state.data = value if kept is None else kept
+        self.release()
 
     def cancel_children(self, reason: str = PARENT) -> None:
         """Ask everything below to leave."""

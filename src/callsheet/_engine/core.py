@@ -26,6 +26,7 @@ from callsheet._model.records import RunCreated
 from callsheet.exceptions import EngineClosed, StoreError
 
 if TYPE_CHECKING:
+    from callsheet._engine.memory import Memory
     from callsheet._model.records import Entry, LogWritten, Refusal
     from callsheet._store.protocol import Store
     from callsheet.settings import Settings
@@ -59,6 +60,8 @@ class Core:
         self.blobs = None if store.location == "memory" else Path(store.location + "-results")
         self.closed = False
         self.inherited = False  # by a fork: the parent process has it
+        self.flows: dict[str, Any] = {}  # that it takes up runs of, by entrypoint
+        self.memories: dict[UUID, Memory] = {}  # of flow runs that were cut off and are alive again
         self._workers: WorkerThreads | None = None
         self._steps: dict[Host, Once] = {}  # commits that are due at the end of a loop's step
         self._lock = threading.Lock()

@@ -21,6 +21,7 @@ from callsheet._model.states import NOT_RECORDED, State, StateDetails
 
 _RUNNING: Final = StateType.RUNNING
 _PAUSED: Final = StateType.PAUSED
+_PENDING: Final = StateType.PENDING
 
 
 class _WithResult(msgspec.Struct):
@@ -41,23 +42,23 @@ States = Mapping[UUID, Sequence[StateRecord]]
 
 def is_tracker(record: RunRecord) -> bool:
     """Tell whether a task run stands for a subflow's run: it is no run of a task."""
-    return "task_key" not in _extra_of(record)
+    return "task_key" not in extra_of(record)
 
 
 def needs_states(record: RunRecord) -> bool:
     """Tell whether the time that a run has spent running does not follow from its record alone.
 
-    It does where the run has not started, is in its first attempt, or went Pending, Running, and ended.
+    It does where the run has not started, has just started, or went Pending, Running, and then to its third state.
     """
     state = record.state
     if state is None or record.started is None:
         return False
-    return not (record.attempt <= 1 and (state.type is _RUNNING or state.seq == 3))
+    return not (record.attempt <= 1 and (state.seq == 3 or (state.type is _RUNNING and state.seq == 2)))
 
 
 def flow_run(record: RunRecord, states: States) -> FlowRun:
     """Give a flow run."""
-    extra = _extra_of(record)
+    extra = extra_of(record)
     retries, delay = extra.get("policy", (0, 0))
     run = FlowRun(
         id=record.id,
@@ -75,7 +76,7 @@ def flow_run(record: RunRecord, states: States) -> FlowRun:
 
 def task_run(record: RunRecord, states: States, child: UUID | None = None) -> TaskRun:
     """Give a task run. `child` is the subflow's run that it tracks."""
-    extra = _extra_of(record)
+    extra = extra_of(record)
     retries, delay, jitter = (*extra.get("policy", (0, 0)), None)[:3]
     key = extra.get("task_key") or record.definition.key
     inputs: dict[str, list[Any]] = {name: [] for name in extra.get("parameters", ())}
@@ -108,7 +109,7 @@ def _attempts_before(record: RunRecord, states: States) -> int:
     starts = (
         one
         for one, before in zip(around, (None, *around), strict=False)
-        if before is None or before.type is not _PAUSED
+        if before is None or before.seq == 1 or before.type not in (_PAUSED, _PENDING)  # it went on, or was taken up
     )
     return sum(state.type is _RUNNING and state.at <= record.created for state in starts)
 
@@ -221,5 +222,6 @@ def flows(definitions: Sequence[tuple[Definition, int | None]]) -> list[Flow]:
     return list(found.values())
 
 
-def _extra_of(record: RunRecord) -> dict[str, Any]:
+def extra_of(record: RunRecord) -> dict[str, Any]:
+    """Give what is known of a run and never filtered by."""
     return {} if record.extra is None else _extra(record.extra)

@@ -7,14 +7,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import msgspec
-
 from callsheet._clock import from_micros
 from callsheet._engine import bodies
+from callsheet._engine.flow_facts import describe_flow, extra_of, identity_of_subflow, parameters_of
 from callsheet._engine.futures import TaskFuture
 from callsheet._engine.leaving import Final
 from callsheet._engine.names import format_run_name
-from callsheet._engine.recording import Calls, to_blob
+from callsheet._engine.recording import Calls, record_outcome, to_blob
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
 from callsheet._engine.waiting import wait_in_life
@@ -23,7 +22,6 @@ from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import DEADLINE, Interrupted
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.outcomes import state_of_value
-from callsheet._model.records import Definition
 from callsheet._model.runs import FlowRun, FlowRunPolicy
 from callsheet._model.states import StateDetails
 from callsheet._model.values import describe
@@ -35,30 +33,16 @@ from callsheet.settings import get_current_settings
 from callsheet.utilities.collections import find, replace
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from callsheet._engine.core import Core
     from callsheet._engine.keyed import Keyed
+    from callsheet._engine.past import Replay
     from callsheet._kernel.ports import Port
+    from callsheet._model.records import Guard, RunRecord
 
 _S = StateType
 _PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes})
-_to_json = msgspec.json.Encoder().encode
-_pack = msgspec.msgpack.Encoder().encode
-
-
-def describe_flow(flow: Any) -> tuple[Definition, bytes, Definition]:
-    """Give what the history knows of a flow, what each of its runs carries, and its runs' trackers."""
-    described = flow.__dict__.get("_described")
-    if described is None:
-        key = flow._entrypoint
-        extra: dict[str, Any] = {"parameters": list(flow._binder.names)}
-        if flow.version is not None:
-            extra["version"] = flow.version
-        if flow.retries:
-            extra["policy"] = [flow.retries, flow.retry_delay_seconds]
-        definition = Definition(Kind.FLOW, key, flow.name, flow._digest()[:16])
-        tracker = Definition(Kind.TASK, key, flow.name, flow._digest()[:16])
-        described = flow.__dict__["_described"] = (definition, _pack(extra), tracker)
-    return described
 
 
 class FlowRunActor(Run):
@@ -73,18 +57,21 @@ class FlowRunActor(Run):
         "_deadline",
         "calls",
         "extra",
+        "identity",
         "keyed",
         "log_prints",
         "lost_futures",
+        "past",
         "pauses",
         "queries",
         "runner",
+        "signals",
         "tracking",
     )
 
     def __init__(
         self, core: Core, flow: Any, parameters: dict[str, Any], wait_for: Any, parent: Run | None, home: Any,
-        tags: frozenset[str],
+        tags: frozenset[str], identity: bytes | None = None,
     ) -> None:  # fmt: skip
         described, self.extra, tracker = describe_flow(flow)
         super().__init__(core, flow, parameters, wait_for, parent, home, described, tags)
@@ -95,15 +82,19 @@ class FlowRunActor(Run):
         self._by_hand: dict[str, int] = {}
         self.pauses = 0  # of this attempt, so far
         self.queries: Any = None  # the handlers of queries, by name
+        self.signals: dict[UUID, object] = {}  # that this attempt has taken
         self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
         self._deadline: float | None = None
         log_prints = flow.log_prints
         if log_prints is None:
             log_prints = core.log_prints if parent is None else parent.log_prints
         self.log_prints: bool = log_prints
+        self.past: tuple[RunRecord, Replay] | None = None  # of a run that was cut off, until it is known what it says
         self.keyed: Keyed | None = None
         self.tracking: Cell | None = None
+        self.identity = identity
         if parent is not None:
+            self.identity = identity or identity_of_subflow(core, flow, parent, parameters)
             self.tracking = Cell(new_id(), Kind.TASK, tracker, parent.cell, self)
 
     @property
@@ -116,8 +107,18 @@ class FlowRunActor(Run):
         self.calls.begin()
         self.pauses = 0
         self.queries = None
+        if self.signals:
+            self.signals = {}
         if self.runner is None:  # a generator's, which is not entered for each of its steps
             self._runner()
+
+    def register(self, *, start: bool, caller: Cell | None = None, guards: tuple[Guard, ...] = ()) -> int:
+        if self.past is None:
+            return super().register(start=start, caller=caller, guards=guards)
+        from callsheet._engine.reviving import take_up
+
+        self.upstream = find_inputs(self.parameters, self.wait_for, None)[0]
+        return take_up(self, self.past[0])
 
     def registration(self) -> dict[str, Any]:
         parent = self.cell.parent
@@ -137,31 +138,31 @@ class FlowRunActor(Run):
                     extra=self.extra,
                 )
             )
+        parameters, opaque = parameters_of(self)
         return {
             "tags": tuple(self.tags),
-            "parameters": self._serialized(),
-            "extra": self.extra if self.keyed is None else self.keyed.among(self.extra),
+            "parameters": parameters,
+            "extra": extra_of(self, opaque),
             "parent_task_run_id": None if self.tracking is None else self.tracking.id,
         }
 
-    def _serialized(self) -> bytes:
-        parameters = self.parameters
-        if all(type(value) in _PLAIN for value in parameters.values()):
-            try:
-                return _to_json(parameters)
-            except (TypeError, ValueError, OverflowError):
-                pass
-        return _to_json(self.definition.serialize_parameters(parameters))
-
     async def prepare(self, port: Port) -> None:
+        past = self.past
+        if past is not None:
+            from callsheet._engine.reviving import remember
+
+            self.past = None
+            await remember(self, *past, port)
         given = self.parameters
         if self.upstream or self.wait_for is not None:
             self.parameters = await resolve_upstream(self, port)
         flow = self.definition
         if flow.should_validate_parameters:
             self.parameters = flow.validate_parameters(self.parameters)
+        if past is not None:
+            return  # what is known of it is in the history
         if self.parameters is not given and any(given.get(n) is not v for n, v in self.parameters.items()):
-            self.core.ask(Amend(cell=self.cell, parameters=self._serialized()))
+            self.core.ask(Amend(cell=self.cell, parameters=parameters_of(self)[0]))
         if flow.flow_run_name is not None:
             self.rename(format_run_name(flow.flow_run_name, self.name, self.parameters, what="flow_run_name"))
 
@@ -173,7 +174,7 @@ class FlowRunActor(Run):
 
     async def body(self, port: Any) -> Any:
         flow = self.definition
-        if self.tracking is not None and self.cell.attempt == 1:
+        if self.tracking is not None and self.tracking.type is _S.PENDING:
             self._track(_S.RUNNING, "Running", None)
         args, kwargs = flow._binder.call_arguments(self.parameters)
         if flow.timeout_seconds is not None:
@@ -237,12 +238,13 @@ class FlowRunActor(Run):
 
     async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
         rest = await super().proposal(final, port)
-        if self.keyed is not None and final.reraise is None:  # callers of other times and places want to have it
-            rest["identity"] = self.cell.id.bytes
-            if self.kept is None:
-                rest["recorded"], rest["result"] = await to_blob(self.core, self.cell.id, final.data, port)
-                if not rest["recorded"]:
-                    self.logger().warning("What the run gave cannot be kept for later calls under its run key.")
+        if self.keyed is None or final.reraise is not None:
+            return await record_outcome(self, rest, final, port)
+        rest["identity"] = self.cell.id.bytes  # callers of other times and places want to have it
+        if self.kept is None:
+            rest["recorded"], rest["result"] = await to_blob(self.core, self.cell.id, final.data, port)
+            if not rest["recorded"]:
+                self.logger().warning("What the run gave cannot be kept for later calls under its run key.")
         return rest
 
     def final_of(self, error: BaseException) -> Final:
@@ -253,6 +255,15 @@ class FlowRunActor(Run):
 
     def failure_message(self, error: BaseException) -> str:
         return f"Flow run encountered an exception: {describe(error)}"
+
+    def renew(self) -> None:
+        super().renew()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop the memory of earlier lives: another attempt runs everything again."""
+        if self.core.memories:
+            self.core.memories.pop(self.cell.id, None)
 
     def concluded(self, final: Final) -> None:
         self._track(final.type, final.name, final.message)
@@ -275,6 +286,7 @@ class FlowRunActor(Run):
         super().release()
         if self.tracking is not None:
             self.tracking.actor = None
+        self._forget()
         self.known = Origins()
         self.runner = self.queries = None
 

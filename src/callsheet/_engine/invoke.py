@@ -83,6 +83,10 @@ def new_run(
         Interrupted: The run that makes the call must leave.
     """
     core, home, tags = surroundings(cls, definition, host, parent)
+    if core.memories and parent is not None:
+        from callsheet._engine.replaying import run_of_call
+
+        return run_of_call(cls, core, definition, parameters, wait_for, parent, home, tags, start=start)
     run = cls(core, definition, parameters, wait_for, parent, home, tags)
     run.register(start=start)
     return run
@@ -131,6 +135,9 @@ async def _await_run(
     if parent is None and not is_open():
         await open_ambient(host)
     run = new_run(cls, definition, parameters, wait_for, host, parent, start=True)
+    if run.final is not None:
+        await host.checkpoint()
+        return outcome(run, return_state)
     life = run.live(LoopPort(host))
     try:
         if run.cell.parent is not None or run.core.home is not None:
@@ -174,7 +181,8 @@ def _call_run(cls: type[A], definition: Any, parameters: dict[str, Any], wait_fo
     with critical:
         run = new_run(cls, definition, parameters, wait_for, None, parent, start=True)
         try:
-            step(run.live(sync_port()))
+            if run.final is None:
+                step(run.live(sync_port()))
             return outcome(run, return_state)
         finally:
             del run
@@ -285,7 +293,8 @@ def submit_flow(flow: Any, parameters: dict[str, Any], *, wait_for: Any, return_
     run = _submitted(FlowRunActor, flow, parameters, wait_for, parent)
     tracking = run.tracking
     future: RunFuture[Any] = RunFuture(run, None if tracking is None else tracking.id)
-    dispatch.start(run, None)
+    if run.final is None:
+        dispatch.start(run, None)
     return _waited(future) if return_state else future
 
 
@@ -330,10 +339,11 @@ def start_task(
     if parent is None:
         raise RuntimeError(_OUTSIDE_SUBMIT)
     run = _submitted(TaskRunActor, task, parameters, wait_for, parent)
-    if dependencies:
-        run.depend_on(dependencies)
     future: RunFuture[Any] = RunFuture(run)
-    dispatch.start(run, places)
+    if run.final is None:
+        if dependencies:
+            run.depend_on(dependencies)
+        dispatch.start(run, places)
     return future
 
 
@@ -350,8 +360,14 @@ def start_tasks(task: Any, parameters: dict[str, Any], wait_for: Any, places: An
     futures: TaskFutureList[Any] = TaskFutureList()
     for index, bound in enumerate(elements):
         identity = None if call is None else element(call, index)
-        run = TaskRunActor(core, task, bound, wait_for, parent, home, tags, identity)
-        run.register(start=False)
+        if core.memories:
+            from callsheet._engine.replaying import run_of_call
+
+            run = run_of_call(TaskRunActor, core, task, bound, wait_for, parent, home, tags, identity=identity)
+        else:
+            run = TaskRunActor(core, task, bound, wait_for, parent, home, tags, identity)
+            run.register(start=False)
         futures.append(RunFuture(run))
-        dispatch.start(run, places)
+        if run.final is None:
+            dispatch.start(run, places)
     return futures

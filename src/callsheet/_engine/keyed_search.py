@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import msgspec
 
 from callsheet._engine import decode, dispatch
-from callsheet._engine.flow_run import FlowRunActor, describe_flow
+from callsheet._engine.flow_facts import describe_flow
+from callsheet._engine.flow_run import FlowRunActor
 from callsheet._engine.history import records_of
 from callsheet._engine.keyed import Holder, Keyed, digest_of, keyed_by
 from callsheet._engine.places import LoopPlace, Place, ThreadPlace

@@ -20,6 +20,10 @@ class Final(NamedTuple):
     retriable: bool = True
 
 
+class NotRecoverable(Exception):
+    """Raised where a run cannot be taken up again: what its body needs cannot be had back."""
+
+
 def only_theirs(error: BaseException) -> BaseException:
     """Take the engine's own frames off the beginning of a traceback.
 

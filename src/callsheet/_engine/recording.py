@@ -116,6 +116,18 @@ async def to_blob(core: Core, run_id: UUID, value: Any, port: Port) -> tuple[boo
     return True, ResultBlob(RECORD, size, uri=path.name, digest=bytes.fromhex(wire.digest or ""))
 
 
+def to_row(value: Any) -> ResultBlob | None:
+    """Make the record of a value that the journal keeps in its row, whatever its size.
+
+    Raises:
+        SerializationError: It cannot be serialized.
+    """
+    if value is None:
+        return None
+    content = join(frame(*_serialize(value)))
+    return ResultBlob(RECORD, len(content), inline=content)
+
+
 def _keep(path: Path, wire: Wire, payload: Parts, *, sync: bool) -> int:
     """Write an immutable file and give its size. Its row has the digest, so a torn or foreign one is noticed."""
     parts = frame(wire, payload)

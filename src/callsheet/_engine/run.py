@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from callsheet._engine.actor import Actor
 from callsheet._engine.hooks import run_hooks, sheltered
-from callsheet._engine.leaving import Final, as_raised, only_theirs
+from callsheet._engine.leaving import Final, NotRecoverable, as_raised, only_theirs
 from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
 from callsheet._engine.waiting import wait_in_life
@@ -146,7 +146,12 @@ class Run(Actor):
         if not await self._is_retriable(port, final):
             return final._replace(retriable=False)
         answer = self.propose(
-            final.type, final.name, message=final.message, retries=definition.retries, retry_delay=delay
+            final.type,
+            final.name,
+            message=final.message,
+            retries=definition.retries,
+            retry_delay=delay,
+            tried=self.identity,
         )
         verdict = answer.verdict
         if not isinstance(verdict, Reject):
@@ -185,6 +190,8 @@ class Run(Actor):
     def _before_body(self, error: BaseException) -> Final:
         if isinstance(error, NotReady):
             return Final(_S.PENDING, "NotReady", str(error))
+        if isinstance(error, NotRecoverable):
+            return Final(_S.CRASHED, "Crashed", f"The run was cut off and is not recoverable: {error}.")
         return self.final_of(error)
 
     async def _failed(self, port: Port, error: BaseException) -> Final:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from callsheet._kernel.lost import HEAVY, weight
 from callsheet._kernel.trouble import Trouble
 from callsheet._model.kinds import Durability
-from callsheet._model.records import Entry, Refusal
+from callsheet._model.records import Entry, OutcomeRecorded, Refusal
 from callsheet._store.protocol import Store
 from callsheet.exceptions import StoreError
 
@@ -309,4 +309,6 @@ class Commits:
 
 
 def _cut(queue: list[Entry]) -> tuple[list[Entry], list[Entry]]:
-    return queue[:MOST_PER_COMMIT], queue[MOST_PER_COMMIT:]
+    # An outcome goes with the state in front of it: a run that has ended without one would be run again after a crash.
+    end = MOST_PER_COMMIT + isinstance(queue[MOST_PER_COMMIT], OutcomeRecorded)
+    return queue[:end], queue[end:]

@@ -81,6 +81,16 @@ class Register(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=Tr
     guards: tuple[Guard, ...] = ()  # on which its existence depends; it stays Pending until their commit is known
 
 
+class TakeUp(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
+    """A run whose earlier life was cut off is alive again: it is in the history, and its states go on from there.
+
+    With `why` it enters Pending, unless it is in it.
+    """
+
+    cell: Any
+    why: str | None = None
+
+
 class Propose(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
     """A run wants to enter a state. With `identity` the run journal remembers what it has come to."""
 
@@ -95,6 +105,7 @@ class Propose(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=Tru
     retriable: bool = True
     retry_delay: float = 0.0
     identity: bytes | None = None
+    tried: bytes | None = None  # of a failed attempt: the identity, for a run that takes its place after a crash
     inputs_digest: bytes | None = None
     result: ResultBlob | None = None
     recorded: bool = True
@@ -164,7 +175,7 @@ class SetState(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=Tr
     force: bool = False
 
 
-Message = Register | Propose | Amend | Leave | CancelTree | Orphan | SetState | Resumed | GiveUp
+Message = Register | TakeUp | Propose | Amend | Leave | CancelTree | Orphan | SetState | Resumed | GiveUp
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -28,10 +28,12 @@ from callsheet._kernel.messages import (
     Register,
     Resumed,
     SetState,
+    TakeUp,
 )
 from callsheet._kernel.pauses import Pauses
 from callsheet._kernel.scopes import CANCEL
 from callsheet._kernel.signals import Once
+from callsheet._kernel.tree import Tree
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import (
     Entry,
@@ -68,19 +70,12 @@ class Orchestrator:
         self._alive = True
         self._micros = clock.micros
         self.mailbox: Mailbox[Message, Answer] = Mailbox(self._handle)
-        self.roots: dict[Cell, None] = {}
+        tree = Tree()
+        self.roots, self._attach, self._leave = tree.roots, tree.attach, tree.leave
+        self.alive, self.when_idle = tree.alive, tree.when_idle  # asked by anybody
         self.pauses = Pauses()
-        self._idle: list[Once] = []
 
     # ------------------------------------------------------------------ asked by actors, any thread
-
-    def when_idle(self) -> Once:
-        """Give a condition that is set as soon as no run is alive."""
-        idle = Once()
-        self._idle.append(idle)
-        if not self.roots:
-            idle.set()
-        return idle
 
     def forget(self) -> None:
         """Keep nothing more and wait for nobody: the runs live in the process from which this one was forked."""
@@ -97,13 +92,6 @@ class Orchestrator:
             once.set()
         return once
 
-    def alive(self) -> list[Cell]:
-        """Give every live run, children before their parents."""
-        found = list(self.roots)
-        for cell in found:
-            found += cell.children or ()
-        return found[::-1]
-
     # ----------------------------------------------------------------- handling, under the one lock
 
     def _handle(self, message: Message) -> Answer:
@@ -112,6 +100,8 @@ class Orchestrator:
                 return self._propose(message)
             case Register():
                 return self._register(message)
+            case TakeUp():
+                return self._take_up(message)
             case Amend():
                 return self._amend(message)
             case Leave():
@@ -173,6 +163,14 @@ class Orchestrator:
             return Answer(ACCEPT, entered, at, position)
         return self._enter(cell, ACCEPT, message.type, message.state_name, at, None, message.details)
 
+    def _take_up(self, message: TakeUp) -> Answer:
+        cell: Cell = message.cell
+        self._attach(cell, cell.parent)
+        at = self._micros()
+        if message.why is None or cell.type is _PENDING:
+            return Answer(ACCEPT, cell.seq, at, 0)
+        return self._enter(cell, ACCEPT, _PENDING, "Pending", at, message.why, None)
+
     def _enter_first(self, cell: Cell, at: int, *, start: bool) -> int:
         """Enter Pending, and Running at once where the run may; give the number of states."""
         cell.type, cell.name, cell.seq = _PENDING, "Pending", 1
@@ -212,7 +210,7 @@ class Orchestrator:
         verdict = self._judge(cell, message.type, message.name, at, message)
         if verdict is not ACCEPT:
             if isinstance(verdict, Reject):
-                return self._instead(cell, verdict, at)
+                return self._instead(cell, verdict, at, message.tried)
             if not verdict.accepted:
                 return Answer(verdict, cell.seq, at, 0)
         outcome = None
@@ -236,12 +234,15 @@ class Orchestrator:
             self.pauses.begin(cell, message.pause)
         return answer
 
-    def _instead(self, cell: Cell, verdict: Reject, at: int) -> Answer:
-        details = None
+    def _instead(self, cell: Cell, verdict: Reject, at: int, tried: bytes | None) -> Answer:
+        details: dict[str, object] = {}
+        if tried is not None:
+            details |= {"identity": tried, "failed": cell.attempt}
         if verdict.scheduled_at is not None:
             cell.due = int(verdict.scheduled_at * 1e6)
-            details = _encode({"scheduled_time": from_micros(cell.due)})
-        return self._enter(cell, verdict, verdict.type, verdict.name, at, verdict.message, details)
+            details["scheduled_time"] = from_micros(cell.due)
+        said = _encode(details) if details else None
+        return self._enter(cell, verdict, verdict.type, verdict.name, at, verdict.message, said)
 
     def _enter(
         self,
@@ -298,38 +299,6 @@ class Orchestrator:
         if message.inputs or message.parameters is not None:
             self._put(InputsResolved(run_id, message.inputs, message.parameters))
         return _DONE
-
-    def _leave(self, cell: Cell) -> None:
-        """Take a run out of the tree. Children that it leaves behind pass to the nearest run around it that lives."""
-        if cell.ended:
-            return
-        cell.ended = True
-        if cell.children:
-            self._inherit(cell.children, cell.parent)
-        parent = cell.parent
-        if parent is None or parent.ended:
-            self.roots.pop(cell, None)
-            if not self.roots and self._idle:
-                waiting, self._idle = self._idle, []
-                for once in waiting:
-                    once.set()
-        if parent is not None and parent.children is not None:
-            parent.children.pop(cell, None)
-            if not parent.children and parent.childless is not None:
-                once, parent.childless = parent.childless, None
-                once.set()
-
-    def _inherit(self, children: dict[Cell, None], heir: Cell | None) -> None:
-        while heir is not None and heir.ended:
-            heir = heir.parent
-        if heir is None:
-            self.roots.update(children)
-            return
-        for child in children:
-            child.parent = heir
-        if heir.children is None:
-            heir.children = {}
-        heir.children.update(children)
 
     def _cancel(self, cell: Cell, reason: str, *, whole: bool) -> None:
         """Children first: a parent that leaves must find them leaving already."""

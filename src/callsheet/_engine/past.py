@@ -1,0 +1,136 @@
+"""What the states of a flow run say of its earlier lives. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from callsheet._clock import micros
+from callsheet._engine import decode
+from callsheet._model.kinds import StateType
+from callsheet._model.records import RunRecord, StateRecord
+from callsheet._model.states import StateDetails
+from callsheet._rules.guards import AWAITING_RETRY, RETRYING
+
+_S: Final = StateType
+RESUMING: Final = "Resuming"
+"""The name of the Scheduled state of a run that waits to be taken up after a suspension."""
+
+
+class Replay(NamedTuple):
+    """What is taken over from earlier lives.
+
+    Attributes:
+        outcomes: The types of final states that are not run again.
+        every_attempt: What ended in any attempt of the flow run counts, not only in the one that was cut off, and the
+            flow run begins another attempt.
+    """
+
+    outcomes: frozenset[StateType]
+    every_attempt: bool = False
+
+
+CUT_OFF: Final = Replay(frozenset({_S.COMPLETED, _S.FAILED}))
+"""For a run that was recovered or resumed: a failure that its body has dealt with is dealt with."""
+RETRIED: Final = Replay(frozenset({_S.COMPLETED}), every_attempt=True)
+"""For a run that somebody retries from outside."""
+
+
+class Past(NamedTuple):
+    """The earlier lives of one flow run. Times are microseconds since the epoch."""
+
+    run_id: UUID
+    attempts: int  # before the one that begins now; one that was cut off is the same one
+    since: int  # when that one began, 0 for the first
+    due: int | None  # before when it does not begin
+    passed: tuple[str, ...]  # keys of the pauses that it was resumed from
+    paused: StateDetails | None  # of the pause in which it was cut off
+    cancelled: bool  # it was about to end as Cancelled
+    running: int  # microseconds spent running
+
+
+def past_of(record: RunRecord, states: Sequence[StateRecord], replay: Replay) -> Past:
+    """Give what the states of a flow run say."""
+    attempts, due = _attempts(record, states)
+    last = next((state for state in reversed(states) if state.type is not _S.PENDING), None)
+    return Past(
+        run_id=record.id,
+        attempts=record.attempt if replay.every_attempt else attempts,
+        since=begun(states),
+        due=due,
+        passed=_passed(states),
+        paused=_details(last) if last is not None and last.type is _S.PAUSED else None,
+        cancelled=last is not None and last.type is _S.CANCELLING,
+        running=sum(after.at - one.at for one, after in itertools.pairwise(states) if one.type is _S.RUNNING),
+    )
+
+
+def begun(states: Sequence[StateRecord]) -> int:
+    """Give when the last attempt of a run began, 0 for the first."""
+    return max((state.at for state in states if state.name in (AWAITING_RETRY, RETRYING)), default=0)
+
+
+def _attempts(record: RunRecord, states: Sequence[StateRecord]) -> tuple[int, int | None]:
+    for state in reversed(states):
+        if state.type is _S.RUNNING:
+            return record.attempt - 1, None
+        if state.name == AWAITING_RETRY:
+            due = _details(state).scheduled_time
+            return record.attempt, None if due is None else micros(due)
+    return 0, None
+
+
+def _passed(states: Sequence[StateRecord]) -> tuple[str, ...]:
+    passed: dict[str, None] = {}
+    for state, after in itertools.pairwise(states):
+        key = _details(state).pause_key if state.type is _S.PAUSED else None
+        if key is None:
+            continue
+        passed.pop(key, None)  # an answer may have been of no use, and the run paused again
+        if after.type is _S.RUNNING or after.name == RESUMING:
+            passed[key] = None
+    if states and states[-1].type is _S.PAUSED:
+        passed.pop(_details(states[-1]).pause_key or "", None)
+    return tuple(passed)
+
+
+def _details(state: StateRecord) -> StateDetails:
+    return decode.state(state, StateDetails()).state_details
+
+
+# --------------------------------------------------------------------------------------- of a task run
+
+
+class Tried(NamedTuple):
+    """How many attempts of a task have failed, and before when the next one does not begin (microseconds)."""
+
+    failed: int
+    due: int | None
+
+
+class _Failure(msgspec.Struct):
+    """What the details of a state say of the attempt that failed before it."""
+
+    identity: bytes | None = None
+    failed: int = 0
+    scheduled_time: datetime | None = None
+
+
+_failure = msgspec.msgpack.Decoder(_Failure).decode
+
+
+def tried_of(states: Sequence[StateRecord]) -> tuple[bytes, Tried] | None:
+    """Give what the states of a task run that was under way say of its attempts, with the identity of its call."""
+    for at in range(len(states) - 1, -1, -1):
+        details = states[at].details
+        failure = None if details is None else _failure(details)
+        if failure is not None and failure.identity is not None:
+            begun_again = any(state.type is _S.RUNNING for state in states[at:])
+            due = None if begun_again or failure.scheduled_time is None else micros(failure.scheduled_time)
+            return failure.identity, Tried(failure.failed, due)
+    return None

@@ -1,0 +1,166 @@
+"""Taking up a flow run whose earlier life was cut off: by a crash of its process, by a suspension, or for a retry.
+
+`revive` starts it as a detached root run of an engine: the same id, name, tags and parameters, its states going on from
+where they are. Its body is called from the beginning; what it calls is taken from the run's `Memory` where it has ended
+(see `memory` and `replaying`). A subflow that has not ended is taken up by the call that made it (`adopt`).
+
+Who calls `revive` owns the run (it has claimed it, and the unfinished task runs in it are on record as crashed).
+"""
+
+from __future__ import annotations
+
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import msgspec
+
+from callsheet._engine import decode
+from callsheet._engine.history import the_run
+from callsheet._engine.keyed import keyed_by
+from callsheet._engine.leaving import NotRecoverable
+from callsheet._engine.past import CUT_OFF, Replay, past_of
+from callsheet._engine.places import LoopPlace, ThreadPlace
+from callsheet._engine.recording import Calls
+from callsheet._kernel.messages import TakeUp
+from callsheet._kernel.ports import step
+from callsheet._kernel.scopes import CANCEL, Interrupted
+from callsheet._model.kinds import TERMINAL_STATES, Kind
+
+if TYPE_CHECKING:
+    from callsheet._engine.core import Core
+    from callsheet._engine.flow_run import FlowRunActor
+    from callsheet._kernel.messages import Cell
+    from callsheet._kernel.ports import Port
+    from callsheet._model.records import RunRecord
+
+_WHY: Final = "The run is taken up again where it was cut off."
+_from_json = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def revive(core: Core, run_id: UUID, flow: Any, *, replay: Replay = CUT_OFF) -> FlowRunActor:
+    """Take up a root flow run, which this engine owns. Blocks while its record is read: in async code, call it apart.
+
+    Async flows live on the engine's loop (else on the runtime thread's), sync ones on a thread. Nobody awaits the run;
+    its end is in the history, and `when_ended` of the actor tells of it.
+
+    Args:
+        core: The engine.
+        run_id: The run. Its state is not final; unless it is Pending already, it becomes Pending.
+        flow: The flow that it is a run of.
+        replay: What is taken over from earlier lives.
+
+    Returns:
+        The run, which has been started.
+
+    Raises:
+        ObjectNotFound: There is no such flow run.
+        ValueError: It is a subflow's, or has ended.
+        EngineClosed: The engine takes no new runs.
+        StoreError: The history cannot be read.
+    """
+    from callsheet._engine import dispatch
+    from callsheet._engine.flow_run import FlowRunActor
+
+    place = ThreadPlace(core)
+    try:
+        step(place.catch_up())
+        record = step(the_run(place.reader, Kind.FLOW, run_id))
+    finally:
+        step(place.reader.aclose())
+    if record.parent_id is not None:
+        raise ValueError(f"The flow run {run_id} is a subflow's: it is taken up by the run around it.")
+    if record.state is not None and record.state.type in TERMINAL_STATES:
+        raise ValueError(f"The flow run {run_id} has ended as {record.state.name}.")
+    run = FlowRunActor(core, flow, {}, None, None, core.home, frozenset(record.tags))
+    adopt(run, record, None, replay)
+    run.register(start=False)
+    Context().run(dispatch.start, run, None)  # nothing of whoever calls: no run of its own is around this one
+    return run
+
+
+def adopt(run: FlowRunActor, record: RunRecord, tracker: RunRecord | None, replay: Replay = CUT_OFF) -> None:
+    """Make a run that has not been registered the one of a record."""
+    cell, state = run.cell, record.state
+    cell.id, cell.root_id = record.id, record.root_id or record.id
+    if state is not None:
+        cell.type, cell.name, cell.seq = state.type, state.name, state.seq
+    cell.attempt = record.attempt
+    run.name, run.calls = record.name, Calls(record.id.bytes)
+    run.past, run.keyed = (record, replay), keyed_by(record)
+    tracking = run.tracking
+    if tracking is not None and tracker is not None:
+        _adopt_tracker(tracking, tracker)
+
+
+def _adopt_tracker(tracking: Cell, record: RunRecord) -> None:
+    state = record.state
+    tracking.id, tracking.attempt = record.id, record.attempt
+    if state is not None:
+        tracking.type, tracking.name, tracking.seq = state.type, state.name, state.seq
+        tracking.ended = state.type in TERMINAL_STATES  # it has crashed with the process, and stays so
+
+
+def take_up(run: FlowRunActor, record: RunRecord) -> int:
+    """Put a run that was adopted among the living; give the position in the journal."""
+    core, state = run.core, record.state
+    core.admit(run.cell.parent)
+    run.inputs = record.inputs
+    if run.tracking is not None and not run.tracking.ended:
+        core.ask(TakeUp(cell=run.tracking))
+    answer = core.ask(TakeUp(cell=run.cell, why=_WHY))
+    run.seq, run.at = answer.seq, answer.at if state is None or answer.seq != state.seq else state.at
+    run.created, run.first_started = record.created, record.started or 0
+    run.logger().info("Taking up the flow run where it was cut off.")
+    return answer.position
+
+
+async def remember(run: FlowRunActor, record: RunRecord, replay: Replay, port: Port) -> None:
+    """Read what there is of a run's earlier lives, before its body is called.
+
+    Raises:
+        Interrupted: It was about to be cancelled.
+        NotRecoverable: Its parameters cannot be had back.
+        StoreError: The history cannot be read.
+    """
+    from callsheet._engine.memory import read_memory
+
+    core, cell = run.core, run.cell
+    place = ThreadPlace(core) if port.host is None else LoopPlace(core, port.host)
+    try:
+        await place.catch_up()
+        past = past_of(record, await place.reader.read_states(cell.id), replay)
+        memory = await read_memory(place.reader, past, replay)
+    finally:
+        await place.reader.aclose()
+    cell.attempt, cell.due, cell.passed = past.attempts, past.due, past.passed
+    run.spent = past.running
+    if past.cancelled:
+        run.scope.cancel(CANCEL)
+        raise Interrupted
+    if cell.parent is None:
+        run.parameters = _parameters(run.definition, record)
+    if not memory.is_empty:
+        core.memories[cell.id] = memory
+
+
+def _parameters(flow: Any, record: RunRecord) -> dict[str, Any]:
+    """Give a root run's parameters as the history has them; the flow makes of them what it can.
+
+    Raises:
+        NotRecoverable: It has not all of them.
+    """
+    if flow.isgenerator:
+        raise NotRecoverable("its items went to a caller who is gone")
+    said = {} if record.parameters is None else _from_json(record.parameters)
+    binder = flow._binder
+    parameters = dict(zip(binder.names, flow._bound, strict=False)) | said
+    lost = [name for name in decode.extra_of(record).get("opaque", ()) if _is_placeholder(said.get(name))]
+    lost += [name for name in binder.names if name not in binder.with_defaults(parameters)]
+    if lost:
+        raise NotRecoverable(f"the history has no value of its parameters {', '.join(map(repr, lost))}")
+    return parameters
+
+
+def _is_placeholder(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("<") and value.endswith(">")
