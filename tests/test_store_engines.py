@@ -193,19 +193,23 @@ def test_runs_of_the_dead_and_those_that_are_due_wait(store: Store) -> None:
         moved(suspended.id, 3, S.PAUSED, 1, name="Suspended"),
     )  # fmt: skip
     assert store.engines.fence(gone.id)
-    found = store.engines.waiting(NOW, 10)
-    assert {run.id for run in found[:2]} == {run.id for run in left}
-    assert {(run.id, run.owner) for run in found[2:]} == {(due.id, None), (now.id, None)}
-    assert {(run.kind, run.key) for run in found} == {(Kind.FLOW, "module.main")}
-    assert len(store.engines.waiting(NOW, 1)) == 1
-    assert later.id in {run.id for run in store.engines.waiting(NOW + 1, 10)}
+    found = store.engines.left(10)
+    assert [(run.id, run.owner) for run in found] == sorted((run.id, run.owner) for run in left)
+    unowned = store.engines.unowned(NOW, 10)
+    assert [(run.id, run.owner) for run in unowned] == sorted((run.id, None) for run in (due, now))
+    assert {(run.kind, run.key) for run in (*found, *unowned)} == {(Kind.FLOW, "module.main")}
+    assert later.id in {run.id for run in store.engines.unowned(NOW + 1, 10)}
 
 
 def test_there_is_a_way_past_what_nobody_here_takes(store: Store) -> None:
+    owner = engine()
     runs = sorted((flow(entered=0) for _ in range(3)), key=lambda run: run.id)
-    store.commit([*runs, *(moved(run.id, 1, S.SCHEDULED, 1) for run in runs)])
-    assert [run.id for run in store.engines.waiting(NOW, 2)] == [runs[0].id, runs[1].id]
-    assert [run.id for run in store.engines.waiting(NOW, 2, runs[1].id)] == [runs[2].id]
+    left = sorted((flow(owner) for _ in range(3)), key=lambda run: run.id)
+    dead(store, *runs, *left, *(moved(run.id, 1, S.SCHEDULED, 1) for run in runs), owner=owner)
+    assert [run.id for run in store.engines.unowned(NOW, 2)] == [runs[0].id, runs[1].id]
+    assert [run.id for run in store.engines.unowned(NOW, 2, runs[1].id)] == [runs[2].id]
+    assert [run.id for run in store.engines.left(2)] == [left[0].id, left[1].id]
+    assert [run.id for run in store.engines.left(2, left[1].id)] == [left[2].id]
 
 
 # --------------------------------------------------------------------------------------------------- taking
@@ -229,7 +233,7 @@ def test_a_run_is_taken_up_once(store: Store, owned: bool) -> None:
     assert store.engines.take(run.id, at=NOW) is None
     become(store, engine())
     assert store.engines.take(run.id, at=NOW) is None
-    assert store.engines.waiting(NOW, 10) == ()
+    assert (*store.engines.left(10), *store.engines.unowned(NOW, 10)) == ()
 
 
 def test_what_was_left_running_is_ended_first(store: Store) -> None:
@@ -362,7 +366,7 @@ def test_what_the_dead_made_durable_counts(two: tuple[SqliteStore, SqliteStore])
     first.commit([done, left])
     assert first.append([moved(done.id, 3, S.COMPLETED, 1), moved(left.id, 3, S.FAILED, 1)]) is not None
     assert second.engines.fence(me.id)
-    assert second.engines.waiting(NOW, 10) == ()  # nobody's by now: it has failed
+    assert second.engines.left(10) == ()  # nobody's by now: it has failed
     with pytest.raises(LostOwnership):
         first.append([moved(left.id, 4, S.RUNNING, 1)])
     states = {run.id: run.state for run in records(second).values()}
@@ -422,7 +426,7 @@ def test_owners_are_found_by_an_index(two: tuple[SqliteStore, SqliteStore], path
     from callsheet._store import engines
 
     connection = sqlite3.connect(path)
-    for sql in (engines._DEAD, engines._LEFT, engines._UNOWNED, engines._ALL):
+    for sql in (engines._LEFT, engines._UNOWNED, engines._ALL):
         count = sql.count("?")
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", (b"",) * count).fetchall()]
         assert not [step for step in plan if step.startswith("SCAN run")], plan

@@ -11,7 +11,6 @@ import pytest
 
 from callsheet._store import proofs
 from callsheet.exceptions import StoreError, StoreLocked, StoreReadOnly
-from callsheet.locking import office
 from callsheet.locking.database import DatabaseLockManager
 from callsheet.locking.filesystem import FileSystemLockManager
 from callsheet.locking.office import Answer, Office
@@ -153,17 +152,17 @@ def test_a_clock_that_jumps_changes_nothing(kind, place, monkeypatch, jump):
 def test_time_in_which_the_watcher_itself_stood_still_hardly_counts(monkeypatch, place):
     """A frozen container wakes, and finds the holder, frozen with it, without a sign for an hour."""
     now = 1000.0
-    monkeypatch.setattr(office.time, "monotonic", lambda: now)
-    ticket = Ticket(holder="a", owner="b", machine="", lease=10.0)
-    watch = office._Watch(ticket)
+    monkeypatch.setattr(proofs.time, "monotonic", lambda: now)
+    watch = proofs.Watch()
+    assert not watch.look(1, 10.0)
     now += 3600
-    assert not watch.look(ticket)
+    assert not watch.look(1, 10.0)
     for _ in range(2):
         now += 2.5
-        assert not watch.look(ticket)
+        assert not watch.look(1, 10.0)
     now += 2.5
-    assert watch.look(ticket)
-    assert not watch.look(ticket.next())
+    assert watch.look(1, 10.0)
+    assert not watch.look(2, 10.0)
 
 
 # --------------------------------------------------------------------------------------------- the files

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _cores: dict[tuple[str, str], Core] = {}  # by database and durability
+_lost: list[Core] = []  # which others took for dead, so that new ones took their places
 _latest: tuple[Settings, Core] | None = None
 _explicit: list[Any] = []  # open engines of this process, in the order of opening
 
@@ -66,6 +67,8 @@ def ambient_core() -> Core:
     with _lock:
         core = _cores.get(key)
         if core is None or not core.usable:
+            if core is not None:
+                _lost.append(core)
             core = _cores[key] = open_core(settings)
         _latest = (get_current_settings(), core)
     return core
@@ -114,8 +117,9 @@ def shut_down(timeout: float = 10.0) -> None:
     runtime_thread.stop()
     _close_storages()
     with _lock:
-        cores, _latest = list(_cores.values()), None
+        cores, _latest = [*_cores.values(), *_lost], None
         _cores.clear()
+        _lost.clear()
     errors: list[Exception] = []
     for core in cores:
         try:
@@ -180,6 +184,7 @@ def _forget_after_fork() -> None:
     _lock = threading.Lock()
     _latest = None
     _cores.clear()
+    _lost.clear()
     _explicit.clear()
 
 

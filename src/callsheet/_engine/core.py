@@ -12,6 +12,7 @@ from uuid import UUID
 from weakref import WeakSet
 
 from callsheet._clock import SYSTEM_CLOCK, Clock
+from callsheet._engine.ownership import Ownership, interrupt, lost
 from callsheet._ids import new_id
 from callsheet._kernel.host import Host
 from callsheet._kernel.journal import Journal
@@ -46,6 +47,7 @@ class Core:
         self.clock = clock
         self.journal = Journal(store, durability)
         self.journal.on_refused(self._refused)
+        self.journal.on_lost(self._lose)
         self.journal.start()
         self.orchestrator = Orchestrator(self.journal, clock, self.engine_id)
         self.ask = self.orchestrator.mailbox.ask
@@ -59,9 +61,12 @@ class Core:
         self.lease = settings.lease_seconds
         self.blobs = None if store.location == "memory" else Path(store.location + "-results")
         self.closed = False
-        self.inherited = False  # by a fork: the parent process has it
+        # Its runs are not ours any more: they are of the process that forked this one, or, where it is lost, of other engines.
+        self.abandoned = self.lost = False
+        self.ownership = Ownership(self, settings.lease_seconds)
         self.flows: dict[str, Any] = {}  # that it takes up runs of, by entrypoint
         self.memories: dict[UUID, Memory] = {}  # of flow runs that were cut off and are alive again
+        self.nudge: Callable[[], None] = _nothing  # tells whoever takes up runs that there may be one
         self._workers: WorkerThreads | None = None
         self._steps: dict[Host, Once] = {}  # commits that are due at the end of a loop's step
         self._lock = threading.Lock()
@@ -77,8 +82,8 @@ class Core:
 
     @property
     def usable(self) -> bool:
-        """Tell whether runs can be started: not closed, and not inherited by a fork."""
-        return not (self.closed or self.inherited)
+        """Tell whether runs can be started: not closed, not inherited by a fork, and not taken for dead."""
+        return not (self.closed or self.abandoned)
 
     @property
     def workers(self) -> WorkerThreads:
@@ -94,12 +99,17 @@ class Core:
 
         Raises:
             EngineClosed: The engine is draining or closed; runs that were started before may still start children.
+            LostOwnership: Others have taken this engine for dead.
             StoreError: History cannot be written any more and nothing further fits into memory.
         """
+        if self.lost:
+            raise lost(self)
         if self.closed or (parent is None and not self.accepting):
             raise EngineClosed("This engine is shutting down and takes no new runs. Start the run in an open engine.")
         if self.journal.full:
             raise self.journal.degraded or StoreError("The history cannot be written fast enough: too much is waiting.")
+        if parent is None:
+            self.ownership.vouch()
 
     def must_acknowledge(self, kind: Kind, *, is_root: bool, recorded: bool) -> bool:
         """Tell whether a run's end is to be on disk before its caller goes on."""
@@ -154,10 +164,19 @@ class Core:
 
     def forget(self) -> None:
         """Leave store and threads to the process from which this one was forked; bodies may still return here."""
-        self.inherited = True
+        self.abandoned = True
         self.log_sink = None
         self._lock = threading.Lock()
+        self.ownership.disown()
         self.orchestrator.forget()
+
+    def _lose(self) -> None:
+        """Hear that others have taken this engine for dead."""
+        with self._lock:
+            self.lost = self.abandoned = True
+        self.accepting = False
+        self.log_sink = None
+        interrupt(self)
 
     def _keep_log(self, record: LogWritten) -> None:
         self.journal.put(record)
@@ -168,10 +187,13 @@ class Core:
         """Commit entries whose guards only the store can judge, and give why one was refused (blocking).
 
         Raises:
+            LostOwnership: Others have taken this engine for dead.
             StoreError: The store cannot be written.
         """
         self.journal.put(*entries)
         self.journal.flush()
+        if self.lost:
+            raise lost(self)
         refused = [self._refusals.pop(id(entry), None) for entry in entries]
         return next((refusal for refusal in refused if refusal is not None), None)
 
@@ -214,13 +236,18 @@ class Core:
         self.accepting = False
         for cell in self.orchestrator.alive():  # a thread's body cannot be made to leave
             self.ask(Orphan(cell, CLOSED))
-        lost = self.journal.close(timeout)
+        unsaved = self.journal.close(timeout)
+        self.ownership.leave()
         self.orchestrator.mailbox.close()
         if self._workers is not None:
             self._workers.close(min(timeout, _THREAD_SECONDS))
         self.store.close()
-        if lost:
-            raise lost.as_error()
+        if unsaved:
+            raise unsaved.as_error()
+
+
+def _nothing() -> None:
+    pass
 
 
 _cores: WeakSet[Core] = WeakSet()

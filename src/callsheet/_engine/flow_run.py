@@ -11,6 +11,7 @@ from callsheet._clock import from_micros
 from callsheet._engine import bodies
 from callsheet._engine.flow_facts import describe_flow, extra_of, identity_of_subflow, parameters_of
 from callsheet._engine.futures import TaskFuture
+from callsheet._engine.hooks import hooks_of
 from callsheet._engine.leaving import Final
 from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls, record_outcome, to_blob
@@ -29,7 +30,6 @@ from callsheet.context import FlowRunContext
 from callsheet.exceptions import ParameterTypeError
 from callsheet.logging.loggers import flow_run_logger
 from callsheet.logging.prints import patch_print
-from callsheet.settings import get_current_settings
 from callsheet.utilities.collections import find, replace
 
 if TYPE_CHECKING:
@@ -293,22 +293,7 @@ class FlowRunActor(Run):
     # ------------------------------------------------------------------------------ what users see
 
     def hooks_for(self, type: StateType) -> list[Callable[..., Any]]:
-        flow = self.definition
-        match type:
-            case _S.COMPLETED:
-                return flow.on_completion_hooks
-            case _S.FAILED:
-                return flow.on_failure_hooks
-            case _S.RUNNING:
-                return flow.on_running_hooks
-            case _S.CRASHED:
-                return flow.on_crashed_hooks if get_current_settings().enable_cancellation_and_crashed_hooks else []
-            case _S.CANCELLING | _S.CANCELLED:
-                return (
-                    flow.on_cancellation_hooks if get_current_settings().enable_cancellation_and_crashed_hooks else []
-                )
-            case _:
-                return []
+        return hooks_of(self.definition, type)
 
     def logger(self) -> Any:
         return flow_run_logger(self.record, self.definition)

@@ -8,7 +8,26 @@ from typing import Any, Protocol
 
 from anyio import fail_after
 
+from callsheet._model.kinds import StateType
+from callsheet.settings import get_current_settings
 from callsheet.utilities.functions import hook_name
+
+
+def hooks_of(flow: Any, type: StateType) -> list[Callable[..., Any]]:
+    """Give the hooks that a flow has for a type of state."""
+    match type:
+        case StateType.COMPLETED:
+            return flow.on_completion_hooks
+        case StateType.FAILED:
+            return flow.on_failure_hooks
+        case StateType.RUNNING:
+            return flow.on_running_hooks
+        case StateType.CRASHED:
+            return flow.on_crashed_hooks if get_current_settings().enable_cancellation_and_crashed_hooks else []
+        case StateType.CANCELLING | StateType.CANCELLED:
+            return flow.on_cancellation_hooks if get_current_settings().enable_cancellation_and_crashed_hooks else []
+        case _:
+            return []
 
 
 class HookLogger(Protocol):

@@ -58,9 +58,9 @@ _NO_SUBMIT: Final = "Submitting the generator {!r} is not implemented; iterate o
 def parent_run() -> AnyRun | None:
     """Give the run whose body makes this call, if it is alive and of this process."""
     parent: Any = current_run.get()
-    if parent is None or parent.cell.ended or not parent.core.usable:
+    if parent is None or parent.cell.ended or not (parent.core.usable or parent.core.lost):
         return None
-    return parent
+    return parent  # of an engine that is lost, too: there it is told to leave
 
 
 def new_run(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from callsheet._engine.actor import Actor
 from callsheet._engine.hooks import run_hooks, sheltered
 from callsheet._engine.leaving import Final, NotRecoverable, as_raised, only_theirs
+from callsheet._engine.ownership import lost
 from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
 from callsheet._engine.waiting import wait_in_life
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _S = StateType
 _FRESH = 0.001  # seconds
+_MOMENT = 0.01  # seconds
 
 
 class Run(Actor):
@@ -106,7 +108,7 @@ class Run(Actor):
 
     async def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | None:
         """Give how the run ends after an attempt, or `None` where another one begins."""
-        if self.core.inherited:  # a forked child's body has come back; the run itself lives on in the parent process
+        if self.core.abandoned:  # the run itself lives on: in the process that forked this one, or in another engine
             return self.final_of(error) if error is not None else self.conclude(value)
         final = await self._failed(port, error) if error is not None else self.conclude(value)
         if final.type is _S.FAILED and final.reraise is None and self.cell.attempt <= self.definition.retries:
@@ -114,6 +116,10 @@ class Run(Actor):
         return final
 
     async def _start(self, port: Port, name: str) -> None:
+        core = self.core
+        while core.clock.micros() > core.orchestrator.granted_until:
+            core.journal.renew_soon()
+            await port.wait(Once(), _MOMENT, self.scope)
         while True:
             answer = self.propose(_S.RUNNING, name)
             verdict = answer.verdict
@@ -239,9 +245,8 @@ class Run(Actor):
     async def end(self, port: Port, final: Final) -> Final:
         """Enter the final state, call hooks, and wait for the acknowledgement that is due."""
         position = 0
-        if self.core.inherited:
-            self.final = final
-            return final
+        if self.core.abandoned:
+            return self._end_abandoned(final)
         if self.cell.ended:
             if self.type is not self.cell.type:  # the engine was closed around it
                 self.entered(_S.CRASHED, "Crashed", Answer(ACCEPT, self.cell.seq, self.core.clock.micros(), 0))
@@ -269,6 +274,15 @@ class Run(Actor):
                     around = self.cell.parent.actor
                     if around is not None:
                         around.rested = monotonic()
+        return final
+
+    def _end_abandoned(self, final: Final) -> Final:
+        """End without a trace: the run is somebody else's, and so are its states and its hooks."""
+        if self.core.lost:
+            error = lost(self.core)
+            final = Final(_S.CRASHED, "Crashed", str(error), error, None, final.reraise)
+            self.type, self.state_name, self._state = final.type, final.name, None
+        self.final = final
         return final
 
     def overruled(self, order: SetState, final: Final) -> tuple[int, Final]:

@@ -12,12 +12,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
+from callsheet._kernel.bell import Bell
+from callsheet._kernel.lease import Lease
 from callsheet._kernel.lost import HEAVY, weight
 from callsheet._kernel.trouble import Trouble
 from callsheet._model.kinds import Durability
 from callsheet._model.records import Entry, OutcomeRecorded, Refusal
 from callsheet._store.protocol import Store
-from callsheet.exceptions import StoreError
+from callsheet.exceptions import LostOwnership, StoreError
 
 MOST_ROWS = 10_000
 MOST_BYTES = 64 << 20
@@ -61,11 +63,14 @@ class Commits:
         self._sync_interval = sync_interval
         self._ack_deadline = ack_deadline
         self._refused: list[Callable[[Entry, Refusal], None]] = []
+        self._lost_by: list[Callback] = []
         self._order = itertools.count()
         self._reset()
 
     def _reset(self) -> None:
         self._gate = threading.Lock()  # the queue and the numbers; held for less than a microsecond
+        self._bell = Bell(self._gate)  # wakes the thread
+        self._closed = False
         self._writer = threading.Lock()  # held by whoever commits
         self._urgent = False
         self._queue: list[Entry] = []
@@ -125,6 +130,10 @@ class Commits:
         """Call `callback(entry, refusal)` for entries whose guards did not hold, before those who wait for them."""
         self._refused.append(callback)
 
+    def on_lost(self, callback: Callback) -> None:
+        """Call `callback()` when others have taken the engine for dead, outside of every lock."""
+        self._lost_by.append(callback)
+
     # ---------------------------------------------------------------------------------------- commit
 
     def _commit_next(self, callbacks: list[Callback], *, on_the_spot: bool = False) -> bool:
@@ -153,7 +162,7 @@ class Commits:
         if len(self._logged) > MOST_LOGGED:
             return False
         sync = self._syncs(on_the_spot=True)
-        number = self._attempt(lambda: self._store.append(batch, sync=sync), None)
+        number = self._attempt(lambda: self._store.append(batch, sync=sync), callbacks, is_needed=False)
         if number is None:
             return False
         self._wrote(sync=sync)
@@ -190,19 +199,43 @@ class Commits:
         # A caller on the spot may be an event loop: the one commit a second that waits for the disk is not for it.
         return self._level is Durability.STRICT or (not on_the_spot and self._sync_is_due())
 
-    def _attempt(self, write: Callable[[], T | None], callbacks: list[Callback] | None) -> T | None:
-        """Write; `None`: not now. What goes wrong is noted, and waiters are let go where there is no hope."""
+    def _attempt(self, write: Callable[[], T | None], callbacks: list[Callback], *, is_needed: bool = True) -> T | None:
+        """Write; `None`: not now. What goes wrong is noted, and waiters are let go where there is no hope.
+
+        What is not needed can be done in another way, so that nobody hears of it.
+        """
         try:
             done = write()
+        except LostOwnership as error:
+            self._lose(error, callbacks)
+            return None
         except StoreError as error:
             self._trouble.failed(error)
             done = None
         else:
-            if done is None and callbacks is not None:
+            if done is None and is_needed:
                 self._trouble.held()
-        if done is None and callbacks is not None:
+        if done is None and is_needed:
             self._let_go(callbacks)
         return done
+
+    def _lose(self, error: LostOwnership, callbacks: list[Callback]) -> None:
+        """Drop what waits and take nothing more: the runs that it speaks of belong to another engine."""
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue, self._batch, self._logged, self._bytes = [], None, [], 0
+            self._committed = self._shown = sys.maxsize
+            self._unsynced_since = None
+            self._trouble.failure = self._trouble.degraded = error
+            callbacks += self._pop_waiters()
+            self._bell.ring()
+        callbacks += self._lost_by
+
+    def _renew(self, lease: Lease, callbacks: list[Callback]) -> bool:
+        """Give the engine's sign of life; the caller holds the writer's lock."""
+        return self._attempt(lease.renew, callbacks) is not None
 
     def _wrote(self, *, sync: bool) -> None:
         self._unsynced_since = None if sync else self._unsynced_since or time.monotonic()
@@ -270,12 +303,7 @@ class Commits:
 
     def _sync(self, callbacks: list[Callback]) -> bool:
         """Let what was committed survive a power loss; the caller holds the writer's lock."""
-        try:
-            if self._store.try_commit((), sync=True) is None:
-                return False
-        except StoreError as error:
-            self._trouble.failed(error)
-            self._let_go(callbacks)
+        if self._attempt(lambda: self._store.try_commit((), sync=True), callbacks) is None:
             return False
         self._unsynced_since = None
         self._trouble.over()
@@ -291,7 +319,7 @@ class Commits:
 
     def _reopen(self) -> None:
         """Begin anew after an error of the disk: what SQLite still has in memory is not to be believed."""
-        if self._trouble.degraded is None:
+        if self._trouble.degraded is None or self._closed:
             return
         try:
             self._store.close()

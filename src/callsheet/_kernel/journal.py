@@ -14,8 +14,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from callsheet._kernel.bell import Bell
 from callsheet._kernel.commits import MOST_LOGGED, Callback, Commits, call_all
+from callsheet._kernel.lease import Lease
 from callsheet._kernel.lost import HEAVY, Lost, weight
 from callsheet._kernel.outside import Outside
 from callsheet._model.kinds import Durability
@@ -24,7 +24,7 @@ from callsheet._store import forks
 from callsheet._store.memory import MemoryStore
 from callsheet._store.patience import pauses
 from callsheet._store.protocol import Store
-from callsheet.exceptions import StoreClosed, StoreUnavailable
+from callsheet.exceptions import LostOwnership, StoreClosed, StoreError, StoreUnavailable
 
 GATHER = 0.015
 """Seconds that entries wait for company, unless somebody waits for them."""
@@ -67,6 +67,7 @@ class Journal(Commits):
         sync_interval: float = 1.0,
         ack_deadline: float = 30.0,
     ) -> None:
+        self.lease: Lease | None = None  # of an engine whose runs others may take over
         self._fire = fire
         self._gather = gather
         self._note = store.note if isinstance(store, MemoryStore) else None
@@ -76,10 +77,8 @@ class Journal(Commits):
 
     def _reset(self) -> None:
         super()._reset()
-        self._bell = Bell(self._gate)  # wakes the thread
         self._idle = False
         self._stopping = False
-        self._closed = False
         self._lost = Lost()
         self._thread: threading.Thread | None = None
         self._outside = Outside(self._store)
@@ -109,13 +108,13 @@ class Journal(Commits):
             timeout: seconds for all of it.
         """
         deadline = time.monotonic() + timeout
-        if self._closed:
-            return self._lost
         with self._gate:
             self._stopping = True
             self._bell.ring()
-        if self._thread is not None:
+        if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._closed:
+            return self._lost
         # The thread may be stuck in a dying disk; then its batch is lost, and said to be.
         if self._writer.acquire(timeout=max(0.01, deadline - time.monotonic())):
             try:
@@ -164,7 +163,7 @@ class Journal(Commits):
             return self._put_off(entries)
         with self._gate:
             if self._closed:
-                raise StoreClosed(f"The journal of the history in '{self._store.location}' is closed.")
+                raise self._why_closed()
             self._queue += entries
             self._accepted = position = self._accepted + len(entries)
             for entry in entries:
@@ -174,6 +173,12 @@ class Journal(Commits):
                 self._idle = False
                 self._bell.ring()
         return position
+
+    def _why_closed(self) -> StoreError:
+        lost = self._trouble.failure
+        if isinstance(lost, LostOwnership):
+            return lost.with_traceback(None)
+        return StoreClosed(f"The journal of the history in '{self._store.location}' is closed.")
 
     @property
     def keeps(self) -> bool:
@@ -212,6 +217,13 @@ class Journal(Commits):
                 self._hurry()
         if now:
             self._fire([callback])
+
+    def renew_soon(self) -> None:
+        """Have the engine's sign of life given now."""
+        if self.lease is not None:
+            self.lease.lapse()
+            with self._gate:
+                self._bell.ring()
 
     def watch(self, callback: Callback, wanted: Callable[[], bool] | None = None) -> None:
         """Call `callback()`, from now on, soon after another process has committed anything (within 0.1 s or so).
@@ -317,7 +329,7 @@ class Journal(Commits):
                 attempts = 0 if self._work() else attempts + 1
                 if self._stopping and (self._shown >= self._accepted or self._trouble.degraded is not None):
                     return  # close() sees to the rest
-                if attempts:
+                if attempts and not self._closed:
                     self._pause(attempts)
                 elif not (self._waiters or self._watchers):
                     self._store.tend()
@@ -328,7 +340,11 @@ class Journal(Commits):
     def _work(self) -> bool:
         callbacks: list[Callback] = []
         done = True
-        if self._queue or self._batch:  # else the lock would only be in the way of a caller
+        lease = self.lease
+        if lease is not None and lease.rest() == 0:  # before anything else: the queue may be long
+            with self._writer:
+                done = self._renew(lease, callbacks)
+        if done and (self._queue or self._batch):  # else the lock would only be in the way of a caller
             with self._writer:
                 # Where callers commit on the spot, a batch in between is not to hold them up for long.
                 quick = self._logged and len(self._queue) <= ON_THE_SPOT and not self._watchers
@@ -356,15 +372,17 @@ class Journal(Commits):
             if told := self._outside.look():  # also where there is always work
                 self._fire(told)
             with self._gate:
-                if self._queue or self._batch or self._logged or self._stopping or self._sync_is_due():
+                rest = None if self.lease is None else self.lease.rest()
+                if self._queue or self._batch or self._logged or self._stopping or self._sync_is_due() or rest == 0:
                     self._idle = False
                     return
                 self._idle = True
                 since = self._unsynced_since
             seconds = None if since is None else since + self._sync_interval - time.monotonic()
             look = self._outside.rest()
-            if look is not None:
-                seconds = look if seconds is None else min(seconds, look)
+            for due in (rest, look):
+                if due is not None:
+                    seconds = due if seconds is None else min(seconds, due)
             self._bell.sleep(seconds)
 
     def _pause(self, attempts: int) -> None:

@@ -6,6 +6,7 @@ under the mailbox's lock, so that what is on disk is always a prefix of what was
 
 from __future__ import annotations
 
+import sys
 from typing import Protocol, assert_never
 from uuid import UUID
 
@@ -69,6 +70,8 @@ class Orchestrator:
         self._keeps = journal.keeps
         self._alive = True
         self._micros = clock.micros
+        # By the time of day, which moves on while a machine sleeps. A clock that jumps asks for a sign of life too many.
+        self.granted_until = sys.maxsize
         self.mailbox: Mailbox[Message, Answer] = Mailbox(self._handle)
         tree = Tree()
         self.roots, self._attach, self._leave = tree.roots, tree.attach, tree.leave
@@ -81,6 +84,14 @@ class Orchestrator:
         """Keep nothing more and wait for nobody: the runs live in the process from which this one was forked."""
         self._keeps = self._alive = False
         self.mailbox.forget()
+
+    def grant(self, seconds: float) -> None:
+        """Let runs start for so long from now."""
+        self.granted_until = self._micros() + int(seconds * 1e6)
+
+    def keep_nothing(self) -> None:
+        """Put nothing more on record: what is alive here belongs to another engine by now."""
+        self._keeps = False
 
     def when_childless(self, cell: Cell) -> Once | None:
         """Give a condition that is set when the last child of a run has left; `None` where there is none."""
@@ -132,7 +143,7 @@ class Orchestrator:
             self._cancel(cell, CANCEL, whole=True)
         entered = 0
         if message.type is _PENDING and message.state_name == "Pending" and message.details is None:
-            entered = self._enter_first(cell, at, start=message.start)
+            entered = self._enter_first(cell, at, start=message.start and at <= self.granted_until)
         position = 0
         if self._keeps:
             created = RunCreated(

@@ -12,6 +12,7 @@ CANCEL = "cancel"
 PARENT = "parent"
 TERMINATE = "terminate"
 SIGNAL = "signal"
+FENCED = "fenced"
 
 
 class Interrupted(Signal):

@@ -6,9 +6,9 @@ import logging
 import time
 
 from callsheet._store import mishaps
-from callsheet.exceptions import StoreClosed, StoreError, StoreLocked, StoreNotADatabase, StoreTooNew
+from callsheet.exceptions import LostOwnership, StoreClosed, StoreError, StoreLocked, StoreNotADatabase, StoreTooNew
 
-_HOPELESS = (StoreTooNew, StoreNotADatabase, StoreClosed)
+_HOPELESS = (StoreTooNew, StoreNotADatabase, StoreClosed, LostOwnership)
 _logger = logging.getLogger("callsheet.journal")
 
 

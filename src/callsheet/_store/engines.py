@@ -20,6 +20,7 @@ from callsheet._store import taking
 from callsheet._store.taking import Write
 
 T = TypeVar("T")
+_SHORT: Final = 1.0  # seconds of patience for what others make up for
 Row = Sequence[Any]
 
 _ENTER: Final = (
@@ -36,14 +37,14 @@ _ALL: Final = (
 )
 # From one owner to the next in the index: as many steps as there are owners, not as there are runs.
 _DEAD: Final = (
-    "WITH RECURSIVE owners (id) AS (SELECT (SELECT owner FROM run WHERE owner IS NOT NULL ORDER BY owner LIMIT 1)"
+    "(WITH RECURSIVE owners (id) AS (SELECT (SELECT owner FROM run WHERE owner IS NOT NULL ORDER BY owner LIMIT 1)"
     " UNION ALL SELECT (SELECT owner FROM run WHERE owner > owners.id ORDER BY owner LIMIT 1) FROM owners"
     " WHERE owners.id IS NOT NULL)"
-    " SELECT id FROM owners WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM engine WHERE NOT lost)"
+    " SELECT id FROM owners WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM engine WHERE NOT lost))"
 )
 _LEFT: Final = (
     "SELECT run.id, run.kind, d.key, run.owner FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
-    " WHERE run.owner = ? AND run.id > ? ORDER BY run.id LIMIT ?"
+    f" WHERE run.owner IN {_DEAD} AND run.id > ? ORDER BY run.id LIMIT ?"
 )
 _UNOWNED: Final = (
     "SELECT run.id, run.kind, d.key, NULL FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
@@ -55,7 +56,7 @@ _UNOWNED: Final = (
 class Place(Protocol):
     """What is needed of the store."""
 
-    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T: ...
+    def transact(self, work: Callable[[sqlite3.Connection], T], patience: float | None = None) -> T: ...
 
     def look(self, work: Callable[[sqlite3.Connection], T]) -> T: ...
 
@@ -116,7 +117,7 @@ class SqliteEngines:
         me, self._me = self._me, None
         if self.is_listed and me is not None:
             self.is_listed = self.is_due = False
-            self._place.transact(lambda connection: connection.execute(_LEAVE, (me.id.bytes,)))
+            self._place.transact(lambda connection: connection.execute(_LEAVE, (me.id.bytes,)), _SHORT)
             self.guard = None
 
     def forget(self) -> None:
@@ -137,19 +138,19 @@ class SqliteEngines:
             self._place.adopt_in(connection)
             return connection.execute(_FENCE, (engine_id.bytes, beat, beat)).rowcount == 1
 
-        return self._place.transact(work)
+        return self._place.transact(work, _SHORT)
 
-    def waiting(self, at: int, limit: int, after: UUID | None = None) -> tuple[WaitingRun, ...]:
-        """Give root runs that wait to be taken up."""
+    def left(self, limit: int, after: UUID | None = None) -> tuple[WaitingRun, ...]:
+        """Give root runs of dead engines, in order of id."""
         first = b"" if after is None else after.bytes
+        rows = self._place.look(lambda connection: connection.execute(_LEFT, (first, limit)).fetchall())
+        return tuple(_waiting(row) for row in rows)
 
-        def work(connection: sqlite3.Connection) -> list[Row]:
-            found: list[Row] = []
-            for (owner,) in connection.execute(_DEAD).fetchall():
-                found += connection.execute(_LEFT, (owner, first, limit - len(found))).fetchall()
-            return found + connection.execute(_UNOWNED, (at, first, limit - len(found))).fetchall()
-
-        return tuple(_waiting(row) for row in self._place.look(work))
+    def unowned(self, at: int, limit: int, after: UUID | None = None) -> tuple[WaitingRun, ...]:
+        """Give root runs of nobody that are due, in order of id."""
+        first = b"" if after is None else after.bytes
+        rows = self._place.look(lambda connection: connection.execute(_UNOWNED, (at, first, limit)).fetchall())
+        return tuple(_waiting(row) for row in rows)
 
     def take(self, run_id: UUID, *, at: int, known: bool = True) -> Taken | None:
         """Take a run up."""
@@ -159,12 +160,13 @@ class SqliteEngines:
         return self._place.transact(
             lambda connection: taking.take(
                 connection, run_id, me.id, at=at, known=known, write=self._place.write_in(connection)
-            )
+            ),
+            _SHORT,
         )
 
     def sweep(self) -> None:
         """Remove rows of dead engines that own nothing any more."""
-        self._place.transact(lambda connection: connection.execute(_SWEEP))
+        self._place.transact(lambda connection: connection.execute(_SWEEP), _SHORT)
 
 
 _to_json = msgspec.json.Encoder().encode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -98,12 +99,17 @@ class MemoryEngines:
         self._rows[engine_id] = msgspec.structs.replace(row, lost=True)
         return True
 
-    def waiting(self, at: int, limit: int, after: UUID | None = None) -> tuple[WaitingRun, ...]:
-        """Give root runs that wait to be taken up."""
-        runs = [run for run in self._store.records() if run.state is not None and (after is None or run.id > after)]
-        left = [run for run in runs if run.owner is not None and self._is_dead(run.owner)]
-        unowned = [run for run in runs if _waits(run) and (run.due_at or 0) <= at]
-        return tuple(WaitingRun(run.id, run.kind, run.definition.key, run.owner) for run in [*left, *unowned][:limit])
+    def left(self, limit: int, after: UUID | None = None) -> tuple[WaitingRun, ...]:
+        """Give root runs of dead engines, in order of id."""
+        return self._some(lambda run: run.owner is not None and self._is_dead(run.owner), limit, after)
+
+    def unowned(self, at: int, limit: int, after: UUID | None = None) -> tuple[WaitingRun, ...]:
+        """Give root runs of nobody that are due, in order of id."""
+        return self._some(lambda run: _waits(run) and (run.due_at or 0) <= at, limit, after)
+
+    def _some(self, wanted: Callable[[RunRecord], bool], limit: int, after: UUID | None) -> tuple[WaitingRun, ...]:
+        found = [run for run in self._store.records() if (after is None or run.id > after) and wanted(run)]
+        return tuple(WaitingRun(run.id, run.kind, run.definition.key, run.owner) for run in found[:limit])
 
     def take(self, run_id: UUID, *, at: int, known: bool = True) -> Taken | None:
         """Take a run up."""

@@ -57,6 +57,35 @@ class Proof:
         _own.discard(self.name)
 
 
+class Watch:
+    """How long a sign of life has been seen without a new one, by this process, awake. For where there is no proof."""
+
+    __slots__ = ("_at", "_mark", "_silent")
+
+    def __init__(self) -> None:
+        self._mark: object = None
+        self._at = 0.0
+        self._silent = 0.0
+
+    def look(self, mark: object, lease: float) -> bool:
+        """Count the time since the last look; tell whether it makes a full lease.
+
+        A gap counts for a quarter of the lease at most: if both processes stood still (a laptop asleep, a container
+        frozen), the other one has as long as it needs to give a sign.
+
+        Args:
+            mark: The sign of life that is seen now.
+            lease: Seconds.
+        """
+        now = time.monotonic()
+        if mark != self._mark:
+            self._mark, self._silent = mark, 0.0
+        else:
+            self._silent += min(now - self._at, lease / 4)
+        self._at = now
+        return self._silent >= lease
+
+
 def is_gone(folder: Path, machine: str, name: str) -> bool:
     """Tell whether the process behind a proof has certainly ended.
 

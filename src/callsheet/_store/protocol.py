@@ -66,8 +66,12 @@ class Engines(Protocol):
         """
         ...
 
-    def waiting(self, at: int, limit: int, after: UUID | None = None) -> tuple[WaitingRun, ...]:
-        """Give root runs that wait to be taken up, those of dead engines first; `after` skips those up to a run."""
+    def left(self, limit: int, after: UUID | None = None) -> tuple[WaitingRun, ...]:
+        """Give root runs of dead engines, in order of id; `after` skips those up to a run."""
+        ...
+
+    def unowned(self, at: int, limit: int, after: UUID | None = None) -> tuple[WaitingRun, ...]:
+        """Give root runs of nobody that are due, in order of id: those that were resumed, or retried."""
         ...
 
     def take(self, run_id: UUID, *, at: int, known: bool = True) -> Taken | None:
@@ -85,6 +89,10 @@ class Engines(Protocol):
 
     def sweep(self) -> None:
         """Remove rows of dead engines that own nothing any more."""
+        ...
+
+    def forget(self) -> None:
+        """Be no engine any more: what was said of it belongs to another process."""
         ...
 
 

@@ -237,7 +237,7 @@ class SqliteStore:
                 self._defined.update(batch.definitions)
             return refused
 
-    def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def transact(self, work: Callable[[sqlite3.Connection], T], patience: float | None = None) -> T:
         """Do something in a transaction of its own, waiting for other processes as long as patience lasts.
 
         Raises:
@@ -249,7 +249,7 @@ class SqliteStore:
             with self._lock:
                 return self._in_transaction(self._writer(), work)
 
-        return self._translated(lambda: patiently(attempt, patience=self._patience))
+        return self._translated(lambda: patiently(attempt, patience=self._patience if patience is None else patience))
 
     def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read by the writing connection."""

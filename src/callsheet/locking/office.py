@@ -63,31 +63,6 @@ class _Turn(Once):
         self.home = home
 
 
-class _Watch:
-    """How long a ticket has been seen without a new beat, by this process, awake."""
-
-    __slots__ = ("at", "silent", "ticket")
-
-    def __init__(self, ticket: Ticket) -> None:
-        self.ticket = ticket
-        self.at = time.monotonic()
-        self.silent = 0.0
-
-    def look(self, ticket: Ticket) -> bool:
-        """Count the time since the last look; tell whether it makes a full lease.
-
-        A gap counts for a quarter of the lease at most: if both processes stood still (a laptop asleep, a container
-        frozen), the holder has as long as it needs to give a sign.
-        """
-        now = time.monotonic()
-        if not self.ticket.is_same(ticket):
-            self.ticket, self.silent = ticket, 0.0
-        else:
-            self.silent += min(now - self.at, ticket.lease / 4)
-        self.at = now
-        return self.silent >= ticket.lease
-
-
 class Office:
     """What one process has to do with the locks of one place. Methods block on the disk; call them off the loop."""
 
@@ -97,7 +72,7 @@ class Office:
         self._changed = threading.Condition(self._gate)
         self._mine: set[str] = set()  # tokens of what is held, or just being taken
         self._held: dict[str, _Held] = {}
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, proofs.Watch] = {}
         self._waiters: dict[str, list[Once]] = {}
         self._queues: dict[str, deque[_Turn]] = {}
         self._owner: proofs.Proof | None = None
@@ -128,8 +103,8 @@ class Office:
         with self._gate:
             watch = self._watches.get(key)
             if watch is None:
-                watch = self._watches[key] = _Watch(ticket)
-            return watch.look(ticket)
+                watch = self._watches[key] = proofs.Watch()
+            return watch.look((ticket.token, ticket.beat), ticket.lease)
 
     # ----------------------------------------------------------------------------- taking, giving back
 

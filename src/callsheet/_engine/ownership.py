@@ -1,0 +1,140 @@
+"""What makes an engine the owner of its root runs, and what happens to them when it is not any more."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from callsheet._kernel.lease import Lease
+from callsheet._kernel.messages import CancelTree
+from callsheet._kernel.scopes import FENCED
+from callsheet._kernel.threads import start_thread
+from callsheet._model.engines import EngineRecord
+from callsheet._model.kinds import Durability
+from callsheet._store.proofs import Proof, folder_beside
+from callsheet.exceptions import LostOwnership, StoreError
+
+if TYPE_CHECKING:
+    from callsheet._engine.core import Core
+
+
+class Ownership:
+    """An engine as the owner of runs. One for each core.
+
+    Args:
+        core: The engine.
+        seconds: Its lease.
+    """
+
+    def __init__(self, core: Core, seconds: float) -> None:
+        self._core = core
+        self._seconds = seconds
+        self._proof: Proof | None = None
+        self._is_listed = core.durability is Durability.OFF  # nothing is owned where nothing is kept
+        self._recovers = False
+        self.flows: tuple[str, ...] = ()
+        self.lease: Lease | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Give where the proofs of the engines of this history are; `None` where it is in memory."""
+        location = self._core.store.location
+        return None if location == "memory" else folder_beside(Path(location))
+
+    def vouch(self) -> None:
+        """Make sure, before a root run begins, that others know of this engine and of a sign of life."""
+        if not self._is_listed:
+            self._enter()
+        if self.lease is not None:
+            self.lease.vouch()
+
+    def take_up(self, flows: tuple[str, ...]) -> None:
+        """Let others know whose runs this engine takes up; from now on it gives signs of life all the time."""
+        self.flows = flows
+        self._recovers = True
+        self._enter()
+        self._core.store.engines.renew()  # at once, if nobody else is writing just now
+
+    def _enter(self) -> None:
+        core, folder = self._core, self.folder
+        self._is_listed = True
+        if folder is not None and self._proof is None:
+            with suppress(OSError):  # the lease decides
+                self._proof = Proof(folder, core.engine_id.hex)
+        proof = self._proof
+        core.store.engines.enter(
+            EngineRecord(
+                id=core.engine_id,
+                lease=self._seconds,
+                machine="" if proof is None else proof.machine,
+                file="" if proof is None else proof.name,
+                pid=os.getpid(),
+                host=socket.gethostname(),
+                started=core.clock.micros(),
+                flows=self.flows,
+            )
+        )
+        if folder is not None and self.lease is None:
+            self.lease = core.journal.lease = Lease(
+                core.store.engines, self._seconds, self._is_in_use, core.orchestrator.grant
+            )
+
+    def _is_in_use(self) -> bool:
+        return self._recovers or bool(self._core.orchestrator.roots)
+
+    def leave(self) -> None:
+        """Own nothing any more. What could not be written down stays for others to take over."""
+        with suppress(StoreError):
+            self._core.store.engines.leave()
+        self.forget()
+
+    def forget(self) -> None:
+        """Take back the proof of life."""
+        proof, self._proof = self._proof, None
+        if proof is not None:
+            proof.close()
+
+    def disown(self) -> None:
+        """Leave everything to the process from which this one was forked: the proof is that one's."""
+        self._proof = self.lease = None
+
+
+def interrupt(core: Core) -> None:
+    """End every run of an engine that others took for dead: they go on elsewhere. The engine closes when they have left."""
+    core.ownership.forget()
+    orchestrator = core.orchestrator
+    orchestrator.keep_nothing()
+    for root in list(orchestrator.roots):
+        orchestrator.mailbox.tell(CancelTree(root, FENCED))
+    orchestrator.when_idle().subscribe(lambda: _close_apart(core))
+
+
+def _close_apart(core: Core) -> None:
+    with suppress(RuntimeError):  # the interpreter is shutting down
+        start_thread(core.close, "callsheet-close")
+
+
+def lost(core: Core) -> LostOwnership:
+    """Say why a run of such an engine has no outcome here."""
+    failure = core.journal.failure
+    said = str(failure) if isinstance(failure, LostOwnership) else "Another engine has taken over the runs of this one."
+    return LostOwnership(said)
+
+
+def flows_by_key(flows: Iterable[Any]) -> dict[str, Any]:
+    """Give flows by the key under which the history knows them.
+
+    Raises:
+        TypeError: One is no flow.
+    """
+    found = dict[str, Any]()
+    for flow in flows:
+        key = getattr(flow, "_entrypoint", None)
+        if key is None:
+            raise TypeError(f"`flows` takes flows, not {type(flow).__name__}. Decorate the function with `@flow`.")
+        found[key] = flow
+    return found

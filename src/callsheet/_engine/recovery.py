@@ -1,0 +1,214 @@
+"""The standing loop of an engine that takes up runs: those of dead engines, and those that nobody has.
+
+It has one thread, which does nothing but look, find the dead, and take: bodies and hooks run elsewhere. Each step is
+atomic for all processes, so that any number of such engines may look at one history.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from callsheet._engine import decode
+from callsheet._engine.history import the_run
+from callsheet._engine.hooks import hooks_of, run_hooks
+from callsheet._engine.places import ThreadPlace
+from callsheet._engine.reviving import revive
+from callsheet._kernel.host import runtime_thread
+from callsheet._kernel.ports import run_on, step
+from callsheet._kernel.threads import start_thread
+from callsheet._model.kinds import Kind, StateType
+from callsheet._store import proofs
+from callsheet.exceptions import EngineClosed, LostOwnership, StoreError
+from callsheet.logging.loggers import flow_run_logger
+
+if TYPE_CHECKING:
+    from callsheet._engine.core import Core
+    from callsheet._model.engines import EngineRecord, Taken, WaitingRun
+
+_LOG: Final = logging.getLogger("callsheet.engine")
+_LONGEST: Final = 0.5  # seconds between looks whether a process of this machine has ended
+_PAGE: Final = 100
+_CLOSING: Final = 5.0  # seconds for a look that is under way
+
+Page = Callable[[UUID | None], tuple["WaitingRun", ...]]
+
+
+class Recovery:
+    """Takes up runs for one engine, from `start` to `stop`.
+
+    Args:
+        core: The engine. It takes up runs of `core.flows`, and ends those that no living engine knows.
+    """
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._engines = core.store.engines
+        self._folder = core.ownership.folder
+        self._watches: dict[UUID, proofs.Watch] = {}
+        self._seen_dead: dict[UUID, float] = {}
+        self._news = threading.Event()
+        self._ended = threading.Event()
+        self._stopping = False
+        # In memory, nobody comes from outside: what is to be taken up is told of.
+        self._rest = None if self._folder is None else min(core.lease / 4, _LONGEST)
+
+    def start(self) -> None:
+        """Begin, on a thread of its own."""
+        self._core.nudge = self._news.set
+        self._core.journal.watch(self._news.set)
+        start_thread(self._run, "callsheet-recovery")
+
+    def stop(self) -> None:
+        """End, after what is being taken just now."""
+        self._stopping = True
+        self._core.journal.unwatch(self._news.set)
+        self._news.set()
+        self._ended.wait(_CLOSING)
+
+    def _run(self) -> None:
+        try:
+            while not (self._stopping or self._core.lost):
+                self._news.clear()
+                try:
+                    self._look()
+                except (LostOwnership, EngineClosed):
+                    return
+                except StoreError as error:
+                    _LOG.warning("Runs of other engines cannot be looked for just now: %s", error)
+                except Exception:  # the next look may fare better
+                    _LOG.exception("Looking for runs of other engines failed")
+                self._news.wait(self._rest)
+        finally:
+            self._ended.set()
+
+    def _look(self) -> None:
+        """Find the dead, and take what there is to take."""
+        listed = self._engines.read()
+        known: set[str] = set()
+        for engine in listed:
+            if not engine.lost and self._is_dead(engine) and self._engines.fence(engine.id, engine.beat):
+                _LOG.warning("The engine of process %s on %r is gone.", engine.pid, engine.host)
+            elif not engine.lost:
+                known.update(engine.flows)
+        now = self._core.clock.micros()
+        for run in _every(lambda after: self._engines.left(_PAGE, after)):
+            self._consider(run, known)
+        for run in _every(lambda after: self._engines.unowned(now, _PAGE, after)):
+            self._consider(run, known)
+        if any(engine.lost for engine in listed):
+            self._engines.sweep()
+
+    # --------------------------------------------------------------------------------------- who is dead
+
+    def _is_dead(self, engine: EngineRecord) -> bool:
+        """Tell whether an engine is gone: by its proof, or because it owes signs of life and has given none."""
+        if engine.id == self._core.engine_id:
+            return False
+        if self._folder is not None and proofs.is_gone(self._folder, engine.machine, engine.file):
+            return True
+        if not (engine.owns or engine.flows):  # it has nothing to be alive for
+            self._watches.pop(engine.id, None)
+            return False
+        lease = self._core.ownership.lease
+        if lease is None or not lease.is_fresh:  # who gets nothing through cannot say why others do not
+            self._watches.pop(engine.id, None)
+            return False
+        return self._watches.setdefault(engine.id, proofs.Watch()).look(engine.beat, engine.lease)
+
+    def _has_waited(self, owner: UUID) -> bool:
+        """Tell whether there was time for somebody to come who knows the runs of a dead engine."""
+        now = time.monotonic()
+        return now - self._seen_dead.setdefault(owner, now) >= self._core.lease
+
+    # ------------------------------------------------------------------------------------------- taking
+
+    def _consider(self, run: WaitingRun, known: set[str]) -> None:
+        """Take a run up if it is ours, or end it if it is nobody's."""
+        if self._stopping or not self._core.accepting:
+            return
+        flow = self._core.flows.get(run.key) if run.kind is Kind.FLOW else None
+        if flow is None and run.kind is Kind.FLOW and (run.owner is None or run.key in known):
+            return  # another engine's, or nobody's yet
+        if flow is None and run.owner is not None and not self._has_waited(run.owner):
+            return
+        self._core.ownership.vouch()
+        taken = self._engines.take(run.id, at=self._core.clock.micros(), known=flow is not None)
+        if taken is None:
+            return
+        _LOG.info("The run %s was taken up as %s: %s", run.id, taken.name, taken.message)
+        if taken.type is not StateType.PENDING:
+            if run.kind is Kind.FLOW:
+                self._call_hooks(flow or _imported(run.key), taken)
+            return
+        try:
+            revive(self._core, run.id, flow)
+        except (LostOwnership, EngineClosed):
+            raise
+        except Exception:
+            _LOG.exception("The run %s was taken up and could not be started", run.id)
+
+    def _call_hooks(self, flow: Any, taken: Taken) -> None:
+        if flow is not None and hooks_of(flow, taken.type):
+            self._core.workers.run(partial(_run_hooks, self._core, flow, taken))
+
+
+def _every(page: Page) -> Iterator[WaitingRun]:
+    found = page(None)
+    while found:
+        yield from found
+        found = page(found[-1].id) if len(found) == _PAGE else ()
+
+
+def _imported(key: str) -> Any:
+    """Give the flow of a key where its module has been imported; importing runs code, which is not for us to do."""
+    module, _, path = key.rpartition(":")
+    for place in (module, "__main__"):  # flows of a program's own file are known by its path
+        found: Any = sys.modules.get(place)
+        for name in path.split("."):
+            found = getattr(found, name, None)
+        if getattr(found, "_entrypoint", None) == key:
+            return found
+    return None
+
+
+def _run_hooks(core: Core, flow: Any, taken: Taken) -> None:
+    """Call the hooks of a run that has ended without an engine of its own."""
+    place = ThreadPlace(core)
+    try:
+        record = step(the_run(place.reader, Kind.FLOW, taken.run_id))
+        states = step(place.reader.read_states_of([taken.run_id]))
+    finally:
+        step(place.reader.aclose())
+    run = decode.flow_run(record, states)
+    home = core.home if core.home is not None and not core.home.closed else runtime_thread.host()
+
+    async def call(hook: Callable[..., Any], *args: Any) -> Any:
+        value = hook(*args)
+        return run_on(home, value) if isawaitable(value) else value
+
+    hooks = hooks_of(flow, taken.type)
+    step(run_hooks(hooks, (flow, run, run.state), logger=flow_run_logger(run, flow), call=call))
+
+
+def fence(core: Core, engine_id: UUID) -> bool:
+    """Take an engine for dead at once, whatever it says: its runs wait to be taken up, and it writes nothing any more.
+
+    Blocks for a commit. For those who have waited a lease for an answer of it.
+
+    Returns:
+        Whether this call did it; else somebody else did, or it is not listed.
+
+    Raises:
+        StoreError: The history cannot be written.
+    """
+    done = core.store.engines.fence(engine_id)
+    core.nudge()
+    return done

@@ -1,0 +1,320 @@
+"""Engines of several processes on one history: killed, stopped and woken, idle, closed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from callsheet._model.kinds import Kind, StateType
+from callsheet._model.records import RunFilter, RunRecord
+from callsheet._store.sqlite import SqliteStore
+from owning_helpers import LEASE, PATIENCE, OwnerProcess, lines, until
+from store_helpers import readers_are_closed, run_now
+
+__all__ = ["readers_are_closed"]  # a fixture that every test here uses
+
+S = StateType
+LONG = 60.0  # a lease that no test lives to see
+TAKER = "flows=[waiting, waiting_in_a_thread]"
+
+
+class History:
+    """The history of a test, seen from outside."""
+
+    def __init__(self, path: Path) -> None:
+        self.store = SqliteStore(path)
+        self.store.open()
+        self._reader = self.store.blocking_reader()
+
+    def flow_runs(self) -> list[RunRecord]:
+        return list(run_now(self._reader.read_runs(RunFilter(kind=Kind.FLOW))).items)  # type: ignore[arg-type]
+
+    def flow_run(self) -> RunRecord:
+        (run,) = self.flow_runs()
+        return run
+
+    def states(self, run_id: UUID) -> list[str]:
+        return [state.name for state in run_now(self._reader.read_states(run_id))]
+
+    def ended(self) -> RunRecord | None:
+        run = self.flow_run()
+        return run if run.ended is not None else None
+
+    def engines(self) -> list[Any]:
+        return list(self.store.engines.read())
+
+    def engines_of(self, process: OwnerProcess) -> Any:
+        (found,) = [engine for engine in self.engines() if engine.pid == process.pid]
+        return found
+
+    def stop(self, process: OwnerProcess) -> None:
+        """Stop a process, but not inside of a transaction: then nobody could write until it goes on."""
+        process.stop()
+        while self.store.try_commit(()) is None:
+            process.go_on()
+            process.stop()
+
+    def close(self) -> None:
+        self.store.close()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def history(callsheet_home: Path):
+    made = History(callsheet_home / "callsheet.db")
+    yield made
+    made.close()
+
+
+def go(here: Path) -> None:
+    (here / "go").touch()
+
+
+RUN = "await waiting(7)"
+STAY = "await anyio.sleep(60)"
+
+
+def test_runs_of_a_killed_process_go_on_at_once_in_another(here, history):
+    """By the evidence of its file: the lease is far longer than the test may take."""
+    with OwnerProcess.engine(here, RUN, lease=LONG) as owner:
+        owner.hears("open")
+        owner.hears("waiting", "7")
+        with OwnerProcess.engine(here, STAY, TAKER, lease=LONG) as taker:
+            taker.hears("open")
+            owner.kill()
+            taker.hears("waiting", "7")
+            go(here)
+            run = until(history.ended)
+            assert (run.recoveries, run.fence, run.owner) == (1, 1, None)
+            assert history.states(run.id) == ["Pending", "Running", "Pending", "Running", "Completed"]
+            assert [pid for name, pid in lines(here) if name == "after"] == [str(taker.pid)]
+
+
+def test_a_stopped_owner_is_fenced_and_told(here, history):
+    """It cannot write any more, and its caller hears why."""
+    body = """
+    try:
+        await waiting(7)
+    except Exception as error:
+        say(type(error).__name__)
+    say(await other())
+    """
+    with OwnerProcess.engine(here, body) as owner:
+        owner.hears("open")
+        owner.hears("waiting", "7")
+        with OwnerProcess.engine(here, STAY, TAKER) as taker:
+            taker.hears("open")
+            history.stop(owner)
+            taker.hears("waiting", "7")
+            owner.go_on()
+            owner.hears("LostOwnership")
+            owner.hears("other")  # the engine that is open goes on
+            owner.hears("None")
+            assert owner.process.wait(PATIENCE) == 0
+            go(here)
+            run = until(lambda: next((one for one in history.flow_runs() if one.ended and one.recoveries), None))
+            assert history.states(run.id) == ["Pending", "Running", "Pending", "Running", "Completed"]
+            assert [pid for name, pid in lines(here) if name == "after"] == [str(taker.pid)]
+
+
+def test_a_stopped_owner_that_wakes_starts_nothing(here, history):
+    """It does not know how long it slept: it asks before it goes on."""
+    body = """
+    try:
+        await counting()
+    except Exception as error:
+        say(type(error).__name__)
+    """
+    with OwnerProcess.engine(here, body) as owner:
+        owner.hears("open")
+        owner.hears("counting")
+        with OwnerProcess.engine(here, STAY, "flows=[counting]") as taker:
+            taker.hears("open")
+            history.stop(owner)
+            before = len([pid for _, pid in lines(here) if pid == str(owner.pid)])
+            taker.hears("counting")
+            owner.go_on()
+            owner.hears("LostOwnership")
+            after = len([pid for _, pid in lines(here) if pid == str(owner.pid)])
+            assert after - before <= 1  # what it was just about to start
+            go(here)
+            until(history.ended)
+
+
+def test_a_blocking_body_that_was_fenced_is_told_at_its_next_call(here, history):
+    """On the ambient engine, which makes place for a new one."""
+    program = """
+    try:
+        waiting_in_a_thread(7)
+    except Exception as error:
+        say(type(error).__name__)
+    say(anyio.run(other))
+    """
+    with OwnerProcess(here, program) as owner:
+        owner.hears("waiting", "7")
+        with OwnerProcess.engine(here, STAY, TAKER) as taker:
+            taker.hears("open")
+            history.stop(owner)
+            taker.hears("waiting", "7")
+            owner.go_on()
+            until(lambda: [engine for engine in history.engines() if engine.pid == owner.pid] == [])
+            go(here)
+            owner.hears("LostOwnership")
+            owner.hears("other")
+            owner.hears("None")
+            assert owner.process.wait(PATIENCE) == 0
+            run = until(lambda: next((one for one in history.flow_runs() if one.ended and one.recoveries), None))
+            assert history.states(run.id)[-1] == "Completed"
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_two_takers_and_one_dead_owner(here, history, how):
+    body = """
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(waiting, number)
+    """
+    with OwnerProcess.engine(here, body, lease=LONG if how == "killed" else LEASE) as owner:
+        owner.hears("open")
+        for number in range(20):
+            owner.hears("waiting", str(number))
+        with OwnerProcess.engine(here, STAY, TAKER) as one, OwnerProcess.engine(here, STAY, TAKER) as two:
+            one.hears("open")
+            two.hears("open")
+            owner.kill() if how == "killed" else history.stop(owner)
+            until(lambda: all(run.recoveries for run in history.flow_runs()))
+            go(here)
+            until(lambda: all(run.ended for run in history.flow_runs()))
+            owner.go_on() if how == "stopped" else None
+            runs = history.flow_runs()
+            assert [(run.recoveries, run.fence, run.state.type) for run in runs] == [(1, 1, S.COMPLETED)] * 20
+            afters = [pid for name, pid in lines(here) if name == "after"]
+            assert len(afters) == 20
+            assert set(afters) <= {str(one.pid), str(two.pid)}
+
+
+def test_an_engine_that_was_idle_for_longer_than_its_lease_is_not_taken_for_dead(here, history):
+    body = f"""
+    await other()
+    await anyio.sleep({3 * LEASE})
+    await waiting(7)
+    """
+    with (
+        OwnerProcess.engine(here, STAY, TAKER) as taker,
+        OwnerProcess.engine(here, body) as owner,
+    ):
+        taker.hears("open")
+        owner.hears("open")
+        owner.hears("other")
+        owner.hears("waiting", "7")
+        beat = history.engines_of(owner).beat
+        until(lambda: history.engines_of(owner).beat > beat + 4)  # a whole lease later
+        go(here)
+        assert owner.process.wait(PATIENCE) == 0
+        assert [run.recoveries for run in history.flow_runs()] == [0, 0]
+
+
+def test_a_taker_that_was_stopped_itself_does_not_take_over_at_once(here, history):
+    """Time in which it did not look does not count, and one that wakes first sees an old sign of life: the owner lives."""
+    with (
+        OwnerProcess.engine(here, RUN) as owner,
+        OwnerProcess.engine(here, STAY, TAKER) as taker,
+    ):
+        owner.hears("open")
+        owner.hears("waiting", "7")
+        taker.hears("open")
+        for _ in range(3):
+            history.stop(taker)
+            history.stop(owner)
+            time.sleep(2 * LEASE)
+            taker.go_on()  # it wakes first, and sees an old beat
+            time.sleep(LEASE / 8)
+            owner.go_on()
+            time.sleep(LEASE / 2)
+        go(here)
+        until(history.ended)
+        assert history.flow_run().recoveries == 0
+
+
+def test_an_engine_that_closes_is_not_listed_any_more(here, history):
+    with OwnerProcess.engine(here, "await waiting(7)") as owner:
+        owner.hears("open")
+        owner.hears("waiting", "7")
+        assert [engine.pid for engine in history.engines()] == [owner.pid]
+        folder = Path(f"{history.store.location}-engines")
+        assert [path.name for path in folder.iterdir()] == [history.engines()[0].file]
+        go(here)
+        assert owner.process.wait(PATIENCE) == 0
+    assert history.engines() == []
+    assert list(folder.iterdir()) == []
+
+
+def test_what_nobody_can_take_over_is_marked_with_its_hooks_called_once(here, history):
+    """No engine is there for the flow; one knows it all the same, because its module is imported."""
+    with OwnerProcess.engine(here, RUN) as owner:
+        owner.hears("open")
+        owner.hears("waiting", "7")
+        with (
+            OwnerProcess.engine(here, STAY, "recover=True") as one,
+            OwnerProcess.engine(here, STAY, "flows=[other]") as two,
+        ):
+            one.hears("open")
+            two.hears("open")
+            owner.kill()
+            run = until(history.ended)
+            assert (run.state.type, run.recoveries, run.owner) == (S.CRASHED, 0, None)
+            assert run.state.message == "The engine that ran it is gone, and no other knows its flow."
+            until(lambda: [line for line in lines(here) if line[0] == "crashed"])
+            time.sleep(LEASE)
+            assert [line[2] for line in lines(here) if line[0] == "crashed"] == [str(run.id)]
+
+
+def test_an_engine_that_starts_again_in_time_finds_its_runs(here, history):
+    with OwnerProcess.engine(here, STAY, "recover=True", lease=5) as other:
+        other.hears("open")
+        with OwnerProcess.engine(here, RUN, TAKER, lease=LONG) as owner:
+            owner.hears("open")
+            owner.hears("waiting", "7")
+            owner.kill()
+        until(lambda: [engine for engine in history.engines() if engine.lost])
+        with OwnerProcess.engine(here, STAY, TAKER, lease=5) as again:
+            again.hears("open")
+            again.hears("waiting", "7")
+            go(here)
+            assert until(history.ended).state.type is S.COMPLETED
+
+
+def test_a_clock_that_jumps_is_of_no_consequence(here, history):
+    """Nothing compares times of day."""
+    body = """
+    real, real_ns, shift = time.time, time.time_ns, [0]
+    time.time = lambda: real() + shift[0]
+    time.time_ns = lambda: real_ns() + shift[0] * 10**9
+    async with anyio.create_task_group() as group:
+        group.start_soon(waiting, 7)
+        for days in (365, -365, 0, 20000):
+            shift[0] = days * 86400
+            await anyio.sleep(LEASE / 2)
+        say("jumped")
+    """.replace("LEASE", str(LEASE))
+    with (
+        OwnerProcess.engine(here, body) as owner,
+        OwnerProcess.engine(here, body.replace("waiting", "other").replace(", 7", ""), TAKER) as taker,
+    ):
+        owner.hears("open")
+        taker.hears("open")
+        taker.hears("other")
+        owner.hears("waiting", "7")
+        owner.hears("jumped")
+        taker.hears("jumped")
+        go(here)
+        assert owner.process.wait(PATIENCE) == 0
+        assert [run.recoveries for run in history.flow_runs()] == [0, 0]
