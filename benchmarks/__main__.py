@@ -27,6 +27,7 @@ WORKLOADS = (
     "sync_tasks",
     "results",
     "pauses",
+    "recovery",
     "imports",
     "cold_script",
     "engine_start",
