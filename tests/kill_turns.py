@@ -23,7 +23,7 @@ import trio  # noqa: F401 - before the fork
 
 import kill_victim as victim
 from callsheet import Engine
-from callsheet._engine import invoke  # noqa: F401 - before the fork
+from callsheet._engine import ambient, invoke  # noqa: F401 - before the fork
 from callsheet.exceptions import LostOwnership
 from callsheet.testing import Promise, check_history
 from kill_points import POINTS, Points
@@ -150,6 +150,7 @@ def spawn(place: Place, life: int, work: Callable[[], None], points: Points | No
         points.arm()
         victim.outside.append(victim.Log(place.log, life, points))
         work()
+        ambient.shut_down()  # what an interpreter does that ends in order
         code = 0
     except BaseException:
         traceback.print_exc()
