@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from callsheet._engine.actor import Actor
 from callsheet._engine.hooks import run_hooks, sheltered
-from callsheet._engine.leaving import Final, NotRecoverable, as_raised, only_theirs
+from callsheet._engine.leaving import Final, NotRecoverable, as_raised, is_interruption, only_theirs
 from callsheet._engine.ownership import lost
 from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
@@ -273,13 +273,15 @@ class Run(Actor):
                     around = self.cell.parent.actor
                     if around is not None:
                         around.rested = monotonic()
-        return final
+        return self._end_abandoned(final) if self.core.journal.is_lost else final  # its end may not be on record
 
     def _end_abandoned(self, final: Final) -> Final:
         """End without a trace: the run is somebody else's, and so are its states and its hooks."""
-        if self.core.lost:
-            error = lost(self.core)
-            final = Final(_S.CRASHED, "Crashed", str(error), error, None, final.reraise)
+        if self.core.journal.is_lost:
+            error, reraise = lost(self.core), final.reraise
+            if reraise is not None and is_interruption(reraise):
+                reraise = _if_outer(self, reraise)
+            final = Final(_S.CRASHED, "Crashed", str(error), error, None, reraise)
             self.type, self.state_name, self._state = final.type, final.name, None
         self.final = final
         return final
@@ -325,6 +327,8 @@ class Run(Actor):
 
     def finish(self) -> None:
         """Let everybody know who waits."""
+        if self.unsaved and self.core.journal.is_lost and self.final is not None:
+            self._end_abandoned(self.final)
         self.release()
         if self.final is None:  # something of ours failed on the way: nobody may wait for ever
             self.final = Final(_S.CRASHED, "Crashed", "The engine could not end this run.")
