@@ -49,7 +49,10 @@ _LEFT: Final = (
 _UNOWNED: Final = (
     "SELECT run.id, run.kind, d.key, NULL FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
     " WHERE run.kind = 0 AND run.notable = 0 AND run.owner IS NULL AND run.parent_id IS NULL"
-    " AND coalesce(run.due_at, 0) <= ? AND run.id > ? ORDER BY run.id LIMIT ?"
+    " AND coalesce(run.due_at, 0) <= ?1 AND run.id > ?2"
+    " UNION ALL SELECT run.id, run.kind, d.key, NULL FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    " WHERE run.state_type = 7 AND run.due_at IS NOT NULL AND run.due_at <= ?1"
+    " AND run.kind = 0 AND run.owner IS NULL AND run.parent_id IS NULL AND run.id > ?2 ORDER BY 1 LIMIT ?3"
 )
 
 

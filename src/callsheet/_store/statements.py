@@ -68,6 +68,7 @@ LOG = Table(
     "INSERT INTO log (scope_id, at, n, task_run_id, level, logger, message) VALUES ", 7, " ON CONFLICT DO NOTHING"
 )
 HANDED = Table("INSERT INTO run_input (run_id, key, id, at, value, sender) VALUES ", 6)
+DUE = "UPDATE run SET due_at = ? WHERE id = ?"
 DROP_INPUT = "DELETE FROM run_input WHERE run_id = ? AND key = ?"
 
 WRITER_FORBIDDEN = "SELECT 1 FROM meta WHERE key = 'min_writer' AND value > ?"
