@@ -16,6 +16,7 @@ MODULES = (
     "callsheet.flows",
     "callsheet.tasks",
     "callsheet.flow_runs",
+    "callsheet.waits",
     "callsheet.events",
     "callsheet.queries",
     "callsheet.task_runs",

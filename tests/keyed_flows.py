@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,13 @@ async def acharge(cents: int) -> str:
     await anyio.to_thread.run_sync(hold)
     done.append(step("second"))
     return f"{cents}: {' '.join(done)}"
+
+
+@flow
+def die(cents: int) -> None:
+    """End the process that runs it, each time."""
+    note(f"dies-{cents}")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @flow
@@ -151,3 +159,9 @@ class Caller:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)

@@ -13,7 +13,8 @@ import pytest
 NAMES: dict[str, str] = {
     "callsheet": (
         "flow task Flow Task State tags unmapped allow_failure get_client get_run_logger runtime states "
-        "Engine drive Transaction pause_flow_run resume_flow_run watch on_query query_flow_run __version__"
+        "Engine drive Transaction pause_flow_run resume_flow_run watch on_query query_flow_run sleep "
+        "sleep_until send_signal wait_signal __version__"
     ),
     "callsheet.flows": "Flow flow",
     "callsheet.tasks": "Task task task_input_hash exponential_backoff",
@@ -22,6 +23,7 @@ NAMES: dict[str, str] = {
         "Scheduled AwaitingRetry AwaitingConcurrencySlot Retrying Late raise_state_exception return_value_to_state "
         "is_state_iterable get_state_exception exception_to_failed_state exception_to_crashed_state get_state_result"
     ),
+    "callsheet.waits": ("sleep asleep sleep_until asleep_until send_signal asend_signal wait_signal await_signal"),
     "callsheet.events": "watch Watch Event StateEvent LogEvent",
     "callsheet.queries": "on_query query_flow_run aquery_flow_run",
     "callsheet.flow_runs": (

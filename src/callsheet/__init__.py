@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from callsheet.tasks import Task as Task
     from callsheet.tasks import task as task
     from callsheet.transactions import Transaction as Transaction
+    from callsheet.waits import send_signal as send_signal
+    from callsheet.waits import sleep as sleep
+    from callsheet.waits import sleep_until as sleep_until
+    from callsheet.waits import wait_signal as wait_signal
 
 # Name → the module that has it; `None` where the name is a module of its own.
 _HOMES: dict[str, str | None] = {
@@ -65,12 +69,16 @@ _HOMES: dict[str, str | None] = {
     "resume_flow_run": "callsheet.flow_runs",
     "run_key": "callsheet.run_keys",
     "runtime": None,
+    "send_signal": "callsheet.waits",
     "serve": "callsheet._later",
+    "sleep": "callsheet.waits",
+    "sleep_until": "callsheet.waits",
     "states": None,
     "suspend_flow_run": "callsheet.flow_runs",
     "tags": "callsheet.context",
     "task": "callsheet.tasks",
     "unmapped": "callsheet.annotations",
+    "wait_signal": "callsheet.waits",
     "watch": "callsheet.events",
 }
 
@@ -93,12 +101,16 @@ __all__ = [
     "resume_flow_run",
     "run_key",
     "runtime",
+    "send_signal",
     "serve",
+    "sleep",
+    "sleep_until",
     "states",
     "suspend_flow_run",
     "tags",
     "task",
     "unmapped",
+    "wait_signal",
     "watch",
 ]
 

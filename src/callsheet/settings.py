@@ -276,7 +276,7 @@ _seen: list[Any] | None = None  # what the environment held when the snapshot wa
 _raw: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
 _raw_names = _variables if _raw is os.environ else tuple(map(os.environ.encodekey, _variables))
 _snapshot: Settings | None = None
-_temporary: ContextVar[Settings | None] = ContextVar("callsheet_settings", default=None)
+held_here: ContextVar[Settings | None] = ContextVar("callsheet_settings", default=None)
 
 
 def get_current_settings() -> Settings:
@@ -292,7 +292,7 @@ def get_current_settings() -> Settings:
         >>> get_current_settings().flow_default_retries
         0
     """
-    temporary = _temporary.get()
+    temporary = held_here.get()
     if temporary is not None:
         return temporary
     return _snapshot if _snapshot is not None else refresh_settings()
@@ -317,7 +317,7 @@ def refresh_settings() -> Settings:
         # A variable that is set to nothing counts as not set, as is usual in shells and compose files.
         _snapshot = _build({name: value for name in _NAMES if (value := os.environ.get(_VARIABLES[name]))})
         _seen = found
-    return _temporary.get() or _snapshot
+    return held_here.get() or _snapshot
 
 
 @contextmanager
@@ -349,11 +349,11 @@ def temporary_settings(
     values = {_field(setting): value for setting, value in (set_defaults or {}).items()}
     values |= {name: getattr(current, name) for name in current.explicit if name not in restored}
     values |= {_field(setting): value for setting, value in (updates or {}).items()}
-    token = _temporary.set(_build(values))
+    token = held_here.set(_build(values))
     try:
         yield get_current_settings()
     finally:
-        _temporary.reset(token)
+        held_here.reset(token)
 
 
 def _field(setting: Setting[Any] | str) -> str:

@@ -31,14 +31,14 @@ def storage(tmp_path: Path) -> LocalFileSystem:
 @pytest.fixture
 def reads_on_threads(storage: LocalFileSystem, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Note the keys that are read on another thread than the test's."""
-    here, seen, get = threading.get_ident(), list[str](), storage.get
+    here, seen, get = threading.get_ident(), list[str](), LocalFileSystem.get
 
-    def noting(key: str) -> bytes:
+    def noting(self: LocalFileSystem, key: str) -> bytes:
         assert threading.get_ident() != here
         seen.append(Path(key).name)
-        return get(key)
+        return get(self, key)
 
-    monkeypatch.setattr(storage, "get", noting)
+    monkeypatch.setattr(LocalFileSystem, "get", noting)
     return seen
 
 
@@ -122,3 +122,15 @@ async def test_network_folders_are_never_read_on_the_loop(
     for _ in range(5):
         await store.aread("small")
     assert len(reads_on_threads) == 8
+
+
+async def test_what_a_subclass_reads_is_not_passed_by(local: None, tmp_path: Path) -> None:
+    class Reversed(LocalFileSystem):
+        def get(self, key: str) -> bytes:
+            return super().get(key)[::-1]
+
+        def put(self, key: str, parts: Any) -> None:
+            super().put(key, [b"".join(parts)[::-1]])
+
+    store = await warm(Reversed(tmp_path))
+    assert (await store.aread("small")).result == [1]

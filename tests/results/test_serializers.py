@@ -24,6 +24,8 @@ from pydantic import BaseModel, ValidationError
 
 from callsheet._results import pickling
 from callsheet.exceptions import ConfigurationError, SerializationError
+from callsheet.filesystems import MemoryStorage
+from callsheet.results import ResultStore
 from callsheet.serializers import (
     CompressedJSONSerializer,
     CompressedPickleSerializer,
@@ -440,6 +442,18 @@ def test_keys_come_from_the_setting_and_can_be_changed() -> None:
         serializer.dumps(1)
     with pytest.raises(ConfigurationError, match="32 bytes"):
         EncryptedSerializer(keys=["short"]).dumps(1)
+
+
+@pytest.mark.parametrize("storage", [MemoryStorage, "folder"])
+def test_keys_of_temporary_settings_hold_wherever_it_is_read_and_written(storage: Any, tmp_path: Path) -> None:
+    """Storages that may block are written on threads."""
+    place = tmp_path if storage == "folder" else storage()
+    store = ResultStore(result_storage=place, serializer="encrypted/json", cache_result_in_memory=False)
+    with temporary_settings({"results_encryption_keys": KEY}):
+        store.write("secret", key="k")
+        assert store.read("k").result == "secret"
+    with pytest.raises(SerializationError, match="no key"):
+        store.read("k")
 
 
 def test_keys_are_shown_nowhere() -> None:

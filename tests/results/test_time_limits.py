@@ -61,6 +61,28 @@ class HangingAwaited:
         return "Hanging()"
 
 
+class Stubborn:
+    """The same, and it does not let itself be cancelled for a while; a loop could not end before it does."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    async def _hang(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(1)
+
+    async def read_path(self, path: str) -> bytes:
+        await self._hang()
+        return self.kept[path]
+
+    async def write_path(self, path: str, content: bytes) -> None:
+        await self._hang()
+        self.kept[path] = content
+
+    def __repr__(self) -> str:
+        return "Hanging()"
+
+
 class HangingFolder(LocalFileSystem):
     """One of ours."""
 
@@ -88,9 +110,10 @@ def _impatient() -> Iterator[None]:
     _answers.set()
 
 
-@pytest.fixture(params=["sync", "async", "ours"])
+@pytest.fixture(params=["sync", "async", "stubborn", "ours"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return {"sync": Hanging, "async": HangingAwaited, "ours": lambda: HangingFolder(tmp_path)}[request.param]()
+    kinds: dict[str, Any] = {"sync": Hanging, "async": HangingAwaited, "stubborn": Stubborn}
+    return kinds.get(request.param, lambda: HangingFolder(tmp_path))()
 
 
 @pytest.fixture
@@ -262,3 +285,35 @@ def test_nothing_is_limited_where_that_is_asked_for(tmp_path: Path) -> None:
         store = ResultStore(result_storage=user)
         store.write(2, key="a")
         assert store.read("a").result == 2
+
+
+@pytest.mark.anyio
+async def test_what_does_not_let_itself_be_cancelled_is_left_behind_and_may_still_happen() -> None:
+    storage = Stubborn()
+    store = ResultStore(result_storage=storage, cache_result_in_memory=False)
+    with pytest.raises(StorageTimeout, match="left behind; it may still happen"):
+        await store.awrite(1, key="a")
+    assert not storage.kept
+    with anyio.fail_after(30):
+        while not storage.kept:
+            await anyio.sleep(0.01)
+    with temporary_settings({"results_storage_timeout_seconds": LONG}):
+        assert (await store.aread("a")).result == 1
+
+
+@pytest.mark.anyio
+async def test_an_asker_who_is_cancelled_takes_what_was_asked_along() -> None:
+    ended = anyio.Event()
+
+    class Cancellable(HangingAwaited):
+        async def read_path(self, path: str) -> bytes:
+            try:
+                return await super().read_path(path)
+            finally:
+                ended.set()
+
+    store = ResultStore(result_storage=Cancellable())
+    with temporary_settings({"results_storage_timeout_seconds": LONG}), anyio.move_on_after(0.05) as scope:
+        await store.aread("a")
+    assert scope.cancelled_caught
+    assert ended.is_set()

@@ -23,8 +23,9 @@ from callsheet.exceptions import (
     RunKeyError,
     UnfinishedRun,
 )
-from callsheet.settings import CALLSHEET_DURABILITY, temporary_settings
+from callsheet.settings import CALLSHEET_DURABILITY, refresh_settings, temporary_settings
 from callsheet.states import Cancelled, Completed, Crashed, Scheduled
+from callsheet.testing import check_history
 from past import runs, states_of
 from reading import ask
 
@@ -581,6 +582,20 @@ async def test_a_key_is_in_the_history() -> None:
     assert run.idempotency_key == "order-17"
 
 
+def test_the_history_of_keyed_runs_is_in_order() -> None:
+    double, _ = counted()
+
+    @flow
+    def end(state: str) -> Any:
+        return Scheduled() if state == "SCHEDULED" else Cancelled()
+
+    keyed(double, 3)
+    for state in ("SCHEDULED", "CANCELLED"):
+        with pytest.raises((UnfinishedRun, CancelledRun)):
+            keyed(end, state, key=state)
+    assert check_history() == []
+
+
 @pytest.mark.anyio
 async def test_in_memory_and_in_an_engine_of_its_own() -> None:
     bodies: list[int] = []
@@ -600,3 +615,30 @@ async def test_in_memory_and_in_an_engine_of_its_own() -> None:
         with pytest.raises(EngineClosed), run_key("k"):
             await once()
     assert bodies == [1]
+
+
+@pytest.mark.anyio
+async def test_what_an_engine_ends_at_its_own_end_is_no_answer() -> None:
+    begun, go = anyio.Event(), anyio.Event()
+    bodies: list[int] = []
+    database = refresh_settings().database
+
+    @flow
+    async def wait() -> int:
+        bodies.append(1)
+        begun.set()
+        await go.wait()
+        return len(bodies)
+
+    async def first() -> None:
+        with pytest.raises(CancelledRun), run_key("k"):
+            await wait()
+
+    async with anyio.create_task_group() as group:
+        async with Engine(database=database, drain_seconds=0):
+            group.start_soon(first)
+            await begun.wait()
+    go.set()
+    async with Engine(database=database):
+        with run_key("k"):
+            assert await wait() == 2

@@ -22,6 +22,7 @@ from callsheet._results.wires import Wire, frame
 from callsheet.exceptions import MissingResult, ResultDamaged, ResultNotFound, SerializationError
 from callsheet.filesystems import LocalFileSystem
 from callsheet.results import ResultRecord, ResultStore
+from callsheet.serializers import EncryptedSerializer
 from callsheet.settings import temporary_settings
 from callsheet.states import StateType
 
@@ -99,6 +100,23 @@ def test_a_persisted_result_is_recalled_from_its_storage(tmp_path):
         ResultNotFound, match=rf"The result of task run 'give' cannot be read.*{tmp_path}.*Run it again"
     ):
         recalled(outcome)
+
+
+def test_the_journal_encrypts_where_results_are_encrypted_by_default():
+    key = EncryptedSerializer.generate_key()
+    settings = {"results_default_serializer": "encrypted/json", "results_encryption_keys": key}
+    with temporary_settings(settings):
+        secret, large = outcomes_of("a secret", "a secret" * 10_000)
+        assert b"secret" not in secret.result.inline
+        assert b"secret" not in (folder() / large.result.uri).read_bytes()
+        assert recalled(secret).result == "a secret"
+        assert recalled(large).result == "a secret" * 10_000
+    with pytest.raises(SerializationError, match=r"The result of task run 'give' cannot be read.*no key"):
+        recalled(secret)
+    with temporary_settings(settings | {"results_encryption_keys": None}):
+        (unkept,) = outcomes_of("a secret")
+    assert not unkept.recorded
+    assert unkept.result is None
 
 
 def test_failures_are_recorded_with_what_was_raised():

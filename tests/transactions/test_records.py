@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from typing import Any
@@ -10,7 +11,8 @@ import anyio
 import pytest
 
 from callsheet._model.transactions import IsolationLevel
-from callsheet.exceptions import SerializationError
+from callsheet._results import files
+from callsheet.exceptions import SerializationError, StorageFull, StorageTimeout
 from callsheet.filesystems import MemoryStorage
 from callsheet.locking.filesystem import FileSystemLockManager
 from callsheet.locking.memory import MemoryLocks
@@ -19,6 +21,7 @@ from callsheet.records.filesystem import FileSystemRecordStore
 from callsheet.records.memory import MemoryRecordStore
 from callsheet.records.result_store import ResultRecordStore
 from callsheet.results import ResultStore
+from callsheet.settings import temporary_settings
 
 FAR = 30.0
 
@@ -154,13 +157,48 @@ def test_a_write_that_fails_leaves_nothing_and_keeps_the_older_record(tmp_path, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageFull, match="no room left"):
         store.write("k", "new")
     assert store.read("k").result == "old"
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["k"]
 
 
 # -------------------------------------------------------------------------------------- a result store
+
+
+def test_a_disk_that_does_not_answer_is_not_waited_for(tmp_path, monkeypatch):
+    store = FileSystemRecordStore(tmp_path)
+    store.write("k", "older")
+    answers, fsync = threading.Event(), os.fsync
+
+    def hang(descriptor: int) -> None:
+        answers.wait(FAR)
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch, temporary_settings({"results_storage_timeout_seconds": 0.1}):
+        patch.setattr(files.os, "fsync", hang)
+        with pytest.raises(StorageTimeout, match=rf"'k' in FileSystemRecordStore\(.*{tmp_path}"):
+            store.write("k", "newer")
+        answers.set()
+    assert store.read("k").result == "older"
+    store.write("k", "newest")
+    assert store.read("k").result == "newest"
+
+
+def test_a_record_that_cannot_be_read_in_time_counts_as_missing(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("callsheet"), "propagate", True)
+    store = FileSystemRecordStore(tmp_path)
+    store.write("k", 1)
+    (file,) = (path for path in tmp_path.iterdir() if path.is_file())
+    file.unlink()
+    os.mkfifo(file)  # reading it waits for somebody who writes
+    with temporary_settings({"results_storage_timeout_seconds": 0.1}):
+        with pytest.raises(StorageTimeout):
+            store.read("k")
+        assert not store.exists("k")
+    assert "counts as missing" in caplog.text
+    os.close(os.open(file, os.O_RDWR | os.O_NONBLOCK))  # lets go of both threads
+    file.unlink()
 
 
 def test_a_result_store_as_a_record_store():

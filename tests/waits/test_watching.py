@@ -252,6 +252,7 @@ async def test_a_cursor_of_a_cursor_while_the_run_lives() -> None:
 async def test_leaving_early_leaves_nothing_behind() -> None:
     """Neither a reader nor its thread nor a place among those who follow the journal."""
     journal = ambient_core().journal
+    others = len(journal._outside._listeners)
 
     @flow
     async def outer() -> None:
@@ -265,7 +266,8 @@ async def test_leaving_early_leaves_nothing_behind() -> None:
         assert own_threads() == before
 
     await outer()
-    assert journal._followers == journal._outside == ()
+    assert journal._followers == ()
+    assert len(journal._outside._listeners) == others
 
 
 async def test_waiting_for_news_is_not_busy(monkeypatch: pytest.MonkeyPatch) -> None:

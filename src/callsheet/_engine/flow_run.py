@@ -12,6 +12,7 @@ from callsheet._engine import bodies
 from callsheet._engine.flow_facts import describe_flow, extra_of, identity_of_subflow, parameters_of
 from callsheet._engine.futures import TaskFuture
 from callsheet._engine.hooks import hooks_of
+from callsheet._engine.keyed import INTERRUPTED
 from callsheet._engine.leaving import Final, is_heard
 from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls, record_outcome, to_blob
@@ -20,7 +21,7 @@ from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
 from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
-from callsheet._kernel.scopes import DEADLINE, Interrupted
+from callsheet._kernel.scopes import DEADLINE, TERMINATE, Interrupted
 from callsheet._model.engines import RunDue
 from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
 from callsheet._model.outcomes import state_of_value
@@ -34,6 +35,8 @@ from callsheet.logging.prints import patch_print
 from callsheet.utilities.collections import find, replace
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from callsheet._engine.core import Core
     from callsheet._engine.keyed import Keyed
     from callsheet._engine.past import Replay
@@ -68,6 +71,7 @@ class FlowRunActor(Run):
         "pauses",
         "queries",
         "runner",
+        "signals",
         "tracking",
     )
 
@@ -84,6 +88,7 @@ class FlowRunActor(Run):
         self._by_hand: dict[str, int] = {}
         self.pauses = 0  # of this attempt, so far
         self.queries: Any = None  # the handlers of queries, by name
+        self.signals: dict[UUID, object] = {}  # that this attempt has taken
         self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
         self._deadline: float | None = None
         log_prints = flow.log_prints
@@ -108,6 +113,8 @@ class FlowRunActor(Run):
         self.calls.begin()
         self.pauses = 0
         self.queries = None
+        if self.signals:
+            self.signals = {}
         if self.runner is None:  # a generator's, which is not entered for each of its steps
             self._runner()
 
@@ -195,8 +202,8 @@ class FlowRunActor(Run):
         args, kwargs = flow._binder.call_arguments(self.parameters)
         if flow.timeout_seconds is not None:
             self._deadline = time.monotonic() + flow.timeout_seconds
-        self.begin_calls()
         with self._runner():
+            self.begin_calls()
             if not self.log_prints:
                 return await self._call(port, args, kwargs)
             with patch_print():
@@ -249,6 +256,8 @@ class FlowRunActor(Run):
                 raise Interrupted
 
     def conclude(self, value: Any) -> Final:
+        if type(value) in _PLAIN:
+            return Final(_S.COMPLETED, "Completed", None, value)
         state = state_of_value(value)
         return Final(state.type, state.name, state.message, state.data, state if state is value else None)
 
@@ -261,6 +270,8 @@ class FlowRunActor(Run):
         rest = await super().proposal(final, port)
         if self.keyed is None or final.reraise is not None:
             return await record_outcome(self, rest, final, port)
+        if self.scope.reason == TERMINATE:  # no answer to anybody: the next call under the key goes on
+            return {"details": INTERRUPTED}
         rest["identity"] = self.cell.id.bytes  # callers of other times and places want to have it
         if self.kept is None:
             rest["recorded"], rest["result"] = await to_blob(self.core, self.cell.id, final.data, port)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 RUN_KEY: Final = "run_key"  # among what a run's record carries
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
+INTERRUPTED: Final = _pack({"interrupted": True})
+"""The details of a state in which something from outside has ended a run, where its type does not say so."""
 _to_json = msgspec.json.Encoder().encode
 
 

@@ -12,18 +12,20 @@ import msgspec
 from callsheet._engine import decode, dispatch
 from callsheet._engine.flow_facts import describe_flow
 from callsheet._engine.flow_run import FlowRunActor
+from callsheet._engine.heirs import Heir
 from callsheet._engine.history import records_of
-from callsheet._engine.keyed import Holder, Keyed, digest_of, keyed_by
+from callsheet._engine.keyed import INTERRUPTED, Holder, Keyed, digest_of, keyed_by
 from callsheet._engine.places import LoopPlace, Place, ThreadPlace
 from callsheet._engine.run_inputs import Bell
 from callsheet._engine.waiting import wait_for_input, wait_in_life
 from callsheet._kernel.host import current_host
 from callsheet._kernel.messages import Leave, Orphan
 from callsheet._kernel.signals import Once
-from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
-from callsheet._model.records import KeyFree, OutcomeRecord, RunFilter, RunRecord
+from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
+from callsheet._model.records import KeyFree, OutcomeRecord, RunFilter, RunRecord, gives_up_owner
 from callsheet._results.journalled import recall
 from callsheet._results.ways import along
+from callsheet._rules.taking import MOST_RECOVERIES
 from callsheet.context import current_tags, current_transaction
 from callsheet.exceptions import MissingResult, RunKeyError, SerializationError, StorageError, StoreUnavailable
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from callsheet.run_keys import KeyBlock
 
 _S = StateType
-_LOOK: Final = 1.0  # seconds between looks at a run elsewhere, where nothing tells of a change
+_LOOK: Final = 0.25  # seconds between looks whether the process that has a run is gone
 _UNANSWERED: Final = "The history in '{}' did not answer."
 _NOT_BEGUN: Final = "The call that was to run it ended before the body began."
 
@@ -135,17 +137,17 @@ class Search:
             found = await _look(place, run_id)
             keyed = None if found is None else keyed_by(found.record)
             if found is None or keyed is None or found.has_expired(keyed, self.core.clock.micros()):
-                continue  # the store agrees by now
+                instead = run_id  # the store agrees by now
+                continue
             self._check(run_id, keyed)
-            if not found.has_ended:
-                self._attach(holder, found.record, keyed)
-                return
-            if found.was_interrupted or (self._may_retry and not found.is_completed):
+            if found.was_interrupted or (found.has_failed and self._may_retry):
                 instead = run_id
                 continue
-            holder.state = await self._recorded(found, port)
+            if found.has_ended:
+                holder.state = await self._recorded(found, port)
             holder.knows(run_id, keyed)
-            holder.leave()
+            if found.has_ended:
+                holder.leave()
             return
 
     @property
@@ -184,14 +186,6 @@ class Search:
         _unmake(run)
         return cast("UUID", refusal.current)
 
-    def _attach(self, holder: Holder, record: RunRecord, keyed: Keyed) -> None:
-        """Go on with a run that is under way: in this engine, where it may have been taken up by itself, or elsewhere."""
-        for cell in list(self.core.orchestrator.roots):
-            if cell.id == record.id and cell.actor is not None:
-                holder.lives(cell.actor, keyed)
-                return
-        holder.knows(record.id, keyed)
-
     # ------------------------------------------------------------------------------------ following
 
     async def follow(self, holder: Holder, port: Port) -> FlowRunActor | State[Any] | None:
@@ -201,34 +195,45 @@ class Search:
             BlockingWaitError: It waits for the run that makes this call.
         """
         self._attached = self._attached or not holder.is_over.is_set
-        run = holder.run
-        if run is None and holder is self._led and not holder.is_over.is_set:
+        if holder.run is None and holder is self._led and not holder.is_over.is_set:
             try:
                 async with self._reading(port) as place:
                     await self._watch(holder, place, port)
             finally:
-                holder.leave()
+                if holder.run is None:
+                    holder.leave()
+        run = holder.run
         if run is not None and self._waiting is not None:
             await wait_for_input(run, self._waiting, port)
         await self._wait(holder.is_over, port)
         return holder.outcome
 
     async def _watch(self, holder: Holder, place: Place, port: Port) -> None:
-        """Wait until a run elsewhere has ended."""
+        """Wait until a run elsewhere has ended, or take it over where its engine is gone."""
         core, bell, run_id = self.core, Bell(), cast("UUID", holder.run_id)
-        core.journal.watch(bell.ring)
-        try:
-            while core.usable:
-                bell.renew()
-                found = await _look(place, run_id)
-                if found is None or found.was_interrupted:
-                    return
-                if found.has_ended:
-                    holder.state = await self._recorded(found, port)
-                    return
-                await self._wait(bell.once, port, _LOOK)
-        finally:
-            core.journal.unwatch(bell.ring)
+        heir = Heir(core, self._flow)
+        with heir.waiting():
+            core.journal.watch(bell.ring)
+            try:
+                while core.usable:
+                    bell.renew()
+                    found = await _look(place, run_id)
+                    if found is None or found.was_interrupted:
+                        return
+                    if found.has_ended:
+                        holder.state = await self._recorded(found, port)
+                        return
+                    run = self._living(run_id) or await place.apart(partial(heir.take, found.record))
+                    if run is not None:
+                        holder.lives(run, cast("Keyed", holder.keyed))
+                        return
+                    await self._wait(bell.once, port, min(core.lease / 4, _LOOK))
+            finally:
+                core.journal.unwatch(bell.ring)
+
+    def _living(self, run_id: UUID) -> FlowRunActor | None:
+        """Give a run that has been taken up in this engine, by whomever."""
+        return next((cell.actor for cell in list(self.core.orchestrator.roots) if cell.id == run_id), None)
 
     async def _recorded(self, found: _Found, port: Port) -> State[Any]:
         """Give the state in which a run has ended, with what is recorded of its outcome."""
@@ -240,7 +245,7 @@ class Search:
         try:
             kept = await recall(along(port), outcome.result, self.core.blobs, run_id=record.id, run=about)
         except (MissingResult, StorageError, SerializationError):
-            if found.is_completed:
+            if state.type is _S.COMPLETED:
                 raise
             return state  # an exception that does not come back: the state's message tells of it
         return msgspec.structs.replace(state, data=kept.result)
@@ -277,20 +282,30 @@ class _Found(NamedTuple):
 
     @property
     def has_ended(self) -> bool:
-        """Tell whether nobody runs it any more. A body may also end in a state that is not final."""
-        return self.type in TERMINAL_STATES or (self.outcome is not None and self.outcome.status is self.type)
+        """Tell whether it runs nowhere and waits for nobody but those outside. A body may end in a state that is not final."""
+        state = self.record.state
+        if state is None:
+            return False
+        return gives_up_owner(state.type, state.name) or (
+            self.outcome is not None and self.outcome.status is state.type
+        )
 
     @property
-    def is_completed(self) -> bool:
-        return self.type is _S.COMPLETED
+    def has_failed(self) -> bool:
+        """Tell whether it has ended in another way than it should."""
+        state = self.record.state
+        return self.has_ended and state is not None and state.type is not _S.COMPLETED and state.name != SUSPENDED
 
     @property
     def was_interrupted(self) -> bool:
         """Tell whether something from outside has ended it: what its body says of itself is recorded."""
-        return self.type is _S.CRASHED and self.outcome is None
+        state = self.record.state
+        if state is None or self.outcome is not None:
+            return False
+        return state.details == INTERRUPTED or (state.type is _S.CRASHED and self.record.recoveries < MOST_RECOVERIES)
 
     def has_expired(self, keyed: Keyed, now: int) -> bool:
-        return self.has_ended and keyed.expires is not None and keyed.expires <= now
+        return self.type in TERMINAL_STATES and keyed.expires is not None and keyed.expires <= now
 
 
 async def _look(place: Place, run_id: UUID) -> _Found | None:

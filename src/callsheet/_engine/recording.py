@@ -25,7 +25,8 @@ from callsheet._results.wires import RECORD, Wire, frame
 from callsheet._rules.digest import inputs_digest
 from callsheet._rules.identity import ROOT, Branches
 from callsheet._version import __version__
-from callsheet.exceptions import SerializationError
+from callsheet.exceptions import ConfigurationError, SerializationError
+from callsheet.settings import get_current_settings
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
@@ -98,7 +99,9 @@ async def to_blob(core: Core, run_id: UUID, value: Any, port: Port) -> tuple[boo
         return True, None
     try:
         wire, payload = _serialize(value)
-    except SerializationError:
+    except (SerializationError, ConfigurationError) as error:
+        if isinstance(error, ConfigurationError):  # no key to encrypt with
+            _LOG.warning("A result is not remembered: %s", error)
         return False, None
     folder = core.blobs
     if _size(payload) <= INLINE_LIMIT:
@@ -141,6 +144,12 @@ def _size(parts: Parts) -> int:
 
 def _serialize(value: Any) -> tuple[Wire, Parts]:
     """Give the head and the payload of a record. What reads it is chosen by the name in the head, as for any record."""
+    kind = get_current_settings().results_default_serializer
+    if kind.startswith("encrypted"):  # then nothing lies about in the open, the history neither
+        from callsheet._results.serializing import resolve_serializer
+
+        serializer = resolve_serializer(kind)
+        return Wire(None, serializer.describe(), __version__), serializer.dump_parts(value)
     if type(value) in _SCALARS:
         try:
             return Wire(None, _MSGPACK, __version__), [_pack(value)]

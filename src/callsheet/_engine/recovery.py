@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from callsheet._engine import decode
+from callsheet._engine.deaths import Deaths
 from callsheet._engine.history import the_run
 from callsheet._engine.hooks import hooks_of, run_hooks
 from callsheet._engine.places import ThreadPlace
@@ -26,13 +27,12 @@ from callsheet._kernel.host import runtime_thread
 from callsheet._kernel.ports import run_on, step
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import Kind, StateType
-from callsheet._store import proofs
 from callsheet.exceptions import EngineClosed, LostOwnership, StoreError
 from callsheet.logging.loggers import flow_run_logger
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
-    from callsheet._model.engines import EngineRecord, Taken, WaitingRun
+    from callsheet._model.engines import Taken, WaitingRun
 
 _LOG: Final = logging.getLogger("callsheet.engine")
 _LONGEST: Final = 0.5  # seconds between looks whether a process of this machine has ended
@@ -52,15 +52,14 @@ class Recovery:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._engines = core.store.engines
-        self._folder = core.ownership.folder
-        self._watches: dict[UUID, proofs.Watch] = {}
+        self._deaths = Deaths(core)
         self._seen_dead: dict[UUID, float] = {}
         self._news = threading.Event()
         self._ended = threading.Event()
         self._stopping = False
         self._looked = 0  # microseconds; what was due then has been seen
         # In memory, nobody comes from outside: what is to be taken up is told of.
-        self._rest = None if self._folder is None else min(core.lease / 4, _LONGEST)
+        self._rest = None if core.ownership.folder is None else min(core.lease / 4, _LONGEST)
 
     def start(self) -> None:
         """Begin, on a thread of its own."""
@@ -106,7 +105,7 @@ class Recovery:
         listed = self._engines.read()
         known: set[str] = set()
         for engine in listed:
-            if not engine.lost and self._is_dead(engine) and self._engines.fence(engine.id, engine.beat):
+            if not engine.lost and self._deaths.is_dead(engine) and self._engines.fence(engine.id, engine.beat):
                 _LOG.warning("The engine of process %s on %r is gone.", engine.pid, engine.host)
             elif not engine.lost:
                 known.update(engine.flows)
@@ -117,23 +116,6 @@ class Recovery:
             self._consider(run, known)
         if any(engine.lost for engine in listed):
             self._engines.sweep()
-
-    # --------------------------------------------------------------------------------------- who is dead
-
-    def _is_dead(self, engine: EngineRecord) -> bool:
-        """Tell whether an engine is gone: by its proof, or because it owes signs of life and has given none."""
-        if engine.id == self._core.engine_id:
-            return False
-        if self._folder is not None and proofs.is_gone(self._folder, engine.machine, engine.file):
-            return True
-        if not (engine.owns or engine.flows):  # it has nothing to be alive for
-            self._watches.pop(engine.id, None)
-            return False
-        lease = self._core.ownership.lease
-        if lease is None or not lease.is_fresh:  # who gets nothing through cannot say why others do not
-            self._watches.pop(engine.id, None)
-            return False
-        return self._watches.setdefault(engine.id, proofs.Watch()).look(engine.beat, engine.lease)
 
     def _has_waited(self, owner: UUID) -> bool:
         """Tell whether there was time for somebody to come who knows the runs of a dead engine."""
@@ -158,7 +140,7 @@ class Recovery:
         _LOG.info("The run %s was taken up as %s: %s", run.id, taken.name, taken.message)
         if taken.type is not StateType.PENDING:
             if run.kind is Kind.FLOW:
-                self._call_hooks(flow or _imported(run.key), taken)
+                call_hooks(self._core, flow or _imported(run.key), taken)
             return
         try:
             revive(self._core, run.id, flow)
@@ -166,10 +148,6 @@ class Recovery:
             raise
         except Exception:
             _LOG.exception("The run %s was taken up and could not be started", run.id)
-
-    def _call_hooks(self, flow: Any, taken: Taken) -> None:
-        if flow is not None and hooks_of(flow, taken.type):
-            self._core.workers.run(partial(_run_hooks, self._core, flow, taken))
 
 
 def _every(page: Page) -> Iterator[WaitingRun]:
@@ -189,6 +167,12 @@ def _imported(key: str) -> Any:
         if getattr(found, "_entrypoint", None) == key:
             return found
     return None
+
+
+def call_hooks(core: Core, flow: Any, taken: Taken) -> None:
+    """Have the hooks of a run called that has ended by being taken."""
+    if flow is not None and hooks_of(flow, taken.type):
+        core.workers.run(partial(_run_hooks, core, flow, taken))
 
 
 def _run_hooks(core: Core, flow: Any, taken: Taken) -> None:

@@ -22,8 +22,11 @@ from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Kind
 from callsheet._model.records import InputDropped, InputFree, InputRecord, InputStored
 from callsheet._model.runs import FlowRunInput
+from callsheet.context import FlowRunContext
 from callsheet.exceptions import ObjectAlreadyExists
 
+SENDER: Final = "callsheet.flow-run."
+"""What the name of a sender that is a flow run begins with; its id follows."""
 _KEY: Final = re.compile(r"[A-Za-z0-9._:\-]+")
 
 
@@ -87,9 +90,17 @@ def port_here() -> Port:
     return sync_port() if is_stepped() or host is None else LoopPort(host)
 
 
-def stored(run_id: UUID, key: str, value: str, *, at: int, sender: str | None = None) -> InputStored:
+def this_sender() -> str | None:
+    """Name the current flow run as a sender."""
+    context = FlowRunContext.get()
+    return None if context is None else f"{SENDER}{context.flow_run.id}"
+
+
+def stored(
+    run_id: UUID, key: str, value: str, *, at: int, sender: str | None = None, id: UUID | None = None
+) -> InputStored:
     """Give the entry that stores a value, whatever is there."""
-    return InputStored(run_id=run_id, key=check_key(key), id=new_id(), at=at, value=value, sender=sender)
+    return InputStored(run_id=run_id, key=check_key(key), id=id or new_id(), at=at, value=value, sender=sender)
 
 
 async def create(place: Place, run_id: UUID, key: str, value: str, sender: str | None) -> FlowRunInput:

@@ -14,7 +14,7 @@ from callsheet._model.kept import Kept, KeptElsewhere
 from callsheet._model.kinds import StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.states import State, read_results_with, warn_of_fetch
-from callsheet._model.values import describe, exception_of, failed_state, raise_exception_of, value_of
+from callsheet._model.values import describe, exception_of, failed_state, name_of_run, raise_exception_of, value_of
 from callsheet.exceptions import TerminationSignal
 
 if TYPE_CHECKING:
@@ -105,11 +105,7 @@ async def _with_data(state: State[Any], *, retry: bool = True) -> State[Any]:
     from callsheet._results.current import load_by
     from callsheet._results.ways import way_here
 
-    details = state.state_details
-    if details.task_run_id is not None:
-        run = f"the task run {details.task_run_id}"
-    else:
-        run = "a run" if details.flow_run_id is None else f"the flow run {details.flow_run_id}"
+    run = name_of_run(state)
     metadata = cast("ResultRecordMetadata", data)
     return msgspec.structs.replace(state, data=await load_by(way_here(), metadata, retry=retry, run=run))
 

@@ -25,7 +25,7 @@ Record = StateRecord | LogRecord
 
 _MANY = 500
 """Runs or lines in one read: a millisecond or so."""
-_LATE_RUNS = 5_000_000  # microseconds; runs made earlier are looked for at the end only
+_LATE_RUNS = 500_000  # microseconds; runs made earlier are looked for at the end only
 
 
 class Tree:

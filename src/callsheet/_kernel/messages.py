@@ -191,7 +191,7 @@ class SetState(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=Tr
 Message = Register | TakeUp | Propose | Amend | Leave | CancelTree | Orphan | SetState | Suspend | Resumed | GiveUp
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """The verdict, and what was written because of it."""
 
     verdict: Verdict

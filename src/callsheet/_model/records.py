@@ -69,7 +69,7 @@ class Definition(msgspec.Struct, frozen=True):
     code: str = ""
 
 
-class RunCreated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
+class RunCreated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False, tag_field="entry"):
     """A run exists from now on. `inputs` maps a parameter's name to the runs whose results went into it.
 
     `entered` says how many of the usual first states it entered as it came into being: Pending, then Running.
@@ -94,7 +94,7 @@ class RunCreated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     owner: UUID | None = None  # of a root run: the engine that it lives in
 
 
-class StateEntered(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
+class StateEntered(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False, tag_field="entry"):
     """A run entered a state. The current state of a run is the one with the highest `seq`."""
 
     run_id: UUID
@@ -136,14 +136,14 @@ def is_usual(state: StateEntered) -> bool:
     return state.seq == 3 and state.type is StateType.COMPLETED and state.name == "Completed"
 
 
-class RunRenamed(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):
+class RunRenamed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="entry"):
     """A run got its final name (templates are formatted when its parameters are resolved)."""
 
     run_id: UUID
     name: str
 
 
-class InputsResolved(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):
+class InputsResolved(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="entry"):
     """Inputs or parameters that were known only when the run began; united with those of its creation."""
 
     run_id: UUID
@@ -151,7 +151,7 @@ class InputsResolved(msgspec.Struct, frozen=True, array_like=True, tag_field="en
     parameters: bytes | None = None
 
 
-class ResultBlob(msgspec.Struct, frozen=True):
+class ResultBlob(msgspec.Struct, frozen=True, gc=False):
     """A serialized result, inline (at most 64 KiB) or as the address of an immutable file.
 
     `codec` says what is there: the whole record, or only its metadata, which say in which storage it is.
@@ -164,7 +164,7 @@ class ResultBlob(msgspec.Struct, frozen=True):
     digest: bytes | None = None
 
 
-class OutcomeRecorded(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
+class OutcomeRecorded(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False, tag_field="entry"):
     """The run journal's memory: inside this flow run the task of this identity ended so.
 
     `status` is the final state's type, `recorded` is false where result or exception refused to be serialized.
@@ -179,7 +179,7 @@ class OutcomeRecorded(msgspec.Struct, frozen=True, kw_only=True, array_like=True
     result: ResultBlob | None = None
 
 
-class LogWritten(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
+class LogWritten(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False, tag_field="entry"):
     """A run wrote a log record. `n` tells apart what one process logged in one microsecond; leave it to its default."""
 
     flow_run_id: UUID | None
@@ -191,7 +191,7 @@ class LogWritten(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag
     n: int = msgspec.field(default_factory=itertools.count().__next__)
 
 
-class InputStored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag_field="entry"):
+class InputStored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False, tag_field="entry"):
     """Somebody handed a flow run a value (JSON), under a key; what the key held before is replaced."""
 
     run_id: UUID
@@ -203,7 +203,7 @@ class InputStored(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     guards: tuple[Guard, ...] = ()
 
 
-class InputDropped(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):
+class InputDropped(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="entry"):
     """What a flow run was handed under a key is gone."""
 
     run_id: UUID

@@ -38,7 +38,10 @@ def value_of(state: State[Any], *, raise_on_failure: bool = True) -> Any:
         data = data.result
     if kind is StateType.COMPLETED:
         if data is NOT_RECORDED:
-            raise MissingResult("The run completed, but its result was not persisted and is gone from memory.")
+            raise MissingResult(
+                f"The result of {name_of_run(state)} is gone from memory, and it was not persisted: no storage has it "
+                f"under any key. Run it again, with `persist_result=True` if it is to be read from elsewhere."
+            )
         return data
     if kind is StateType.PAUSED:
         raise PausedRun("The run is paused: its result is not available.", state=state)
@@ -51,6 +54,14 @@ def value_of(state: State[Any], *, raise_on_failure: bool = True) -> Any:
     finally:
         del state, data  # the traceback holds this frame, and the state holds the exception
     return None
+
+
+def name_of_run(state: State[Any]) -> str:
+    """Say in a message whose state it is."""
+    details = state.state_details
+    if details.task_run_id is not None:
+        return f"the task run {details.task_run_id}"
+    return "a run" if details.flow_run_id is None else f"the flow run {details.flow_run_id}"
 
 
 def raise_exception_of(state: State[Any]) -> None:

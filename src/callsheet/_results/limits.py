@@ -5,16 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar, cast
+from contextvars import copy_context
+from typing import Any, ClassVar, Final, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from anyio import move_on_after
+from anyio import CancelScope
 
+from callsheet._kernel.host import here
+from callsheet._kernel.ports import LoopPort
 from callsheet._kernel.signals import Once
 from callsheet.exceptions import StorageTimeout
 from callsheet.settings import get_current_settings
 
 T = TypeVar("T")
+_GRACE: Final = 1.0  # seconds that what is cancelled may take to end
 _MOST: Final = 8  # questions that a storage may leave unanswered before it is asked nothing more
 _gate: Final = threading.Lock()
 _silent: Final[WeakKeyDictionary[Any, int]] = WeakKeyDictionary()  # how many each has left unanswered
@@ -132,17 +136,69 @@ def no_answer(storage: Any, key: str, seconds: float, left: str) -> StorageTimeo
 
 
 async def in_time(answer: Awaitable[T], storage: Any, key: str) -> T:
-    """Await what a storage of the user's gives, and cancel it where that takes too long.
+    """Await what a storage of the user's gives, in a task of its own, and cancel it where that takes too long.
+
+    One that does not let itself be cancelled is left behind: whoever asked goes on.
 
     Raises:
-        StorageTimeout: it does.
+        StorageTimeout: it takes too long.
     """
     seconds = limit()
     if seconds is None:
         return await answer
-    with move_on_after(seconds):
-        return await answer
-    raise no_answer(storage, key, seconds, "What was awaited has been cancelled.")
+    awaited = _Awaited(answer, storage)
+    port = LoopPort(here())
+    try:
+        await port.wait(awaited.done, seconds)
+    finally:  # whether it is done, too slow, or the asker itself has been cancelled
+        if not awaited.done.is_set:
+            awaited.scope.cancel()
+            await port.shielded_wait(awaited.done, min(seconds, _GRACE))
+    if awaited.has_value:
+        return awaited.value
+    left = "What was awaited has been cancelled."
+    if not awaited.done.is_set:
+        awaited.leave()
+        left = "What was awaited does not let itself be cancelled and is left behind; it may still happen."
+    elif not awaited.scope.cancel_called and awaited.error is not None:
+        raise awaited.error
+    raise no_answer(storage, key, seconds, left) from awaited.error
+
+
+class _Awaited:
+    """An answer that is awaited in a task of its own."""
+
+    __slots__ = ("_left", "_storage", "_task", "done", "error", "has_value", "scope", "value")
+    _behind: ClassVar[set[_Awaited]] = set()  # a loop holds its tasks weakly
+
+    def __init__(self, answer: Awaitable[Any], storage: Any) -> None:
+        self.done = Once()
+        self.scope = CancelScope()
+        self.value: Any = None
+        self.has_value = False
+        self.error: BaseException | None = None
+        self._storage = storage
+        self._left = False
+        self._task = here().spawn(lambda: self._run(answer), copy_context())
+
+    async def _run(self, answer: Awaitable[Any]) -> None:
+        try:
+            with self.scope:
+                self.value = await answer
+                self.has_value = True
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.done.set()
+            if self._left:
+                self._behind.discard(self)
+                _count(self._storage, -1)
+
+    def leave(self) -> None:
+        """Wait for it no longer."""
+        self._left = True
+        self._behind.add(self)
+        _count(self._storage, 1)
 
 
 def asked(work: Callable[[], T]) -> T:

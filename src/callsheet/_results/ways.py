@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from inspect import isawaitable
 from typing import Any, Final, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from callsheet._kernel.signals import Once
 from callsheet._kernel.threads import WorkerThreads
 from callsheet._results import limits
 from callsheet.context import current_run
+from callsheet.settings import held_here
 
 T = TypeVar("T")
 
@@ -140,8 +141,19 @@ def _started(storage: Any, fn: Callable[..., Any], key: str, *args: Any) -> Call
     return begin
 
 
+def _with_settings(job: Callable[[], None]) -> Callable[[], None]:
+    """Give a job that sees the temporary settings that hold here, and nothing else of these surroundings."""
+    settings = held_here.get()
+    if settings is None:
+        return job
+    context = Context()
+    context.run(held_here.set, settings)
+    return lambda: context.run(job)
+
+
 def start(job: Callable[[], None]) -> None:
-    """Start a job on a thread: one of the current run's engine, else one of our own."""
+    """Start a job on a thread, with the settings that hold here: one of the current run's engine, else one of ours."""
+    job = _with_settings(job)
     run = current_run.get()
     core = None if run is None else run.core
     if core is None or not core.usable:

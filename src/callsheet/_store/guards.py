@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never, cast
 from uuid import UUID
 
 from callsheet._ids import state_id as derived_state_id
@@ -45,9 +45,12 @@ class Known(Protocol):
 
 def guarded(entries: Sequence[Entry]) -> bool:
     """Tell whether any entry of a batch has guards (most batches have none)."""
-    return any(
-        isinstance(entry, (StateEntered, RunCreated, InputStored, LetterSent)) and entry.guards for entry in entries
-    )
+    # By class first: `isinstance` with several costs three times as much, at every entry.
+    some = cast("Sequence[StateEntered]", entries)
+    return any(entry.__class__ in _GUARDED and entry.guards for entry in some)
+
+
+_GUARDED: Final[frozenset[type]] = frozenset({StateEntered, RunCreated, InputStored, LetterSent})
 
 
 def refusals(entries: Sequence[Entry], known: Known) -> list[Refusal]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -149,8 +150,8 @@ def handed_to(run_id: UUID, key: str | None, prefix: str, limit: int | None) -> 
         sql += " AND key = ?"
         params.append(key)
     if prefix:
-        sql += " AND substr(key, 1, ?) = ?"
-        params += (len(prefix), prefix)
+        sql += " AND key >= ? AND key < ?"  # a range of the primary key
+        params += (prefix, prefix + chr(sys.maxunicode))
     return Query(f"{sql} ORDER BY at, id LIMIT ?", (*params, -1 if limit is None else limit))
 
 

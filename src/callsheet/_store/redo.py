@@ -47,12 +47,12 @@ _encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
 _decoder = msgspec.msgpack.Decoder(
     list[RunCreated | StateEntered | RunRenamed | InputsResolved | OutcomeRecorded | LogWritten]
 )
-_TO_THE_TABLES: Final = (RunDue, InputStored, InputDropped, LetterSent, LetterAnswered, LetterDropped)
+_TO_THE_TABLES: Final = frozenset({RunDue, InputStored, InputDropped, LetterSent, LetterAnswered, LetterDropped})
 
 
 def encode(entries: Sequence[Entry]) -> bytes | None:
     """Give a batch as bytes, or `None` where it holds what goes to the tables at once."""
-    if any(isinstance(entry, _TO_THE_TABLES) for entry in entries):
+    if any(entry.__class__ in _TO_THE_TABLES for entry in entries):
         return None  # an older program that shares the file could not adopt them
     try:
         return _encoder.encode(entries)

@@ -230,7 +230,7 @@ def _record(entry: OutcomeRecorded, batch: Batch) -> None:
         entry.run_id.int.to_bytes(16),
         entry.identity,
         CODES[entry.status],
-        entry.recorded,
+        int(entry.recorded),  # SQLite has no truth values, and looking for an adapter costs
         entry.inputs_digest,
         *((None,) * 5 if blob is None else (blob.codec, blob.size, blob.digest, blob.uri, blob.inline)),
     )

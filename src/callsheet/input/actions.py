@@ -8,6 +8,7 @@ from uuid import UUID
 
 from callsheet._engine import run_inputs
 from callsheet._engine.dual import dual
+from callsheet._engine.run_inputs import this_sender
 from callsheet.context import FlowRunContext
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ __all__ = [
     "read_flow_run_input",
 ]
 
-SENDER = "callsheet.flow-run."
-"""What the name of a sender that is a flow run begins with; its id follows."""
-
 
 def the_flow_run(flow_run_id: UUID | str | None = None) -> UUID:
     """Give the id that is meant.
@@ -44,12 +42,6 @@ def the_flow_run(flow_run_id: UUID | str | None = None) -> UUID:
     if context is None:
         raise RuntimeError("Must either provide a flow run ID or be within a flow run.")
     return context.flow_run.id
-
-
-def this_sender() -> str | None:
-    """Name the current flow run as a sender."""
-    context = FlowRunContext.get()
-    return None if context is None else f"{SENDER}{context.flow_run.id}"
 
 
 async def acreate_flow_run_input(

@@ -184,9 +184,9 @@ class BaseRunInput(BaseModel):
         sent_by = None if self._metadata is None else self._metadata.sender
         if sent_by is None:
             raise RuntimeError("Cannot respond to an input without a sender.")
-        if not sent_by.startswith(actions.SENDER):
+        if not sent_by.startswith(run_inputs.SENDER):
             raise RuntimeError(f"Cannot respond to {sent_by!r}: only flow runs can be answered.")
-        await asend_input(run_input, UUID(sent_by.removeprefix(actions.SENDER)), sender, key_prefix)
+        await asend_input(run_input, UUID(sent_by.removeprefix(run_inputs.SENDER)), sender, key_prefix)
 
     async def asend_to(self, flow_run_id: UUID, sender: str | None = None, key_prefix: str | None = None) -> None:
         """Send this to a flow run.

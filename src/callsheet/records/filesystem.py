@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from callsheet._kernel.ports import step
 from callsheet._results.files import write_file
-from callsheet.exceptions import SerializationError
+from callsheet._results.limits import asked
+from callsheet._results.local import cannot_write
+from callsheet._results.ways import blocking
+from callsheet.exceptions import SerializationError, StorageError
 from callsheet.locking.filesystem import FileSystemLockManager
 from callsheet.locking.names import file_name
 from callsheet.locking.protocol import LockManager
 from callsheet.records.base import RecordStore, TransactionRecord
 
+T = TypeVar("T")
 _MARK: Final = b"callsheet record 1\n"
 _DIGEST: Final = 16  # bytes between the mark and the pickle
 _LOG: Final = logging.getLogger("callsheet.records")
@@ -52,6 +58,7 @@ class FileSystemRecordStore(RecordStore):
 
         Raises:
             SerializationError: The file is no record, or what it holds cannot be read here.
+            StorageTimeout: The disk does not answer in time.
         """
         self.wait_to_read(key, holder)
         return self._read(key)
@@ -59,7 +66,7 @@ class FileSystemRecordStore(RecordStore):
     def _read(self, key: str) -> TransactionRecord | None:
         path = self._path(key)
         try:
-            content = path.read_bytes()
+            content = self._ask(key, path.read_bytes)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -85,12 +92,17 @@ class FileSystemRecordStore(RecordStore):
         Raises:
             ValueError: Another holder has the lock of the key.
             SerializationError: The value cannot be pickled.
+            StorageError: The file cannot be written (`StorageFull`, `StorageTimeout`); an older one is still there.
         """
         self.check_write(key, holder)
         from callsheet.serializers import PickleSerializer
 
         pickled = PickleSerializer().dumps(result)
-        write_file(self._path(key), [_MARK, _digest(pickled), pickled])
+        path = self._path(key)
+        try:
+            self._ask(key, lambda: write_file(path, [_MARK, _digest(pickled), pickled]))
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
     def exists(self, key: str) -> bool:
         """Tell whether there is a record of a key that can be read; one that cannot be is logged as a warning.
@@ -100,9 +112,16 @@ class FileSystemRecordStore(RecordStore):
         """
         try:
             return self._read(key) is not None
-        except SerializationError as error:
+        except (SerializationError, StorageError) as error:
             _LOG.warning("The record of key %r cannot be used, and counts as missing: %s", key, error)
             return False
+
+    def __repr__(self) -> str:
+        return f"FileSystemRecordStore(records_directory={str(self.records_directory)!r})"
+
+    def _ask(self, key: str, work: Callable[[], T]) -> T:
+        """Ask the disk something, within the time limit of storages."""
+        return step(blocking().ask(self, key, lambda: asked(work)))
 
     def _path(self, key: str) -> Path:
         return self.records_directory / file_name(key)

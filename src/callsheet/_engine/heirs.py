@@ -1,0 +1,79 @@
+"""Taking over the one run that somebody waits for, where the engine that it lived in is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from callsheet._engine.deaths import Deaths
+from callsheet._engine.recovery import call_hooks
+from callsheet._engine.reviving import revive
+from callsheet._model.kinds import StateType
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from callsheet._engine.core import Core
+    from callsheet._engine.flow_run import FlowRunActor
+    from callsheet._model.records import RunRecord
+
+
+class Heir:
+    """Waits for a run to be had, for one engine. What it does blocks: in async code it is called apart.
+
+    Args:
+        core: The engine that takes it over.
+        flow: The flow that it is a run of.
+    """
+
+    def __init__(self, core: Core, flow: Any) -> None:
+        self._core = core
+        self._flow = flow
+        self._deaths = Deaths(core)
+
+    @contextmanager
+    def waiting(self) -> Generator[None, None, None]:
+        """Let the engine give signs of life meanwhile: who gives none cannot say that others do not."""
+        ownership = self._core.ownership
+        ownership.heirs.add(self)
+        try:
+            yield
+        finally:
+            ownership.heirs.discard(self)
+
+    def take(self, record: RunRecord) -> FlowRunActor | None:
+        """Take the run up, if nobody has it any more.
+
+        Returns:
+            The run, which has been started; `None` where it is not to be had, or has ended by being taken too often.
+
+        Raises:
+            LostOwnership: Others have taken this engine for dead.
+            StoreError: The history cannot be read or written.
+        """
+        core, engines = self._core, self._core.store.engines
+        if not (core.accepting and self._is_left(record.owner)):
+            return None
+        core.ownership.vouch()
+        taken = engines.take(record.id, at=core.clock.micros())
+        if taken is None:
+            return None
+        if taken.type is StateType.PENDING:
+            return revive(core, record.id, self._flow)
+        call_hooks(core, self._flow, taken)
+        return None
+
+    def _is_left(self, owner: UUID | None) -> bool:
+        """Tell whether a run belongs to nobody, as far as can be seen; the store decides."""
+        if owner is None or owner == self._core.engine_id:
+            return owner is None
+        engines = self._core.store.engines
+        engine = next((one for one in engines.read() if one.id == owner), None)
+        if engine is None or engine.lost:
+            return True
+        ownership = self._core.ownership
+        ownership.vouch()
+        if ownership.lease is not None and not ownership.lease.is_fresh:
+            ownership.lease.renew()  # the first one; from here on the journal's thread sees to it
+        return self._deaths.is_dead(engine) and engines.fence(engine.id, engine.beat)

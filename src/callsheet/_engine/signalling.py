@@ -1,0 +1,164 @@
+"""Signals to flow runs: values under a name, kept until the body asks for them, each given once.
+
+They are among what a flow run was handed (`run_inputs`), under the keys ``signal:<name>:<id>``. The body that takes one
+records it as a step, and in the same breath it moves to ``signal-taken:<name>:<id>``: a body that is taken up again gets it
+from the record, and another attempt of the flow run, which does everything again, finds there what earlier ones took.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from callsheet._clock import micros
+from callsheet._engine.history import RECORDED_WITHIN, the_run
+from callsheet._engine.places import Place
+from callsheet._engine.run_inputs import Bell, create, find, port_here, stored
+from callsheet._engine.sleeping import flow_body
+from callsheet._engine.steps import Step
+from callsheet._engine.waiting import lent
+from callsheet._ids import new_id
+from callsheet._kernel.ports import Port
+from callsheet._kernel.signals import Once
+from callsheet._model.kinds import TERMINAL_STATES, Kind
+from callsheet._model.records import InputDropped
+from callsheet._model.runs import FlowRunInput
+from callsheet.exceptions import ObjectNotFound, RunNotLive, SignalTimeout
+
+if TYPE_CHECKING:
+    from callsheet._engine.flow_run import FlowRunActor
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._\-]+")
+_SENT, _TAKEN = "signal", "signal-taken"
+_LOOK_AGAIN = 10.0  # seconds, in case that a commit was not heard of
+_SOON = 0.05  # seconds until it is looked again whether a run is on record
+
+
+def check_name(name: str) -> str:
+    """Refuse a name that keys cannot carry.
+
+    Raises:
+        ValueError: It is empty, or has other characters than letters, digits, and ``. _ -``.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"Names of signals must have only letters, digits, hyphens, underscores and dots; {name!r} does not."
+        )
+    return name
+
+
+async def send(place: Place, port: Port, run_id: UUID, name: str, text: str, sender: str | None) -> None:
+    """Keep a signal for a flow run, and wake it up.
+
+    Raises:
+        ObjectNotFound: There is no such flow run.
+        RunNotLive: It has ended.
+        ValueError: The name has characters that it may not have.
+    """
+    key = f"{_SENT}:{check_name(name)}:{new_id()}"
+    deadline = time.monotonic() + RECORDED_WITHIN
+    while True:
+        await place.catch_up()
+        try:
+            state = (await the_run(place.reader, Kind.FLOW, run_id)).state
+            break
+        except ObjectNotFound:  # of one that has just begun elsewhere, the id may be known before the record is there
+            if time.monotonic() >= deadline:
+                raise
+        await port.wait(Once(), _SOON)
+    if state is not None and state.type in TERMINAL_STATES:
+        raise RunNotLive(
+            f"The flow run {run_id} has ended in the state {state.name!r} and receives no signals any more."
+        )
+    await create(place, run_id, key, text, sender)
+
+
+def receiving_run() -> FlowRunActor:
+    """Give the flow run whose body is executing here, and which can be sent signals.
+
+    Raises:
+        RuntimeError: None is, or nothing is kept of it.
+    """
+    run = flow_body()
+    if run is None:
+        raise RuntimeError("Signals are waited for in the body of a flow, not in tasks or outside of runs.")
+    if not run.core.journal.keeps:
+        raise RuntimeError("At durability 'off' nothing is kept, so this flow run cannot be sent signals.")
+    return run
+
+
+async def receive(run: FlowRunActor, place: Place, name: str, timeout: float | None) -> str:
+    """Wait for the next signal of a name, and give its value as JSON.
+
+    Raises:
+        SignalTimeout: None came in time.
+        Interrupted: The run must leave.
+        ValueError: The name has characters that none has.
+    """
+    check_name(name)
+    step = Step(run, f"signal:{name}", {"name": name})
+    limit = None if timeout is None else Step(run, f"signal-until:{name}", {"name": name})
+    if not step.known:
+        if limit is not None and not limit.known:
+            limit.record(run.core.clock.micros() + int((timeout or 0.0) * 1e6))
+        waiting = _Waiting(run, place, name, None if limit is None else int(limit.value))
+        found = await lent(run, waiting.port, waiting.through)
+        waiting.record(step, found)
+    if step.value is None:
+        raise SignalTimeout(f"No signal {name!r} came within {timeout} seconds.")
+    taken, text = step.value
+    run.signals[UUID(taken)] = None
+    return text
+
+
+class _Waiting:
+    """One wait for one signal."""
+
+    def __init__(self, run: FlowRunActor, place: Place, name: str, until: int | None) -> None:
+        self.run = run
+        self.place = place
+        self.name = name
+        self.until = until
+        self.port = port_here()
+
+    async def through(self) -> FlowRunInput | None:
+        core, bell = self.run.core, Bell()
+        core.expect(bell.ring, expected=True)
+        try:
+            while True:
+                bell.renew()
+                found = await self._oldest()
+                if found is not None:
+                    return found
+                left = None if self.until is None else (self.until - core.clock.micros()) / 1e6
+                if left is not None and left <= 0:
+                    return None
+                await self.port.wait(bell.once, _LOOK_AGAIN if left is None else min(left, _LOOK_AGAIN), self.run.scope)
+        finally:
+            core.expect(bell.ring, expected=False)
+
+    async def _oldest(self) -> FlowRunInput | None:
+        """Give the oldest signal that this attempt has not taken, and take it: branches of the body may wait at once."""
+        run_id = self.run.cell.id
+        found = await find(self.place, run_id, f"{_SENT}:{self.name}:", None)
+        if self.run.cell.attempt > 1:
+            found += await find(self.place, run_id, f"{_TAKEN}:{self.name}:", None)
+            found.sort(key=lambda signal: (signal.created, signal.id))
+        mine = object()
+        return next((one for one in found if self.run.signals.setdefault(one.id, mine) is mine), None)
+
+    def record(self, step: Step, found: FlowRunInput | None) -> None:
+        if found is None:
+            step.record(None)
+            return
+        moved: list[Any] = []
+        if found.key.startswith(f"{_SENT}:") and found.created is not None:
+            moved.append(InputDropped(self.run.cell.id, found.key))
+            key = f"{_TAKEN}:{self.name}:{found.id}"
+            kept = stored(
+                self.run.cell.id, key, found.value, at=micros(found.created), sender=found.sender, id=found.id
+            )
+            moved.append(kept)
+        step.record((str(found.id), found.value), *moved)
