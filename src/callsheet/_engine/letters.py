@@ -22,7 +22,7 @@ from callsheet._engine.places import Place
 from callsheet._engine.run_inputs import Bell
 from callsheet._engine.waiting import scope_here
 from callsheet._ids import new_id
-from callsheet._kernel.messages import Answer, Hold, Resumed, SetState
+from callsheet._kernel.messages import Answer, Hold, Resumed, SetState, Suspend
 from callsheet._kernel.ports import LoopPort, Port, sync_port
 from callsheet._model.kinds import Durability
 from callsheet._model.letters import Letter
@@ -42,7 +42,7 @@ _pack = msgspec.msgpack.Encoder().encode
 ORDER: Final = "order"
 RESUMED: Final = "resumed"
 
-Order = SetState | Hold
+Order = SetState | Hold | Suspend
 _order = msgspec.msgpack.Decoder(Order).decode
 _answer = msgspec.msgpack.Decoder(Answer).decode
 
