@@ -15,6 +15,7 @@ from callsheet._engine.flow_run import FlowRunActor
 from callsheet._engine.heirs import Heir
 from callsheet._engine.history import records_of
 from callsheet._engine.keyed import INTERRUPTED, Holder, Keyed, digest_of, keyed_by
+from callsheet._engine.past import CUT_OFF, RETRIED, Replay
 from callsheet._engine.places import LoopPlace, Place, ThreadPlace
 from callsheet._engine.run_inputs import Bell
 from callsheet._engine.waiting import wait_for_input, wait_in_life
@@ -76,6 +77,7 @@ class Search:
         self._wait_for = wait_for
         self._caller = None if parent is None else parent.cell
         self._home = current_host() or (None if parent is None else parent.home)
+        self._heir = Heir(core, flow, parameters, self._home)
         self._waiting = parent  # the run that waits here, if one does
         self._where = (describe_flow(flow)[0].key, block.key)
         self._digest = digest_of(flow, parameters)
@@ -140,7 +142,14 @@ class Search:
                 instead = run_id  # the store agrees by now
                 continue
             self._check(run_id, keyed)
-            if found.was_interrupted or (found.has_failed and self._may_retry):
+            replay = found.replay(retry=self._may_retry)
+            if replay is not None:
+                run = await place.apart(partial(self._heir.restart, found.record, replay))
+                if run is None:
+                    continue  # somebody else was quicker
+                holder.lives(run, keyed)
+                return
+            if found.has_failed and self._may_retry:  # its body left it in a state that is not final
                 instead = run_id
                 continue
             if found.has_ended:
@@ -211,8 +220,7 @@ class Search:
     async def _watch(self, holder: Holder, place: Place, port: Port) -> None:
         """Wait until a run elsewhere has ended, or take it over where its engine is gone."""
         core, bell, run_id = self.core, Bell(), cast("UUID", holder.run_id)
-        heir = Heir(core, self._flow)
-        with heir.waiting():
+        with self._heir.waiting():
             core.journal.watch(bell.ring)
             try:
                 while core.usable:
@@ -223,7 +231,7 @@ class Search:
                     if found.has_ended:
                         holder.state = await self._recorded(found, port)
                         return
-                    run = self._living(run_id) or await place.apart(partial(heir.take, found.record))
+                    run = self._living(run_id) or await place.apart(partial(self._heir.take, found.record))
                     if run is not None:
                         holder.lives(run, cast("Keyed", holder.keyed))
                         return
@@ -296,11 +304,17 @@ class _Found(NamedTuple):
         state = self.record.state
         return self.has_ended and state is not None and state.type is not _S.COMPLETED and state.name != SUSPENDED
 
+    def replay(self, *, retry: bool) -> Replay | None:
+        """Tell what a run that has ended takes over where it begins again; `None` where it does not."""
+        if self.was_interrupted:
+            return CUT_OFF
+        return RETRIED if retry and self.has_failed and self.type in TERMINAL_STATES else None
+
     @property
     def was_interrupted(self) -> bool:
         """Tell whether something from outside has ended it: what its body says of itself is recorded."""
         state = self.record.state
-        if state is None or self.outcome is not None:
+        if state is None or (self.outcome is not None and self.outcome.status is state.type):
             return False
         return state.details == INTERRUPTED or (state.type is _S.CRASHED and self.record.recoveries < MOST_RECOVERIES)
 

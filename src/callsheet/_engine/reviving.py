@@ -30,6 +30,7 @@ from callsheet._model.kinds import TERMINAL_STATES, Kind
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
     from callsheet._engine.flow_run import FlowRunActor
+    from callsheet._kernel.host import Host
     from callsheet._kernel.messages import Cell
     from callsheet._kernel.ports import Port
     from callsheet._model.records import RunRecord
@@ -38,7 +39,15 @@ _WHY: Final = "The run is taken up again where it was cut off."
 _from_json = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def revive(core: Core, run_id: UUID, flow: Any, *, replay: Replay = CUT_OFF) -> FlowRunActor:
+def revive(
+    core: Core,
+    run_id: UUID,
+    flow: Any,
+    *,
+    replay: Replay = CUT_OFF,
+    parameters: dict[str, Any] | None = None,
+    home: Host | None = None,
+) -> FlowRunActor:
     """Take up a root flow run, which this engine owns. Blocks while its record is read: in async code, call it apart.
 
     Async flows live on the engine's loop (else on the runtime thread's), sync ones on a thread. Nobody awaits the run;
@@ -49,6 +58,8 @@ def revive(core: Core, run_id: UUID, flow: Any, *, replay: Replay = CUT_OFF) -> 
         run_id: The run. Its state is not final; unless it is Pending already, it becomes Pending.
         flow: The flow that it is a run of.
         replay: What is taken over from earlier lives.
+        parameters: Its parameters, for where the history does not have them.
+        home: The loop on which it lives where its flow is async. Default: the engine's.
 
     Returns:
         The run, which has been started.
@@ -72,7 +83,7 @@ def revive(core: Core, run_id: UUID, flow: Any, *, replay: Replay = CUT_OFF) -> 
         raise ValueError(f"The flow run {run_id} is a subflow's: it is taken up by the run around it.")
     if record.state is not None and record.state.type in TERMINAL_STATES:
         raise ValueError(f"The flow run {run_id} has ended as {record.state.name}.")
-    run = FlowRunActor(core, flow, {}, None, None, core.home, frozenset(record.tags))
+    run = FlowRunActor(core, flow, parameters or {}, None, None, home or core.home, frozenset(record.tags))
     adopt(run, record, None, replay)
     run.register(start=False)
     Context().run(dispatch.start, run, None)  # nothing of whoever calls: no run of its own is around this one
@@ -139,13 +150,13 @@ async def remember(run: FlowRunActor, record: RunRecord, replay: Replay, port: P
         run.scope.cancel(CANCEL)
         raise Interrupted
     if cell.parent is None:
-        run.parameters = _parameters(run.definition, record)
+        run.parameters = _parameters(run.definition, record, run.parameters)
     if not memory.is_empty:
         core.memories[cell.id] = memory
 
 
-def _parameters(flow: Any, record: RunRecord) -> dict[str, Any]:
-    """Give a root run's parameters as the history has them; the flow makes of them what it can.
+def _parameters(flow: Any, record: RunRecord, given: dict[str, Any]) -> dict[str, Any]:
+    """Give a root run's parameters as the history has them, else as they are given; the flow makes of them what it can.
 
     Raises:
         NotRecoverable: It has not all of them.
@@ -157,6 +168,8 @@ def _parameters(flow: Any, record: RunRecord) -> dict[str, Any]:
     parameters = dict(zip(binder.names, flow._bound, strict=False)) | said
     lost = [name for name in decode.extra_of(record).get("opaque", ()) if _is_placeholder(said.get(name))]
     lost += [name for name in binder.names if name not in binder.with_defaults(parameters)]
+    if lost and given:
+        return given
     if lost:
         raise NotRecoverable(f"the history has no value of its parameters {', '.join(map(repr, lost))}")
     return parameters
