@@ -104,6 +104,8 @@ class Watch:
         return event
 
     async def _look_until_news(self) -> None:
+        if not self._core.usable:  # closed, or taken for dead by others: the history goes on
+            self._core = current_core()
         port, journal, bell = LoopPort(here()), self._core.journal, Bell()
         journal.follow(bell.ring)
         try:

@@ -11,13 +11,13 @@ from callsheet._kernel.host import Host, current_host
 from callsheet._kernel.ports import Port
 from callsheet._kernel.signals import Once
 from callsheet.exceptions import StoreLocked
+from callsheet.locking.colours import LocksOfBothColours
 from callsheet.locking.office import Answer, Office, office_of
-from callsheet.locking.protocol import LockManager
 from callsheet.locking.tickets import LEASE, Place
-from callsheet.locking.waiting import awaited, blocked_loop, blocking, off_loop, wait_until, would_hang
+from callsheet.locking.waiting import blocked_loop, off_loop, wait_until, would_hang
 
 
-class LeasedLockManager(LockManager):
+class LeasedLockManager(LocksOfBothColours):
     """Base of the managers whose locks are seen by several processes.
 
     A lock whose process has ended is free at once on the same machine; elsewhere, and where a process is stopped, after
@@ -38,31 +38,12 @@ class LeasedLockManager(LockManager):
     def _office(self) -> Office:
         return office_of(self._place)
 
-    def acquire_lock(
-        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
-    ) -> bool:
-        return blocking(self._acquire, key, holder, acquire_timeout, hold_timeout)
-
-    async def aacquire_lock(
-        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
-    ) -> bool:
-        return await awaited(self._acquire, key, holder, acquire_timeout, hold_timeout)
-
     def release_lock(self, key: str, holder: str) -> None:
         self._office.release(key, holder)
 
-    def is_locked(self, key: str) -> bool:
-        return self._office.current(key) is not None
-
-    def is_lock_holder(self, key: str, holder: str) -> bool:
+    def _holder_of(self, key: str) -> str | None:
         ticket = self._office.current(key)
-        return ticket is not None and ticket.holder == holder
-
-    def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        return blocking(self._observe, key, timeout)
-
-    async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        return await awaited(self._observe, key, timeout)
+        return None if ticket is None else ticket.holder
 
     # ------------------------------------------------------------------------------------ in any colour
 

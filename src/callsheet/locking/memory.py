@@ -12,8 +12,9 @@ from weakref import WeakSet
 from callsheet._kernel.host import Host, current_host
 from callsheet._kernel.ports import Port
 from callsheet._kernel.signals import Once
-from callsheet.locking.protocol import LockManager, not_held
-from callsheet.locking.waiting import awaited, blocked_loop, blocking, wait_until, would_hang
+from callsheet.locking.colours import LocksOfBothColours
+from callsheet.locking.protocol import not_held
+from callsheet.locking.waiting import blocked_loop, wait_until, would_hang
 
 
 class _Claim:
@@ -46,7 +47,7 @@ class _Lock:
         claim.granted.set()
 
 
-class MemoryLocks(LockManager):
+class MemoryLocks(LocksOfBothColours):
     """Locks by key, in memory. `MemoryLockManager` is the one that a process shares.
 
     Waiting for a lock costs nothing: whoever releases it hands it to the one that has waited longest, and wakes it.
@@ -60,16 +61,6 @@ class MemoryLocks(LockManager):
         self._gate = threading.Lock()
         self._locks: dict[str, _Lock] = {}
 
-    def acquire_lock(
-        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
-    ) -> bool:
-        return blocking(self._acquire, key, holder, acquire_timeout, hold_timeout)
-
-    async def aacquire_lock(
-        self, key: str, holder: str, acquire_timeout: float | None = None, hold_timeout: float | None = None
-    ) -> bool:
-        return await awaited(self._acquire, key, holder, acquire_timeout, hold_timeout)
-
     def release_lock(self, key: str, holder: str) -> None:
         with self._gate:
             lock = self._live(key)
@@ -77,20 +68,10 @@ class MemoryLocks(LockManager):
                 raise not_held(key, holder)
             self._pass_on(key, lock)
 
-    def is_locked(self, key: str) -> bool:
-        with self._gate:
-            return self._live(key) is not None
-
-    def is_lock_holder(self, key: str, holder: str) -> bool:
+    def _holder_of(self, key: str) -> str | None:
         with self._gate:
             lock = self._live(key)
-            return lock is not None and lock.holder == holder
-
-    def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        return blocking(self._observe, key, timeout)
-
-    async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        return await awaited(self._observe, key, timeout)
+            return None if lock is None else lock.holder
 
     # ------------------------------------------------------------------------------------ in any colour
 
