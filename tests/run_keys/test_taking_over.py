@@ -97,8 +97,8 @@ def test_a_call_that_is_attached_takes_over(
     stage.open_before()
     look = keyed_search._look
 
-    async def attached(*args: Any) -> Any:
-        found = await look(*args)
+    def attached(*args: Any) -> Any:
+        found = look(*args)
         monkeypatch.setattr(keyed_search, "_look", look)
         other.kill()
         return found
