@@ -114,6 +114,7 @@ def test_outside_of_runs_everything_is_empty():
         "tags": [],
         "parameters": {},
         "run_count": 0,
+        "idempotency_token": None,
         "api_url": None,
         "ui_url": None,
     }
@@ -181,6 +182,7 @@ def test_in_a_task_run():
         "tags": ["c"],
         "parameters": {"y": 2},
         "run_count": 3,
+        "idempotency_token": None,  # a context that was made by hand is of no call
         "api_url": None,
         "ui_url": None,
     }

@@ -71,7 +71,8 @@ def test_positional_order() -> None:
 def test_the_same_options_everywhere() -> None:
     constructor = set(inspect.signature(Task).parameters) - {"fn"}
     assert set(inspect.signature(task).parameters) - {"__fn"} == constructor
-    assert set(inspect.signature(Task.with_options).parameters) - {"self"} == constructor - {"version"}
+    options = set(inspect.signature(Task.with_options).parameters) - {"self"}
+    assert options == constructor - {"version"} | {"journal_key"}
     assert inspect.signature(Task).parameters["log_prints"].default is False
     assert inspect.signature(task).parameters["log_prints"].default is None
     assert inspect.signature(task).parameters["cache_policy"].default is NotSet

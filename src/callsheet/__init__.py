@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from callsheet.logging.loggers import get_run_logger as get_run_logger
     from callsheet.queries import on_query as on_query
     from callsheet.queries import query_flow_run as query_flow_run
+    from callsheet.reruns import patched as patched
     from callsheet.run_keys import run_key as run_key
     from callsheet.states import State as State
     from callsheet.tasks import Task as Task
@@ -64,6 +65,7 @@ _HOMES: dict[str, str | None] = {
     "get_client": "callsheet.client.orchestration",
     "get_run_logger": "callsheet.logging.loggers",
     "on_query": "callsheet.queries",
+    "patched": "callsheet.reruns",
     "pause_flow_run": "callsheet.flow_runs",
     "query_flow_run": "callsheet.queries",
     "resume_flow_run": "callsheet.flow_runs",
@@ -96,6 +98,7 @@ __all__ = [
     "get_client",
     "get_run_logger",
     "on_query",
+    "patched",
     "pause_flow_run",
     "query_flow_run",
     "resume_flow_run",

@@ -142,6 +142,8 @@ class TaskRunContext(_RunContext):
         log_prints: Whether `print` goes to the run's logger.
         persist_result: Whether the run keeps its result.
         result_store: Where it does.
+        idempotency_token: The same in every attempt of this call, also after a crash, and in no other call. `None`
+            outside of flow runs, and where nothing is kept.
 
     Example:
         >>> from callsheet import task
@@ -155,6 +157,7 @@ class TaskRunContext(_RunContext):
     __var__: ClassVar[ContextVar[Any]] = ContextVar("callsheet_task_run_context", default=None)
     task: Any
     task_run: Any
+    idempotency_token: str | None
 
     @classmethod
     def get(cls) -> Self | None:

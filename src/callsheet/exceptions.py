@@ -30,6 +30,8 @@
     ├── NotPausedError · FlowPauseTimeout · FlowRunWaitTimeout
     ├── SignalTimeout (also TimeoutError)            no signal came in time
     ├── RunNotLive                                   a run that has ended, or lives nowhere, is sent or asked something
+    ├── RunNotRepeatable                             a flow run cannot be retried, restarted or forked now
+    ├── FlowChanged                                  a flow's code does not fit what its run has recorded
     ├── UnknownQuery (also LookupError)              a flow run has no handler for a query
     ├── QueryTimeout (also TimeoutError)             a flow run did not answer a query in time
     ├── ScriptError · SerializationError
@@ -214,6 +216,14 @@ class SignalTimeout(CallsheetError, TimeoutError):
 
 class RunNotLive(CallsheetError):
     """Raised when a run that has ended, or that no living process has, is sent or asked something."""
+
+
+class RunNotRepeatable(CallsheetError):
+    """Raised when a flow run cannot be retried, restarted or forked now; the message says why."""
+
+
+class FlowChanged(CallsheetError):
+    """Raised in a flow with `on_change="fail"` whose calls are not those that an earlier life of its run has recorded."""
 
 
 class UnknownQuery(CallsheetError, LookupError):

@@ -1,4 +1,4 @@
-"""Pausing, resuming and cancelling flow runs, and waiting for their end."""
+"""Pausing, resuming, cancelling and repeating flow runs, and waiting for their end."""
 
 from __future__ import annotations
 
@@ -21,18 +21,32 @@ from callsheet._rules.verdicts import Reject
 from callsheet.client import _narrow
 from callsheet.client.schemas.filters import FlowFilter, FlowRunFilter, TaskRunFilter
 from callsheet.exceptions import FlowPauseTimeout, FlowRunWaitTimeout, NotPausedError
+from callsheet.reruns import (
+    afork_flow_run,
+    arestart_flow_run,
+    aretry_flow_run,
+    fork_flow_run,
+    restart_flow_run,
+    retry_flow_run,
+)
 
 T = TypeVar("T")
 
 __all__ = [
     "acancel_flow_run",
     "acancel_flow_runs",
+    "afork_flow_run",
     "apause_flow_run",
+    "arestart_flow_run",
     "aresume_flow_run",
+    "aretry_flow_run",
     "cancel_flow_run",
     "cancel_flow_runs",
+    "fork_flow_run",
     "pause_flow_run",
+    "restart_flow_run",
     "resume_flow_run",
+    "retry_flow_run",
     "suspend_flow_run",
     "wait_for_flow_run",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from callsheet._engine.flow_calls import FlowCalls
 from callsheet._engine.names import check_run_name
@@ -15,6 +15,7 @@ from callsheet._engine.options import (
     check_flow_name,
     check_function,
     check_hooks,
+    check_on_change,
     check_retries,
     check_timeout,
     keep_falsy,
@@ -39,6 +40,7 @@ FlowHook = Callable[["Flow[..., Any]", "FlowRun", "State[Any]"], "Awaitable[None
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 RunName = Callable[[], str] | str
 Unset = type[NotSet]
+OnChange = Literal["rerun", "fail", "ignore"]
 _HOOKS = ("on_completion", "on_failure", "on_cancellation", "on_crashed", "on_running")
 
 
@@ -69,6 +71,8 @@ class Flow(FlowCalls[P, R_co]):
         on_cancellation: Hooks that run when a run is cancelled.
         on_crashed: Hooks that run when a run crashed.
         on_running: Hooks that run when a run begins.
+        on_change: What a run does that is taken up again where its calls are not those that it has recorded (the code
+            has changed, or the parameters): ``"rerun"`` from there, ``"fail"`` with a `FlowChanged`, or ``"ignore"``.
 
     Raises:
         TypeError: An argument is of a wrong type.
@@ -111,18 +115,19 @@ class Flow(FlowCalls[P, R_co]):
         on_cancellation: Iterable[FlowHook] | None = None,
         on_crashed: Iterable[FlowHook] | None = None,
         on_running: Iterable[FlowHook] | None = None,
+        *,
+        on_change: OnChange = "rerun",
     ) -> None:
         check_flow_name(name)
         self._set_hooks((on_completion, on_failure, on_cancellation, on_crashed, on_running))
         check_function(fn, "flow")
         check_run_name(flow_run_name, "flow_run_name")
         self._wrap(fn, "flow")
-        self._set_names(name, description, version)
-        self.flow_run_name = flow_run_name
+        self._set_names(name, description, version, flow_run_name)
         self.timeout_seconds = check_timeout(timeout_seconds)
         self._set_retries(retries, retry_delay_seconds)
         self.task_runner = _task_runner(task_runner)
-        self.log_prints = log_prints
+        self.log_prints, self.on_change = log_prints, check_on_change(on_change)
         self._set_results(persist_result, result_storage, result_serializer, cache_result_in_memory)
         self.should_validate_parameters = validate_parameters
         if validate_parameters:
@@ -133,8 +138,11 @@ class Flow(FlowCalls[P, R_co]):
         for option, hooks in zip(_HOOKS, given, strict=True):
             setattr(self, f"{option}_hooks", check_hooks(hooks, option, "flow"))
 
-    def _set_names(self, name: str | None, description: str | None, version: str | None) -> None:
+    def _set_names(
+        self, name: str | None, description: str | None, version: str | None, run_name: RunName | None
+    ) -> None:
         fn = self.fn
+        self.flow_run_name = run_name
         self.name = name or callable_name(fn).replace("_", "-").replace("<lambda>", "unknown-lambda")
         check_characters(self.name)
         self.description = description or inspect.getdoc(fn)
@@ -216,6 +224,7 @@ class Flow(FlowCalls[P, R_co]):
         on_cancellation: Iterable[FlowHook] | None = None,
         on_crashed: Iterable[FlowHook] | None = None,
         on_running: Iterable[FlowHook] | None = None,
+        on_change: OnChange | None = None,
     ) -> Flow[P, R_co]:
         """Make a flow of the same function with other options.
 
@@ -244,7 +253,9 @@ class Flow(FlowCalls[P, R_co]):
         return made
 
 
-_KEEP_NONE = ("retries", "retry_delay_seconds", "timeout_seconds", "validate_parameters", "cache_result_in_memory")
+_KEEP_NONE = (
+    "retries", "retry_delay_seconds", "timeout_seconds", "validate_parameters", "cache_result_in_memory", "on_change",
+)  # fmt: skip
 _KEEP_UNSET = ("persist_result", "result_storage", "result_serializer", "log_prints")
 _KEEP_FALSY = ("name", "version", "description", "flow_run_name", "task_runner", *_HOOKS)
 _OPTIONS: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
@@ -302,6 +313,7 @@ def flow(
     on_cancellation: Iterable[FlowHook] | None = None,
     on_crashed: Iterable[FlowHook] | None = None,
     on_running: Iterable[FlowHook] | None = None,
+    on_change: OnChange = "rerun",
 ) -> Callable[[Callable[P, R_co]], Flow[P, R_co]]: ...
 def flow(
     __fn: Callable[..., Any] | None = None,  # noqa: PYI063 - programs that compare signatures look for this name
@@ -325,6 +337,7 @@ def flow(
     on_cancellation: Iterable[FlowHook] | None = None,
     on_crashed: Iterable[FlowHook] | None = None,
     on_running: Iterable[FlowHook] | None = None,
+    on_change: OnChange = "rerun",
 ) -> Any:
     """Make a function a flow; with or without options in parentheses. For each option see `Flow`.
 

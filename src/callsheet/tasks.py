@@ -16,6 +16,7 @@ from callsheet._engine.options import (
     check_jitter,
     check_retries,
     check_retry_condition,
+    check_tags,
     check_timeout,
     exponential_backoff,
     keep_falsy,
@@ -143,6 +144,7 @@ class Task(TaskCalls[P, R_co]):
         self._set_caching(cache_policy, persist_result, cache_key_fn, cache_expiration, refresh_cache)
         self.timeout_seconds = check_timeout(timeout_seconds)
         self.log_prints, self.viz_return_value = log_prints, viz_return_value
+        self.journal_key: str | None = None
 
     def _set_hooks(self, given: tuple[Iterable[Any] | None, ...]) -> None:
         for option, hooks in zip(_HOOKS, given, strict=True):
@@ -151,7 +153,7 @@ class Task(TaskCalls[P, R_co]):
     def _set_names(self, name: Any, description: Any, tags: Any, version: str | None, run_name: RunName | None) -> None:
         self.name = name or callable_name(self.fn)
         self.description = description or inspect.getdoc(self.fn)
-        self.tags = _tags(tags)
+        self.tags = check_tags(tags)
         self.version = version
         self.task_run_name = run_name
 
@@ -246,12 +248,14 @@ class Task(TaskCalls[P, R_co]):
         on_commit: Iterable[Callable[[Any], Any]] | None = None,
         retry_condition_fn: RetryCondition | None = None,
         viz_return_value: Any = None,
+        journal_key: str | None = None,
     ) -> Task[P, R_co]:
         """Make a task of the same function with other options.
 
         For each option see `Task`. An option that is left out keeps its value. `None` and everything empty keep it too
         for names, descriptions, tags, hooks, `cache_key_fn`, `cache_expiration`, `retry_condition_fn` and
         `viz_return_value`; only `None` does for `timeout_seconds` and `cache_result_in_memory`.
+        `journal_key` names a call in a flow run, once: the run journal knows it by that, wherever it is made.
 
         Returns:
             A new task.
@@ -265,13 +269,14 @@ class Task(TaskCalls[P, R_co]):
             ('My task', 5)
         """
         given = dict(locals())
-        del given["self"]
+        del given["self"], given["journal_key"]
         options = {name: keep(given[name], getattr(self, attribute)) for name, (keep, attribute) in _OPTIONS.items()}
         # What was decided about caching is decided anew, but warned of only when the policy itself is touched.
         options["cache_policy"] = Kept(self._given_policy) if cache_policy is NotSet else cache_policy
         made: Task[P, R_co] = Task(self.fn, version=self.version, **options)
         made._names = self._names
         made._bound = self._bound
+        made.journal_key = journal_key or self.journal_key
         return made
 
 
@@ -288,12 +293,6 @@ _OPTIONS: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     for keep, names in ((keep_falsy, _KEEP_FALSY), (keep_none, _KEEP_NONE), (keep_unset, _KEEP_UNSET))
     for name in names
 } | {name: (keep_falsy, f"{name}_hooks") for name in _HOOKS}
-
-
-def _tags(given: Iterable[str] | None) -> set[str]:
-    if isinstance(given, str):
-        raise TypeError("Expected an iterable of strings for 'tags'; got str instead.")
-    return set(given or ())
 
 
 @overload

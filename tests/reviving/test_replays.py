@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 
 from callsheet import Engine, flow, task
-from callsheet._engine.past import RETRIED
 from callsheet._engine.places import LoopPlace
 from callsheet._engine.recording import INLINE_LIMIT
 from callsheet._engine.reviving import revive
@@ -115,33 +114,6 @@ def test_a_failure_that_was_dealt_with_stays_dealt_with(lives: Lives, doings: Do
     assert order() == "ValueError: declined"
     assert doings.again(order).state.result() == "ValueError: declined"
     assert doings.done == []
-
-
-def test_on_a_retry_from_outside_failures_run_again(lives: Lives, doings: Doings) -> None:
-    @task
-    def fine() -> int:
-        doings.done.append("fine")
-        return 1
-
-    @task
-    def charge() -> int:
-        doings.done.append("charge")
-        if not doings.was_cut:
-            raise ValueError("declined")
-        return 2
-
-    @flow
-    def order() -> int:
-        one = fine()
-        state = charge(return_state=True)
-        doings.cut()
-        return one + (state.data if state.is_completed() else 0)
-
-    assert order() == 1
-    run = doings.again(order, replay=RETRIED)
-    assert run.state.result() == 3
-    assert doings.done == ["charge"]
-    assert run.cell.attempt == 2
 
 
 def test_a_task_that_was_under_way_runs_again_and_what_it_had_called_does_not(lives: Lives, doings: Doings) -> None:

@@ -464,7 +464,7 @@ async def test_what_goes_on_runs_nothing_again_that_had_finished() -> None:
     with run_key("k"):
         state = await steps(return_state=True)
     assert (state.data, notes) == (["first", "second"], ["first", "second"])
-    assert states_of(state) == ["Pending", "Running", "Crashed", "Resuming", "Pending", "Running", "Completed"]
+    assert states_of(state) == ["Pending", "Running", "Crashed", "AwaitingRetry", "Pending", "Running", "Completed"]
 
 
 def test_a_retry_runs_nothing_again_that_had_completed() -> None:

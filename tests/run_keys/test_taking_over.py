@@ -71,7 +71,7 @@ def test_a_process_that_was_asked_to_end_leaves_its_run_to_others(stage: Stage, 
     assert stage.notes == ["first", "second"]
     (run,) = runs(definition_names=(name,))
     assert states_of(run.id) == [
-        "Pending", "Running", "Crashed", "Resuming", "Pending", "Running", "Completed",
+        "Pending", "Running", "Crashed", "AwaitingRetry", "Pending", "Running", "Completed",
     ]  # fmt: skip
 
 

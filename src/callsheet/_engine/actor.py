@@ -46,7 +46,7 @@ class Actor:
 
     __slots__ = (
         "__weakref__", "_context", "_record", "_result_store", "_state", "_stores", "at", "cell", "core",
-        "created", "definition", "detached", "ended", "final", "first_started", "home", "inputs", "kept", "known",
+        "created", "definition", "detached", "digest", "ended", "final", "first_started", "home", "inputs", "kept", "known",
         "name", "parameters", "persists", "places", "rested", "scope", "seq", "spent", "started", "state_name",
         "tags", "task", "type", "undone", "unsaved", "upstream", "wait_for",
     )  # fmt: skip
@@ -81,6 +81,7 @@ class Actor:
         self.type: StateType = _S.PENDING
         self.state_name = "Pending"
         self.seq = self.at = self.created = self.started = self.first_started = self.spent = 0
+        self.digest: bytes | None = None  # of the inputs, where the run journal keeps the outcome
         self.unsaved = 0  # the position in the journal that its future waits for
         persists = definition.persist_result
         if persists is None:

@@ -69,6 +69,7 @@ def flow_run(record: RunRecord, states: States) -> FlowRun:
         empirical_policy=FlowRunPolicy(retries=retries, retry_delay=delay),
         parent_task_run_id=record.parent_task_run_id,
         idempotency_key=extra["run_key"][0] if "run_key" in extra else None,
+        forked_from=UUID(bytes=extra["fork"][0]) if "fork" in extra else None,
     )
     _fill(run, record, states, state_details(record))
     return run

@@ -15,7 +15,7 @@ from callsheet._engine.hooks import hooks_of
 from callsheet._engine.keyed import INTERRUPTED
 from callsheet._engine.leaving import Final
 from callsheet._engine.names import format_run_name
-from callsheet._engine.recording import Calls, record_outcome, to_blob
+from callsheet._engine.recording import Calls, digest_of_inputs, record_outcome, to_blob
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
 from callsheet._engine.waiting import wait_in_life
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from callsheet._engine.core import Core
     from callsheet._engine.keyed import Keyed
-    from callsheet._engine.past import Replay
     from callsheet._kernel.ports import Port
     from callsheet._model.records import Guard, RunRecord
 
@@ -90,7 +89,7 @@ class FlowRunActor(Run):
         if log_prints is None:
             log_prints = core.log_prints if parent is None else parent.log_prints
         self.log_prints: bool = log_prints
-        self.past: tuple[RunRecord, Replay] | None = None  # of a run that was cut off, until it is known what it says
+        self.past: RunRecord | None = None  # of a run that was cut off, until it is known what it says
         self.keyed: Keyed | None = None
         self.tracking: Cell | None = None
         self.identity = identity
@@ -119,12 +118,18 @@ class FlowRunActor(Run):
         from callsheet._engine.reviving import take_up
 
         self.upstream = find_inputs(self.parameters, self.wait_for, None)[0]
-        return take_up(self, self.past[0])
+        return take_up(self, self.past)
+
+    def find_inputs(self) -> None:
+        """Find out what the parameters come from."""
+        known = None if self.cell.flow is None else self.cell.flow.actor.known
+        self.upstream, self.inputs = find_inputs(self.parameters, self.wait_for, known)
+        if self.identity is not None:
+            self.digest = digest_of_inputs(self, known)
 
     def registration(self) -> dict[str, Any]:
         parent = self.cell.parent
-        outer = None if self.cell.flow is None else self.cell.flow.actor
-        self.upstream, self.inputs = find_inputs(self.parameters, self.wait_for, None if outer is None else outer.known)
+        self.find_inputs()
         if parent is not None and parent.kind is Kind.TASK:
             self.inputs = (*self.inputs, ("__parents__", (parent.id,)))
         if self.tracking is not None:
@@ -153,7 +158,7 @@ class FlowRunActor(Run):
             from callsheet._engine.reviving import remember
 
             self.past = None
-            await remember(self, *past, port)
+            await remember(self, past, port)
         given = self.parameters
         if self.upstream or self.wait_for is not None:
             self.parameters = await resolve_upstream(self, port)

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from callsheet._engine.again import scheduled
 from callsheet._engine.deaths import Deaths
-from callsheet._engine.past import CUT_OFF, RESUMING, Replay
 from callsheet._engine.recovery import call_hooks
 from callsheet._engine.reviving import revive
 from callsheet._engine.upstream import find_inputs
-from callsheet._ids import new_id
-from callsheet._model.kinds import Kind, StateType
-from callsheet._model.records import StateEntered
-from callsheet._rules.facts import Facts
-from callsheet._rules.table import judge
-from callsheet._rules.verdicts import AcceptIf
+from callsheet._model.kinds import StateType
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -25,8 +20,6 @@ if TYPE_CHECKING:
     from callsheet._engine.flow_run import FlowRunActor
     from callsheet._kernel.host import Host
     from callsheet._model.records import RunRecord
-
-_AGAIN: Final = "A call under its run key goes on with it."
 
 
 class Heir:
@@ -66,49 +59,32 @@ class Heir:
             LostOwnership: Others have taken this engine for dead.
             StoreError: The history cannot be read or written.
         """
-        return self._taken(record.id, CUT_OFF) if self._core.accepting and self._is_left(record.owner) else None
+        return self._taken(record.id) if self._core.accepting and self._is_left(record.owner) else None
 
-    def restart(self, record: RunRecord, replay: Replay) -> FlowRunActor | None:
-        """Begin a run again that has ended.
+    def again(self, record: RunRecord) -> FlowRunActor | None:
+        """Begin a run once more that has ended, without what had completed.
 
         Returns:
             The run, which has been started; `None` where somebody else was quicker.
 
         Raises:
             EngineClosed: The engine takes no new runs.
-            LostOwnership: Others have taken this engine for dead.
+            RunNotRepeatable: There is a rule against it.
             StoreError: The history cannot be read or written.
         """
-        core, state = self._core, record.state
+        core = self._core
         core.admit(None)
-        if state is None:
-            return None
-        now = core.clock.micros()
-        facts = Facts(now=now / 1e6, restart=True, foreign=True, run_id=record.id, seq=state.seq)
-        verdict = judge(Kind.FLOW, state.type, StateType.SCHEDULED, facts, current_name=state.name)
-        if not isinstance(verdict, AcceptIf):
-            return None
-        entered = StateEntered(
-            run_id=record.id,
-            seq=state.seq + 1,
-            type=StateType.SCHEDULED,
-            name=RESUMING,
-            at=max(now, state.at),
-            state_id=new_id(),
-            message=_AGAIN,
-            attempt=record.attempt,
-            guards=verdict.guards,
-        )
-        return None if core.commit_guarded(entered) is not None else self._taken(record.id, replay)
+        entry = scheduled(record, core.clock.micros(), retry=True)
+        return None if core.commit_guarded(entry) is not None else self._taken(record.id)
 
-    def _taken(self, run_id: UUID, replay: Replay) -> FlowRunActor | None:
+    def _taken(self, run_id: UUID) -> FlowRunActor | None:
         core = self._core
         core.ownership.vouch()
         taken = core.store.engines.take(run_id, at=core.clock.micros())
         if taken is None:
             return None
         if taken.type is StateType.PENDING:
-            return revive(core, run_id, self._flow, replay=replay, parameters=self._parameters, home=self._home)
+            return revive(core, run_id, self._flow, parameters=self._parameters, home=self._home)
         call_hooks(core, self._flow, taken)
         return None
 

@@ -14,7 +14,6 @@ from callsheet._engine.flow_run import FlowRunActor
 from callsheet._engine.heirs import Heir
 from callsheet._engine.history import records_of
 from callsheet._engine.keyed import INTERRUPTED, Holder, Keyed, digest_of, keyed_by
-from callsheet._engine.past import CUT_OFF, RETRIED, Replay
 from callsheet._engine.places import ThreadPlace
 from callsheet._engine.run_inputs import Bell
 from callsheet._engine.waiting import wait_for_input, wait_in_life
@@ -142,9 +141,8 @@ class Search:
                 instead = run_id  # the store agrees by now
                 continue
             self._check(run_id, keyed)
-            replay = found.replay(retry=self._may_retry)
-            if replay is not None:
-                run = await self._apart(port, partial(self._heir.restart, found.record, replay))
+            if found.was_interrupted or (self._may_retry and found.has_failed and found.type in TERMINAL_STATES):
+                run = await self._apart(port, partial(self._heir.again, found.record))
                 if run is None:
                     continue  # somebody else was quicker
                 holder.lives(run, keyed)
@@ -298,12 +296,6 @@ class _Found(NamedTuple):
         """Tell whether it has ended in another way than it should."""
         state = self.record.state
         return self.has_ended and state is not None and state.type is not _S.COMPLETED and state.name != SUSPENDED
-
-    def replay(self, *, retry: bool) -> Replay | None:
-        """Tell what a run that has ended takes over where it begins again; `None` where it does not."""
-        if self.was_interrupted:
-            return CUT_OFF
-        return RETRIED if retry and self.has_failed and self.type in TERMINAL_STATES else None
 
     @property
     def was_interrupted(self) -> bool:

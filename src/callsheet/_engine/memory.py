@@ -18,21 +18,23 @@ remembered: they run again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
 from callsheet._engine import decode
 from callsheet._engine.history import records_of
-from callsheet._engine.past import Past, Replay, Tried, begun, tried_of
-from callsheet._model.kinds import TERMINAL_STATES, Kind
+from callsheet._engine.past import CUT_OFF, Past, Tried, begun, fork_of, tried_of
+from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import OutcomeRecord, RunFilter, RunRecord, StateRecord
 from callsheet._rules.guards import ROLLED_BACK
 
 if TYPE_CHECKING:
+    from callsheet._engine.changes import Watch
     from callsheet._store.protocol import Reader
 
 _PAGE: Final = 1000
+_COMPLETED: Final = (StateType.COMPLETED,)
 _STEP: Final = 12  # bytes of a step's identity in the id of its row; the rest is the attempt of the flow run
 
 Runs = Mapping[UUID, RunRecord]
@@ -55,7 +57,7 @@ class Unfinished(NamedTuple):
 class Memory:
     """What is remembered of one flow run."""
 
-    __slots__ = ("_ended", "_steps", "_tried", "_unfinished")
+    __slots__ = ("_ended", "_steps", "_tried", "_unfinished", "watch")
 
     def __init__(
         self,
@@ -63,7 +65,6 @@ class Memory:
         outcomes: Sequence[OutcomeRecord],
         runs: Runs,
         states: Mapping[UUID, Sequence[StateRecord]],
-        replay: Replay,
     ) -> None:
         """Sort out what counts. Pure.
 
@@ -72,29 +73,41 @@ class Memory:
             outcomes: Of everything inside it.
             runs: Everything inside it.
             states: Of the task runs in it that have no outcome.
-            replay: What is taken over.
         """
         self._ended: dict[bytes, Remembered] = {}
         self._unfinished: dict[bytes, Unfinished] = {}
         self._tried: dict[bytes, Tried] = {}
         self._steps: dict[bytes, OutcomeRecord] = {}
-        attempts = {} if replay.every_attempt else {run_id: begun(known) for run_id, known in states.items()}
-        if not replay.every_attempt:
-            attempts[past.run_id] = past.since
+        self.watch: Watch | None = None  # where its calls are compared with what is remembered
+        attempts = {run_id: begun(known) for run_id, known in states.items()}
+        attempts[past.run_id] = past.since
+        takes_steps = past.reuse is not None and past.reuse.before != 0
         for outcome in outcomes:
             record = runs.get(outcome.run_id)
             if record is not None:
-                if _is_of_use(outcome, record, replay) and _counts(record, runs, attempts):
-                    self._ended[outcome.identity] = Remembered(outcome, record)
-            elif (
-                outcome.run_id != past.run_id
-                and _is_step(outcome)
-                and (replay.every_attempt or _attempt_of(outcome) == past.attempts + 1)
-            ):
+                if _is_earlier(record, past):
+                    self._keep(outcome, record, _COMPLETED)
+                elif _counts(record, runs, attempts):
+                    self._keep(outcome, record, CUT_OFF)
+            elif outcome.run_id != past.run_id and _is_step(outcome) and (takes_steps or _is_of(outcome, past)):
                 self._steps[outcome.identity] = outcome
         for record in runs.values():
             if _counts(record, runs, attempts):
-                self._note(record, runs, () if replay.every_attempt else states.get(record.id, ()))
+                self._note(record, runs, states.get(record.id, ()))
+
+    def _keep(self, outcome: OutcomeRecord, record: RunRecord, statuses: Container[StateType]) -> None:
+        if _is_of_use(outcome, record, statuses):
+            self._ended[outcome.identity] = Remembered(outcome, record)
+
+    def borrow(self, outcomes: Sequence[OutcomeRecord], runs: Runs, before: int) -> None:
+        """Remember as well what had completed in another flow run, in calls before a moment. What is known stays."""
+        for outcome in outcomes:
+            record = runs.get(outcome.run_id)
+            if record is None:
+                if _is_step(outcome):
+                    self._steps.setdefault(outcome.identity, outcome)
+            elif record.created < before and _is_of_use(outcome, record, _COMPLETED):
+                self._ended.setdefault(outcome.identity, Remembered(outcome, record))
 
     def _note(self, record: RunRecord, runs: Runs, states: Sequence[StateRecord]) -> None:
         """Take note of a run that has not ended, or of a task run that has crashed."""
@@ -111,6 +124,26 @@ class Memory:
     def is_empty(self) -> bool:
         """Tell whether nothing is left to be told."""
         return not (self._ended or self._unfinished or self._tried or self._steps)
+
+    def look(self, identity: bytes) -> Remembered | None:
+        """Give the run of a call that has ended, which may be taken later."""
+        return self._ended.get(identity)
+
+    def names_left(self) -> list[str]:
+        """Give the names of the calls that have ended and were not taken, the oldest first."""
+        left = sorted(self._ended.values(), key=lambda one: one.record.id)
+        return [one.record.definition.name for one in left]
+
+    def keys_open(self, runs: Runs) -> list[str]:
+        """Give the keys of those of some runs that are not taken over."""
+        kept = {one.record.id for one in self._ended.values()}
+        return [run.definition.key for run in runs.values() if run.id not in kept]
+
+    def forget_runs(self) -> None:
+        """Remember no run any more: what follows is new."""
+        self._ended.clear()
+        self._unfinished.clear()
+        self._tried.clear()
 
     def take(self, identity: bytes) -> Remembered | None:
         """Give the run of a call that has ended."""
@@ -129,15 +162,21 @@ class Memory:
         return self._steps.pop(identity, None)
 
 
-def _is_of_use(outcome: OutcomeRecord, record: RunRecord, replay: Replay) -> bool:
+def _is_of_use(outcome: OutcomeRecord, record: RunRecord, statuses: Container[StateType]) -> bool:
     state = record.state
     return (
         outcome.recorded
-        and outcome.status in replay.outcomes
+        and outcome.status in statuses
         and state is not None
         and state.type is outcome.status
         and state.name != ROLLED_BACK
     )
+
+
+def _is_earlier(record: RunRecord, past: Past) -> bool:
+    """Tell whether a run was made in an attempt before the one that somebody has asked for, and is to be taken over."""
+    reuse = past.reuse
+    return reuse is not None and record.created < past.since and (reuse.before is None or record.created < reuse.before)
 
 
 def _counts(record: RunRecord, runs: Runs, attempts: Mapping[UUID, int]) -> bool:
@@ -151,27 +190,47 @@ def _counts(record: RunRecord, runs: Runs, attempts: Mapping[UUID, int]) -> bool
     return True
 
 
-async def read_memory(reader: Reader, past: Past, replay: Replay) -> Memory:
-    """Read what is remembered of a flow run.
+async def read_memory(reader: Reader, past: Past, watch: Callable[[Iterable[str]], Watch] | None = None) -> Memory:
+    """Read what is remembered of a flow run, and of those that it was forked from.
+
+    Args:
+        reader: Of the history.
+        past: What the run's states say.
+        watch: Makes what compares the run's calls with what is remembered, of the keys of those that are not.
 
     Raises:
         StoreError: The history cannot be read.
     """
-    outcomes = await reader.read_outcomes(past.run_id)
-    runs: dict[UUID, RunRecord] = {}
-    where, cursor = RunFilter(flow_run_ids=(past.run_id,)), None
-    while True:
-        page = await reader.read_runs(where, limit=_PAGE, cursor=cursor)
-        runs.update((record.id, record) for record in records_of(page.items))
-        cursor = page.cursor
-        if cursor is None:
-            break
+    outcomes, runs = await _read(reader, past.run_id)
     ended = {outcome.run_id for outcome in outcomes}
     open_ = [run.id for run in runs.values() if run.kind is Kind.TASK and run.id not in ended]
     states: dict[UUID, Sequence[StateRecord]] = {}
     for at in range(0, len(open_), _PAGE):
         states.update(await reader.read_states_of(open_[at : at + _PAGE]))
-    return Memory(past, outcomes, runs, states, replay)
+    memory = Memory(past, outcomes, runs, states)
+    known = dict(runs)
+    fork = past.fork
+    while fork is not None:
+        borrowed = await _read(reader, fork.source_id)
+        memory.borrow(*borrowed, fork.before)
+        known |= borrowed[1]
+        sources = records_of((await reader.read_runs(RunFilter(ids=(fork.source_id,)), limit=1)).items)
+        fork = fork_of(sources[0]) if sources else None
+    if watch is not None:
+        memory.watch = watch(memory.keys_open(known))
+    return memory
+
+
+async def _read(reader: Reader, run_id: UUID) -> tuple[Sequence[OutcomeRecord], dict[UUID, RunRecord]]:
+    """Read what is in a flow run: outcomes, and runs."""
+    runs: dict[UUID, RunRecord] = {}
+    where, cursor = RunFilter(flow_run_ids=(run_id,)), None
+    while True:
+        page = await reader.read_runs(where, limit=_PAGE, cursor=cursor)
+        runs.update((record.id, record) for record in records_of(page.items))
+        cursor = page.cursor
+        if cursor is None:
+            return await reader.read_outcomes(run_id), runs
 
 
 # ------------------------------------------------------------------------------------------------ steps
@@ -186,5 +245,6 @@ def _is_step(outcome: OutcomeRecord) -> bool:
     return outcome.run_id.bytes[:_STEP] == outcome.identity[:_STEP]
 
 
-def _attempt_of(outcome: OutcomeRecord) -> int:
-    return int.from_bytes(outcome.run_id.bytes[_STEP:], "big")
+def _is_of(outcome: OutcomeRecord, past: Past) -> bool:
+    """Tell whether a step is of the attempt that was cut off."""
+    return int.from_bytes(outcome.run_id.bytes[_STEP:], "big") == past.attempts + 1

@@ -222,3 +222,25 @@ def keep_none(given: Any, current: Any) -> Any:
 def keep_unset(given: Any, current: Any) -> Any:
     """Choose an option of `with_options` where only leaving it out means "keep"."""
     return current if given is NotSet else given
+
+
+def check_tags(given: Iterable[str] | None) -> set[str]:
+    """Give tags as a set.
+
+    Raises:
+        TypeError: It is a text, whose letters would become tags.
+    """
+    if isinstance(given, str):
+        raise TypeError("Expected an iterable of strings for 'tags'; got str instead.")
+    return set(given or ())
+
+
+def check_on_change(given: str) -> str:
+    """Check what a run does whose calls are not those that it has recorded.
+
+    Raises:
+        ValueError: It is none of the three.
+    """
+    if given not in ("rerun", "fail", "ignore"):
+        raise ValueError(f"`on_change` must be 'rerun', 'fail' or 'ignore', not {given!r}.")
+    return given

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -18,27 +18,46 @@ from callsheet._model.states import StateDetails
 from callsheet._rules.guards import AWAITING_RETRY, RETRYING
 
 _S: Final = StateType
+_REUSE: Final = "reuse"
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 RESUMING: Final = "Resuming"
 """The name of the Scheduled state of a run that waits to be taken up after a suspension."""
 
 
-class Replay(NamedTuple):
-    """What is taken over from earlier lives.
+CUT_OFF: Final = frozenset({_S.COMPLETED, _S.FAILED})
+"""What is not run again in an attempt that was cut off: a failure that its body has dealt with is dealt with."""
+FORK: Final = "fork"
+"""Among what a run carries: the `Fork` that it is."""
+
+
+class Reuse(msgspec.Struct, frozen=True):
+    """What a run that somebody runs again takes over from its earlier attempts: what has completed.
 
     Attributes:
-        outcomes: The types of final states that are not run again.
-        every_attempt: What ended in any attempt of the flow run counts, not only in the one that was cut off, and the
-            flow run begins another attempt.
+        before: Only runs that were made before that; `None`: all of them. Microseconds since the epoch.
     """
 
-    outcomes: frozenset[StateType]
-    every_attempt: bool = False
+    before: int | None = None
 
 
-CUT_OFF: Final = Replay(frozenset({_S.COMPLETED, _S.FAILED}))
-"""For a run that was recovered or resumed: a failure that its body has dealt with is dealt with."""
-RETRIED: Final = Replay(frozenset({_S.COMPLETED}), every_attempt=True)
-"""For a run that somebody retries from outside."""
+class Fork(msgspec.Struct, frozen=True):
+    """Which other flow run a run has taken over from, and until when. Its calls have the identities that they had there.
+
+    Attributes:
+        source: The id of the other run.
+        before: Only runs that were made there before that, in microseconds since the epoch.
+        seed: Of which the identities of the calls in it are made.
+    """
+
+    source: bytes
+    before: int
+    seed: bytes
+
+    @property
+    def source_id(self) -> UUID:
+        """The id of the other run."""
+        return UUID(bytes=self.source)
 
 
 class Past(NamedTuple):
@@ -52,22 +71,53 @@ class Past(NamedTuple):
     paused: StateDetails | None  # of the pause in which it was cut off
     cancelled: bool  # it was about to end as Cancelled
     running: int  # microseconds spent running
+    reuse: Reuse | None  # where somebody asked for the attempt that was cut off, or begins now
+    fork: Fork | None
 
 
-def past_of(record: RunRecord, states: Sequence[StateRecord], replay: Replay) -> Past:
+def past_of(record: RunRecord, states: Sequence[StateRecord]) -> Past:
     """Give what the states of a flow run say."""
     attempts, due = _attempts(record, states)
     last = next((state for state in reversed(states) if state.type is not _S.PENDING), None)
     return Past(
         run_id=record.id,
-        attempts=record.attempt if replay.every_attempt else attempts,
+        attempts=attempts,
         since=begun(states),
         due=due,
         passed=_passed(states),
         paused=_details(last) if last is not None and last.type is _S.PAUSED else None,
         cancelled=last is not None and last.type is _S.CANCELLING,
         running=sum(after.at - one.at for one, after in itertools.pairwise(states) if one.type is _S.RUNNING),
+        reuse=_reuse(states),
+        fork=fork_of(record),
     )
+
+
+def fork_of(record: RunRecord) -> Fork | None:
+    """Give which other run a run was forked from."""
+    said = decode.extra_of(record).get(FORK)
+    return None if said is None else Fork(*said)
+
+
+def with_fork(extra: bytes | None, fork: Fork) -> bytes:
+    """Give what a run carries, with the fork that it is."""
+    said: dict[str, Any] = {} if extra is None else _unpack(extra)
+    said.pop("run_key", None)  # a key is of one run
+    return _pack({**said, FORK: (fork.source, fork.before, fork.seed)})
+
+
+def with_reuse(details: StateDetails, reuse: Reuse) -> bytes:
+    """Give the details of the state from which a run goes on that somebody runs again."""
+    encoded = decode.encode_details(details)
+    return _pack({**({} if encoded is None else _unpack(encoded)), _REUSE: {"before": reuse.before}})
+
+
+def _reuse(states: Sequence[StateRecord]) -> Reuse | None:
+    for state in reversed(states):
+        if state.name in (AWAITING_RETRY, RETRYING):
+            said = {} if state.details is None else _unpack(state.details)
+            return Reuse(said[_REUSE]["before"]) if _REUSE in said else None
+    return None
 
 
 def begun(states: Sequence[StateRecord]) -> int:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
+from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -23,7 +26,7 @@ from callsheet._results.parts import Parts, join
 from callsheet._results.pickling import dump
 from callsheet._results.wires import RECORD, Wire, frame
 from callsheet._rules.digest import inputs_digest
-from callsheet._rules.identity import ROOT, Branches
+from callsheet._rules.identity import ROOT, Branches, keyed_identity
 from callsheet._version import __version__
 from callsheet.exceptions import ConfigurationError, SerializationError
 from callsheet.settings import get_current_settings
@@ -36,6 +39,9 @@ _LOG: Final = logging.getLogger("callsheet.results")
 INLINE_LIMIT = 64 * 1024  # bytes; a larger result would hold everybody's write lock for milliseconds
 _REMEMBERED: Final = (StateType.COMPLETED, StateType.FAILED)
 RESULT: Final = "result"  # among a state's details in the history: the metadata of its run's result
+_DIGESTED: Final = 4096  # bytes of inputs, or members of one collection, above which nothing is compared later
+_DIGESTED_PARTS: Final = 256
+_FROM_A_RUN: Final = b"run"
 _SCALARS: Final[frozenset[type]] = frozenset({bool, int, float, str})
 _MSGPACK: Final = {"type": "msgpack"}
 _PICKLE: Final = {"type": "pickle"}
@@ -70,6 +76,37 @@ class Calls:
             branch = self._foreign[here] = self._branches.anchor(key, inputs_digest(parameters))
         return self._branches.identify(branch, key)
 
+    def named(self, name: str) -> bytes:
+        """Give the identity of what has a name of its own in this body, wherever it is called."""
+        return keyed_identity(self._branches.parent, name)
+
+
+def digest_of_inputs(run: Any, known: Mapping[int, Any] | None) -> bytes | None:
+    """Digest what a run is called with, in a bounded time; what came from another run counts as that, not by content."""
+    parameters, bound = run.parameters, len(run.definition._bound)
+    if bound:
+        parameters = dict(list(parameters.items())[bound:])
+    origin = partial(_origin, known) if run.inputs else None
+    return inputs_digest(parameters, origin, limit=_DIGESTED, parts=_DIGESTED_PARTS)
+
+
+def idempotency_token(run: Any) -> str | None:
+    """Give what tells a call in a flow run from all others, in each of its attempts and lives.
+
+    Never made of the task run's id: after a crash there is another one for the same call.
+    """
+    flow = run.cell.flow
+    if flow is None or run.identity is None:
+        return None
+    return blake2b(flow.id.bytes + run.identity, digest_size=16).hexdigest()
+
+
+def _origin(known: Mapping[int, Any] | None, value: Any) -> bytes | None:
+    run = getattr(value, "run", None) if hasattr(value, "task_run_id") else None
+    if run is not None:
+        return getattr(run, "identity", None) or _FROM_A_RUN
+    return _FROM_A_RUN if known is not None and id(value) in known else None
+
 
 def details_of_result(metadata: bytes) -> bytes:
     """Give the details of a state that says where its run's result is."""
@@ -80,7 +117,7 @@ async def record_outcome(run: Any, rest: dict[str, Any], final: Any, port: Port)
     """Add to a final proposal what the run journal remembers of a run that a flow run's body has called."""
     if run.identity is None or final.type not in _REMEMBERED:
         return rest
-    rest["identity"] = run.identity
+    rest["identity"], rest["inputs_digest"] = run.identity, run.digest
     if run.kept is not None:  # the journal says where it is
         return rest
     rest["recorded"], blob = await to_blob(run.core, run.cell.id, final.data, port)

@@ -7,7 +7,6 @@ atomic for all processes, so that any number of such engines may look at one his
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from callsheet._engine import decode
 from callsheet._engine.deaths import Deaths
 from callsheet._engine.history import the_run
 from callsheet._engine.hooks import hooks_of, run_hooks
+from callsheet._engine.known_flows import imported
 from callsheet._engine.places import ThreadPlace
 from callsheet._engine.reviving import revive
 from callsheet._kernel.host import runtime_thread
@@ -128,7 +128,7 @@ class Recovery:
         _LOG.info("The run %s was taken up as %s: %s", run.id, taken.name, taken.message)
         if taken.type is not StateType.PENDING:
             if run.kind is Kind.FLOW:
-                call_hooks(self._core, flow or _imported(run.key), taken)
+                call_hooks(self._core, flow or imported(run.key), taken)
             return
         try:
             revive(self._core, run.id, flow)
@@ -143,18 +143,6 @@ def _every(page: Page) -> Iterator[WaitingRun]:
     while found:
         yield from found
         found = page(found[-1].id) if len(found) == _PAGE else ()
-
-
-def _imported(key: str) -> Any:
-    """Give the flow of a key where its module has been imported; importing runs code, which is not for us to do."""
-    module, _, path = key.rpartition(":")
-    for place in (module, "__main__"):  # flows of a program's own file are known by its path
-        found: Any = sys.modules.get(place)
-        for name in path.split("."):
-            found = getattr(found, name, None)
-        if getattr(found, "_entrypoint", None) == key:
-            return found
-    return None
 
 
 def call_hooks(core: Core, flow: Any, taken: Taken) -> None:

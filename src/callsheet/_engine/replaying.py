@@ -77,6 +77,11 @@ def run_of_call(
 
 def _from_memory(run: AnyRun, memory: Memory, identity: bytes) -> bool:
     """Make a run what it was in an earlier life; tell whether it is new after all."""
+    if memory.watch is not None:
+        run.find_inputs()
+        if not memory.watch.admits(run, memory, identity):
+            memory.forget_runs()
+            memory.watch = None
     remembered = memory.take(identity)
     if remembered is not None and not run.definition.isgenerator:
         try:

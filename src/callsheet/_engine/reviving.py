@@ -10,6 +10,7 @@ Who calls `revive` owns the run (it has claimed it, and the unfinished task runs
 from __future__ import annotations
 
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from callsheet._engine import decode
 from callsheet._engine.history import the_run
 from callsheet._engine.keyed import keyed_by
 from callsheet._engine.leaving import NotRecoverable
-from callsheet._engine.past import CUT_OFF, Replay, past_of
+from callsheet._engine.past import fork_of, past_of
 from callsheet._engine.places import LoopPlace, ThreadPlace
 from callsheet._engine.recording import Calls
 from callsheet._kernel.messages import TakeUp
@@ -40,13 +41,7 @@ _from_json = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def revive(
-    core: Core,
-    run_id: UUID,
-    flow: Any,
-    *,
-    replay: Replay = CUT_OFF,
-    parameters: dict[str, Any] | None = None,
-    home: Host | None = None,
+    core: Core, run_id: UUID, flow: Any, *, parameters: dict[str, Any] | None = None, home: Host | None = None
 ) -> FlowRunActor:
     """Take up a root flow run, which this engine owns. Blocks while its record is read: in async code, call it apart.
 
@@ -57,7 +52,6 @@ def revive(
         core: The engine.
         run_id: The run. Its state is not final; unless it is Pending already, it becomes Pending.
         flow: The flow that it is a run of.
-        replay: What is taken over from earlier lives.
         parameters: Its parameters, for where the history does not have them.
         home: The loop on which it lives where its flow is async. Default: the engine's.
 
@@ -84,21 +78,22 @@ def revive(
     if record.state is not None and record.state.type in TERMINAL_STATES:
         raise ValueError(f"The flow run {run_id} has ended as {record.state.name}.")
     run = FlowRunActor(core, flow, parameters or {}, None, None, home or core.home, frozenset(record.tags))
-    adopt(run, record, None, replay)
+    adopt(run, record, None)
     run.register(start=False)
     Context().run(dispatch.start, run, None)  # nothing of whoever calls: no run of its own is around this one
     return run
 
 
-def adopt(run: FlowRunActor, record: RunRecord, tracker: RunRecord | None, replay: Replay = CUT_OFF) -> None:
+def adopt(run: FlowRunActor, record: RunRecord, tracker: RunRecord | None) -> None:
     """Make a run that has not been registered the one of a record."""
     cell, state = run.cell, record.state
     cell.id, cell.root_id = record.id, record.root_id or record.id
     if state is not None:
         cell.type, cell.name, cell.seq = state.type, state.name, state.seq
     cell.attempt = record.attempt
-    run.name, run.calls = record.name, Calls(record.id.bytes)
-    run.past, run.keyed = (record, replay), keyed_by(record)
+    fork = fork_of(record)
+    run.name, run.calls = record.name, Calls(record.id.bytes if fork is None else fork.seed)
+    run.past, run.keyed = record, keyed_by(record)
     tracking = run.tracking
     if tracking is not None and tracker is not None:
         _adopt_tracker(tracking, tracker)
@@ -126,7 +121,7 @@ def take_up(run: FlowRunActor, record: RunRecord) -> int:
     return answer.position
 
 
-async def remember(run: FlowRunActor, record: RunRecord, replay: Replay, port: Port) -> None:
+async def remember(run: FlowRunActor, record: RunRecord, port: Port) -> None:
     """Read what there is of a run's earlier lives, before its body is called.
 
     Raises:
@@ -134,14 +129,17 @@ async def remember(run: FlowRunActor, record: RunRecord, replay: Replay, port: P
         NotRecoverable: Its parameters cannot be had back.
         StoreError: The history cannot be read.
     """
+    from callsheet._engine.changes import Watch
     from callsheet._engine.memory import read_memory
 
     core, cell = run.core, run.cell
     place = ThreadPlace(core) if port.host is None else LoopPlace(core, port.host)
     try:
         await place.catch_up()
-        past = past_of(record, await place.reader.read_states(cell.id), replay)
-        memory = await read_memory(place.reader, past, replay)
+        past = past_of(record, await place.reader.read_states(cell.id))
+        is_other = past.reuse is not None or past.fork is not None or run.cell.definition.code != record.definition.code
+        watch = partial(Watch, run.definition.on_change) if is_other else None
+        memory = await read_memory(place.reader, past, watch)
     finally:
         await place.reader.aclose()
     cell.attempt, cell.due, cell.passed = past.attempts, past.due, past.passed

@@ -43,6 +43,7 @@ class Step:
         run: The flow run.
         key: What kind of operation it is.
         parameters: Its inputs, which name the branch if it is the first call in a task of the user's own.
+        named: It is the same step wherever the body makes it; else its place among the calls tells it from others.
 
     Attributes:
         known: Whether something was recorded, in an earlier life or by `record`.
@@ -51,7 +52,9 @@ class Step:
 
     __slots__ = ("_identity", "_position", "_run", "known", "value")
 
-    def __init__(self, run: FlowRunActor, key: str, parameters: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, run: FlowRunActor, key: str, parameters: dict[str, Any] | None = None, *, named: bool = False
+    ) -> None:
         self._run = run
         self._position = 0
         self.known = False
@@ -60,7 +63,8 @@ class Step:
         self._identity: bytes | None = None
         if core.durability is Durability.OFF:
             return
-        identity = self._identity = run.calls.identify(_PREFIX + key, parameters or {})
+        calls, key = run.calls, _PREFIX + key
+        identity = self._identity = calls.named(key) if named else calls.identify(key, parameters or {})
         memory = core.memories.get(run.cell.id) if core.memories else None
         outcome = None if memory is None else memory.step(identity)
         if outcome is not None:

@@ -12,7 +12,7 @@ from callsheet._clock import from_micros
 from callsheet._engine import bodies
 from callsheet._engine.leaving import Final
 from callsheet._engine.names import default_task_run_name, format_run_name
-from callsheet._engine.recording import Calls, record_outcome
+from callsheet._engine.recording import Calls, digest_of_inputs, idempotency_token, record_outcome
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import find_inputs, resolve_upstream
 from callsheet._kernel.messages import Amend
@@ -61,6 +61,8 @@ def identity_of_call(
     """Name a call of a task, under which its outcome goes into the run journal; `None` where none is kept."""
     if parent is None or parent.flow_actor is None or core.durability is Durability.OFF:
         return None
+    if task.journal_key is not None:
+        return parent.calls.named(task.journal_key)
     return parent.calls.identify(describe_task(task)[0].key, parameters)
 
 
@@ -119,11 +121,17 @@ class TaskRunActor(Run):
             self._calls.begin()
 
     def registration(self) -> dict[str, Any]:
-        self.upstream, self.inputs = find_inputs(self.parameters, self.wait_for, self.known)
+        self.find_inputs()
         parent = self.cell.parent
         if parent is not None and parent.kind is Kind.TASK:
             self.inputs = (*self.inputs, ("__parents__", (parent.id,)))
         return {"tags": tuple(self.tags), "inputs": self.inputs, "extra": self.extra}
+
+    def find_inputs(self) -> None:
+        """Find out what the parameters come from."""
+        self.upstream, self.inputs = find_inputs(self.parameters, self.wait_for, self.known)
+        if self.identity is not None:
+            self.digest = digest_of_inputs(self, self.known)
 
     def depend_on(self, dependencies: dict[str, set[Any]]) -> None:
         """Record further inputs."""
@@ -320,6 +328,8 @@ class TaskRunActor(Run):
                 return self.definition
             case "task_run":
                 return self.record
+            case "idempotency_token":
+                return idempotency_token(self)
             case _:
                 return super().context_field(name)
 

@@ -184,6 +184,7 @@ class FlowRun(Run, kw_only=True):
     empirical_policy: FlowRunPolicy = msgspec.field(default_factory=FlowRunPolicy)
     parent_task_run_id: UUID | None = None
     auto_scheduled: bool = False
+    forked_from: UUID | None = None
 
 
 # ----------------------------------------------------------------------------------- other objects

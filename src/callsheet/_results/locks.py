@@ -6,21 +6,11 @@ from typing import Any
 
 from callsheet._results.ways import Way
 from callsheet.exceptions import ConfigurationError
-from callsheet.locking.holders import generate_default_holder
+from callsheet.locking.keyed import KeyLocks
 
 
-class Locks:
+class Locks(KeyLocks):
     """The locks of a store's keys."""
-
-    lock_manager: Any
-
-    def _plain(self, key: str) -> str:
-        return key
-
-    @staticmethod
-    def generate_default_holder() -> str:
-        """Give the name of who calls: this host, process, thread, and task of an event loop."""
-        return generate_default_holder()
 
     def supports_isolation_level(self, level: Any) -> bool:
         """Tell whether transactions with this store can have an isolation level.
@@ -69,73 +59,6 @@ class Locks:
             ConfigurationError: this store has no lock manager.
         """
         return await self._manager("acquire locks").aacquire_lock(self._plain(key), *self._ask(holder, timeout))
-
-    def release_lock(self, key: str, holder: str | None = None) -> None:
-        """Unlock a key.
-
-        Args:
-            key: of a record.
-            holder: who has locked it; by default this thread or task.
-
-        Raises:
-            ConfigurationError: this store has no lock manager.
-            ValueError: the holder has not locked it.
-        """
-        self._manager("release locks").release_lock(self._plain(key), holder or self.generate_default_holder())
-
-    def is_locked(self, key: str) -> bool:
-        """Tell whether a key is locked.
-
-        Args:
-            key: of a record.
-
-        Raises:
-            ConfigurationError: this store has no lock manager.
-        """
-        return self._manager("check for locks").is_locked(self._plain(key))
-
-    def is_lock_holder(self, key: str, holder: str | None = None) -> bool:
-        """Tell whether a holder has locked a key.
-
-        Args:
-            key: of a record.
-            holder: who; by default this thread or task.
-
-        Raises:
-            ConfigurationError: this store has no lock manager.
-        """
-        manager = self._manager("check for locks")
-        return manager.is_lock_holder(self._plain(key), holder or self.generate_default_holder())
-
-    def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Wait until a key is not locked.
-
-        Args:
-            key: of a record.
-            timeout: seconds to wait at most.
-
-        Returns:
-            Whether it is free.
-
-        Raises:
-            ConfigurationError: this store has no lock manager.
-        """
-        return self._manager("wait for locks").wait_for_lock(self._plain(key), timeout)
-
-    async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Wait until a key is not locked, without blocking the loop.
-
-        Args:
-            key: of a record.
-            timeout: seconds to wait at most.
-
-        Returns:
-            Whether it is free.
-
-        Raises:
-            ConfigurationError: this store has no lock manager.
-        """
-        return await self._manager("wait for locks").await_for_lock(self._plain(key), timeout)
 
     async def unlocked(self, way: Way, key: str) -> None:
         """Wait until a key is not locked.

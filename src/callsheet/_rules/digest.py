@@ -34,7 +34,9 @@ class _NoCanonicalFormError(Exception):
     """The value is of a type that is not known here, or too large."""
 
 
-def inputs_digest(parameters: Mapping[str, Any], origin: Origin | None = None) -> bytes | None:
+def inputs_digest(
+    parameters: Mapping[str, Any], origin: Origin | None = None, *, limit: int = LIMIT, parts: int = PARTS
+) -> bytes | None:
     """Digest the inputs of a call.
 
     Args:
@@ -42,9 +44,11 @@ def inputs_digest(parameters: Mapping[str, Any], origin: Origin | None = None) -
         origin: gives the identity of the run that a value came from, `None` for other values. It is asked
             of every parameter and of everything in them that is no plain scalar. What came from a run is
             digested as that run's identity, never by its content.
+        limit: of the canonical form, in bytes.
+        parts: values that are looked at, members of collections included.
 
     Returns:
-        16 bytes, or `None` where a value has no canonical form or they are too large (1 MiB).
+        16 bytes, or `None` where a value has no canonical form or they are too large.
 
     Example:
         >>> inputs_digest({"a": 1, "b": 2}) == inputs_digest({"b": 2, "a": 1})
@@ -61,16 +65,16 @@ def inputs_digest(parameters: Mapping[str, Any], origin: Origin | None = None) -
         flat.append(name)
         flat.append(value)
         kind = value.__class__
-        if kind not in _SCALARS or ((kind is str or kind is bytes) and len(value) > LIMIT):
+        if kind not in _SCALARS or ((kind is str or kind is bytes) and len(value) > limit):
             plain = False
     try:
         try:
-            packed = _encode(flat if plain else _Walk(origin, whole=True).top(flat))
+            packed = _encode(flat if plain else _Walk(origin, limit, parts, whole=True).top(flat))
         except (OverflowError, UnicodeEncodeError):  # integers over 64 bits, lone surrogates
-            packed = _encode(_Walk(origin, whole=False).top(flat))
+            packed = _encode(_Walk(origin, limit, parts, whole=False).top(flat))
     except _NoCanonicalFormError:
         return None
-    return blake2b(packed, digest_size=16).digest() if len(packed) <= LIMIT else None
+    return blake2b(packed, digest_size=16).digest() if len(packed) <= limit else None
 
 
 class _Walk:
@@ -79,19 +83,20 @@ class _Walk:
     With `whole`, collections of scalars are taken as they are, which is some 50 times as fast.
     """
 
-    __slots__ = ("_origin", "_parts", "_whole")
+    __slots__ = ("_left", "_limit", "_origin", "_whole")
 
-    def __init__(self, origin: Origin | None, *, whole: bool) -> None:
+    def __init__(self, origin: Origin | None, limit: int, parts: int, *, whole: bool) -> None:
         self._origin = origin
+        self._limit = limit
         self._whole = whole
-        self._parts = 0
+        self._left = parts
 
     def top(self, flat: list[Any]) -> list[Any]:
         return [self._value(part, DEPTH, ask=index % 2 == 1) for index, part in enumerate(flat)]
 
     def _value(self, value: Any, depth: int, *, ask: bool = False) -> Any:
-        self._parts += 1
-        if self._parts > PARTS or not depth:
+        self._left -= 1
+        if self._left < 0 or not depth:
             raise _NoCanonicalFormError
         kind = value.__class__
         scalar = kind in _SCALARS
@@ -109,7 +114,7 @@ class _Walk:
 
     def _scalar(self, value: Any, kind: type) -> Any:
         if kind is str or kind is bytes:
-            if len(value) > LIMIT:
+            if len(value) > self._limit:
                 raise _NoCanonicalFormError
             if not self._whole and kind is str:
                 return ["str", value.encode("utf-8", "surrogatepass")]
@@ -120,7 +125,7 @@ class _Walk:
     def _inside(self, value: Any, kind: type, depth: int) -> Iterable[Any]:
         if isinstance(value, _ITERABLES):
             items = cast("Collection[Any]", value)
-            if len(items) > LIMIT:
+            if len(items) > self._limit:
                 raise _NoCanonicalFormError
             listed = list(items) if self._are_scalars(items) else [self._value(item, depth) for item in items]
             return sorted(map(_encode, listed)) if isinstance(value, (set, frozenset)) else listed

@@ -10,6 +10,7 @@ from typing import Any
 
 from callsheet._model.transactions import IsolationLevel
 from callsheet.locking.holders import generate_default_holder
+from callsheet.locking.keyed import KeyLocks
 from callsheet.locking.protocol import LockManager
 
 
@@ -26,7 +27,7 @@ class TransactionRecord:
     result: Any
 
 
-class RecordStore(ABC):
+class RecordStore(KeyLocks, ABC):
     """Keeps one record a key. Subclasses read, write and look; locks come from `lock_manager`, where there is one.
 
     Attributes:
@@ -85,7 +86,9 @@ class RecordStore(ABC):
         Returns:
             Whether the holder has the lock.
         """
-        return self._locks().acquire_lock(key, holder or generate_default_holder(), acquire_timeout, hold_timeout)
+        return self._manager("acquire locks").acquire_lock(
+            key, holder or generate_default_holder(), acquire_timeout, hold_timeout
+        )
 
     async def aacquire_lock(
         self,
@@ -106,61 +109,7 @@ class RecordStore(ABC):
             Whether the holder has the lock.
         """
         holder = holder or generate_default_holder()
-        return await self._locks().aacquire_lock(key, holder, acquire_timeout, hold_timeout)
-
-    def release_lock(self, key: str, holder: str | None = None) -> None:
-        """Release the lock of a key.
-
-        Args:
-            key: The key.
-            holder: Who holds it; by default the code that runs here.
-
-        Raises:
-            ValueError: That holder does not hold it.
-        """
-        self._locks().release_lock(key, holder or generate_default_holder())
-
-    def is_locked(self, key: str) -> bool:
-        """Tell whether anybody holds the lock of a key."""
-        return self._locks().is_locked(key)
-
-    def is_lock_holder(self, key: str, holder: str | None = None) -> bool:
-        """Tell whether a holder has the lock of a key.
-
-        Args:
-            key: The key.
-            holder: The holder; by default the code that runs here.
-        """
-        return self._locks().is_lock_holder(key, holder or generate_default_holder())
-
-    def wait_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Wait until the lock of a key is free.
-
-        Args:
-            key: The key.
-            timeout: Seconds to wait at most.
-
-        Returns:
-            Whether it was seen free.
-        """
-        return self._locks().wait_for_lock(key, timeout)
-
-    async def await_for_lock(self, key: str, timeout: float | None = None) -> bool:
-        """Do what `wait_for_lock` does without blocking the event loop.
-
-        Args:
-            key: The key.
-            timeout: Seconds to wait at most.
-
-        Returns:
-            Whether it was seen free.
-        """
-        return await self._locks().await_for_lock(key, timeout)
-
-    @staticmethod
-    def generate_default_holder() -> str:
-        """Give the name under which the code that runs here takes locks."""
-        return generate_default_holder()
+        return await self._manager("acquire locks").aacquire_lock(key, holder, acquire_timeout, hold_timeout)
 
     @contextmanager
     def lock(
@@ -224,7 +173,7 @@ class RecordStore(ABC):
         ):
             raise ValueError(f"Cannot write to transaction with key {key} because it is locked by another holder.")
 
-    def _locks(self) -> LockManager:
+    def _manager(self, what: str) -> LockManager:
         if self.lock_manager is None:
-            raise NotImplementedError(f"{type(self).__name__} has no locks; give it a lock manager")
+            raise NotImplementedError(f"Unable to {what}: {type(self).__name__} has no locks; give it a lock manager")
         return self.lock_manager

@@ -7,6 +7,8 @@ Attributes:
     tags: Its tags.
     parameters: Its resolved parameters.
     run_count: How often its body was started; 0 outside of task runs.
+    idempotency_token: Text that is the same in every attempt of this call, also after a crash, and in no other call: for
+        services that do a thing once for each token. `None` outside of flow runs.
     api_url: Its address in the API, where ``CALLSHEET_API_URL`` is set.
     ui_url: Its address in the user interface, where ``CALLSHEET_UI_URL`` is set.
 
@@ -28,10 +30,11 @@ if TYPE_CHECKING:
     tags: list[str]
     parameters: dict[str, Any]
     run_count: int
+    idempotency_token: str | None
     api_url: str | None
     ui_url: str | None
 
-__all__ = ["api_url", "id", "name", "parameters", "run_count", "tags", "task_name", "ui_url"]
+__all__ = ["api_url", "id", "idempotency_token", "name", "parameters", "run_count", "tags", "task_name", "ui_url"]
 
 
 def __getattr__(name: str) -> Any:
@@ -73,6 +76,10 @@ def _get_run_count() -> int:
     return getattr(_task_run(), "run_count", 0)
 
 
+def _get_idempotency_token() -> str | None:
+    return getattr(_fields.task_context(), "idempotency_token", None)
+
+
 def _get_api_url() -> str | None:
     return _fields.api_url("task_runs", _get_id())
 
@@ -88,6 +95,7 @@ FIELDS: dict[str, Callable[[], Any]] = {
     "tags": _get_tags,
     "parameters": _get_parameters,
     "run_count": _get_run_count,
+    "idempotency_token": _get_idempotency_token,
     "api_url": _get_api_url,
     "ui_url": _get_ui_url,
 }
