@@ -21,6 +21,9 @@ from callsheet.flow_runs import (
     wait_for_flow_run,
 )
 from past import runs, states_of
+from reviving_helpers import Doings, Lives, doings, lives
+
+__all__ = ["doings", "lives"]
 
 
 class World:
@@ -383,24 +386,35 @@ async def test_all_of_it_in_async_code() -> None:
             assert (await client.read_flow_run(forked.id)).forked_from == run.id
 
 
-def test_a_restart_that_is_cut_off_goes_on_with_what_it_was_to_take_over(world: World) -> None:
-    """What is taken over is on record, for whoever takes the run over after a crash."""
-    from callsheet._engine.past import past_of
-    from callsheet._engine.places import ThreadPlace, current_core
-    from callsheet._kernel.ports import step
+def test_a_restart_that_is_cut_off_goes_on_with_what_it_was_to_take_over(lives: Lives, doings: Doings) -> None:
+    restarted = False
 
-    def body(tasks: Any) -> int:
-        return tasks.one(1) + tasks.two(2)
+    @task
+    def one() -> int:
+        doings.done.append("one")
+        return 1
 
-    version = changed(world, body)
-    done = version(return_state=True)
-    ended(restart_flow_run(id_of(done), "two", flow=version))
-    place = ThreadPlace(current_core())
-    step(place.catch_up())
-    states = step(place.reader.read_states(id_of(done)))
-    (record,) = runs(ids=(id_of(done),))
-    two = next(one for one in runs(flow_run_ids=(id_of(done),)) if one.definition.name == "two")
-    reuse = past_of(record, states[:-1]).reuse
-    step(place.reader.aclose())
-    assert reuse is not None
-    assert reuse.before == two.created
+    @task
+    def two(x: int) -> int:
+        doings.done.append("two")
+        return x + 1
+
+    @task
+    def three(x: int) -> int:
+        doings.done.append("three")
+        if restarted:
+            doings.cut()
+        return x + 1
+
+    @flow
+    def counting() -> int:
+        return three(two(one()))
+
+    first = counting(return_state=True)
+    doings.done.clear()
+    restarted = True
+    assert ended(restart_flow_run(id_of(first), "two", flow=counting)).state_name == "Completed"
+    run = doings.again(counting)
+    assert run.state.result() == 3
+    assert doings.done == ["three"]
+    assert lives.states(run.cell.id)[3:] == ["AwaitingRetry", "Pending", "Running", "Pending", "Running", "Completed"]
