@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+from callsheet._kernel.scopes import Interrupted
 from callsheet._model.kinds import StateType
 from callsheet._model.states import State
 
@@ -39,6 +40,13 @@ def only_theirs(error: BaseException) -> BaseException:
         trace = trace.tb_next
     error.__traceback__ = trace
     return error
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Tell whether an error is nothing but our own signal to leave, from one branch of a body or from several."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_interruption, cast("BaseExceptionGroup[BaseException]", error).exceptions))
+    return isinstance(error, Interrupted)
 
 
 _OURS = ("callsheet._engine.", "callsheet._kernel.")
