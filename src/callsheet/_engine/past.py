@@ -68,7 +68,7 @@ class Past(NamedTuple):
     since: int  # when that one began, 0 for the first
     due: int | None  # before when it does not begin
     passed: tuple[str, ...]  # keys of the pauses that it was resumed from
-    paused: StateDetails | None  # of the pause in which it was cut off
+    stopped: StateRecord | None  # the Paused state in which it was cut off, or left
     cancelled: bool  # it was about to end as Cancelled
     running: int  # microseconds spent running
     reuse: Reuse | None  # where somebody asked for the attempt that was cut off, or begins now
@@ -85,7 +85,7 @@ def past_of(record: RunRecord, states: Sequence[StateRecord]) -> Past:
         since=begun(states),
         due=due,
         passed=_passed(states),
-        paused=_details(last) if last is not None and last.type is _S.PAUSED else None,
+        stopped=last if last is not None and last.type is _S.PAUSED else None,
         cancelled=last is not None and last.type is _S.CANCELLING,
         running=sum(after.at - one.at for one, after in itertools.pairwise(states) if one.type is _S.RUNNING),
         reuse=_reuse(states),
@@ -130,7 +130,7 @@ def _attempts(record: RunRecord, states: Sequence[StateRecord]) -> tuple[int, in
         if state.type is _S.RUNNING:
             return record.attempt - 1, None
         if state.name == AWAITING_RETRY:
-            due = _details(state).scheduled_time
+            due = details_of(state).scheduled_time
             return record.attempt, None if due is None else micros(due)
     return 0, None
 
@@ -138,18 +138,19 @@ def _attempts(record: RunRecord, states: Sequence[StateRecord]) -> tuple[int, in
 def _passed(states: Sequence[StateRecord]) -> tuple[str, ...]:
     passed: dict[str, None] = {}
     for state, after in itertools.pairwise(states):
-        key = _details(state).pause_key if state.type is _S.PAUSED else None
+        key = details_of(state).pause_key if state.type is _S.PAUSED else None
         if key is None:
             continue
         passed.pop(key, None)  # an answer may have been of no use, and the run paused again
         if after.type is _S.RUNNING or after.name == RESUMING:
             passed[key] = None
     if states and states[-1].type is _S.PAUSED:
-        passed.pop(_details(states[-1]).pause_key or "", None)
+        passed.pop(details_of(states[-1]).pause_key or "", None)
     return tuple(passed)
 
 
-def _details(state: StateRecord) -> StateDetails:
+def details_of(state: StateRecord) -> StateDetails:
+    """Give what is known of a state besides its type, name and message."""
     return decode.state(state, StateDetails()).state_details
 
 

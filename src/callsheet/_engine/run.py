@@ -20,13 +20,13 @@ from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
 from callsheet._engine.waiting import wait_in_life
 from callsheet._kernel.messages import CLOSED, Answer, Leave, Orphan, Propose
-from callsheet._kernel.scopes import CANCEL, DEADLINE, PARENT, SIGNAL, Interrupted, RunScope
+from callsheet._kernel.scopes import CANCEL, DEADLINE, PARENT, SIGNAL, SUSPEND, Interrupted, RunScope
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, StateType
 from callsheet._rules.retry import retry_delay
 from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Wait
 from callsheet.context import current_run
-from callsheet.exceptions import TerminationSignal
+from callsheet.exceptions import Pause, TerminationSignal
 
 if TYPE_CHECKING:
     from callsheet._kernel.messages import SetState
@@ -217,7 +217,11 @@ class Run(Actor):
             return Final(
                 _S.CRASHED, "Crashed", crashed_state(ended).message, ended, None, ended if reason == SIGNAL else error
             )
+        if isinstance(error, Pause):
+            return Final(_S.CANCELLED, "Cancelled", _SUSPENDED_AROUND, reraise=error)
         if isinstance(error, Interrupted):
+            if reason == SUSPEND:
+                return Final(_S.CANCELLED, "Cancelled", _SUSPENDED_AROUND)
             if reason is not None:
                 return Final(_S.CANCELLED, "Cancelled", "The run was cancelled.", None, None, _if_outer(self, error))
             return Final(_S.CANCELLED, "Cancelled", "The run around this one has ended.", reraise=error)
@@ -336,10 +340,15 @@ class Run(Actor):
         """Tell the run's log how it ended, where that is worth a line."""
 
 
+_SUSPENDED_AROUND = "The flow run around this one was suspended."
+
+
 def _outer_is_ending(run: Run) -> bool:
     """Tell whether a cancellation came from a run further out; else it came from the user's own surroundings."""
     cell = run.cell.parent
     while cell is not None:
+        if cell.delivered == "suspend":
+            return True
         if cell.actor is not None and cell.actor.scope.is_ending:
             return True
         cell = cell.parent
