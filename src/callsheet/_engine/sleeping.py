@@ -87,8 +87,8 @@ class _Sleep:
 
     async def through(self) -> None:
         run, longest = self._run, get_current_settings().sleep_suspends_after_seconds
-        while self._left() > longest and not self._stays:
-            if self._may_leave():
+        while self._left() > longest and self._could_leave():
+            if self._is_alone():
                 await self._leave()
             else:  # until what is under way has ended, perhaps
                 await self._port.wait(Once(), min(self._left() - longest, _SLICE), run.scope)
@@ -97,19 +97,21 @@ class _Sleep:
     def _left(self) -> float:
         return (self._until - self._run.core.clock.micros()) / 1e6
 
-    def _may_leave(self) -> bool:
-        """Tell whether this sleep is all that the run does, and its engine would go on with it."""
-        run = self._run
-        cell, core = run.cell, run.core
+    def _could_leave(self) -> bool:
+        """Tell whether the engine would go on with the run."""
+        run, core = self._run, self._run.core
         return (
-            cell.parent is None
-            and not cell.children
-            and cell.pause is None
-            and run.waits == 1
-            and run.calls.is_own_branch()
+            not self._stays
+            and run.cell.definition.key in core.flows
+            and run.cell.parent is None
             and core.durability is not Durability.OFF
-            and cell.definition.key in core.flows
+            and run.calls.is_own_branch()
         )
+
+    def _is_alone(self) -> bool:
+        """Tell whether this sleep is all that the run does."""
+        run = self._run
+        return run.waits == 1 and not run.cell.children and run.cell.pause is None
 
     async def _leave(self) -> None:
         """Suspend the run; return only where somebody has resumed it before the time, or it cannot be suspended."""
