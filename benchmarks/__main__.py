@@ -26,6 +26,8 @@ WORKLOADS = (
     "trivial_flow",
     "sync_tasks",
     "results",
+    "pauses",
+    "recovery",
     "imports",
     "cold_script",
     "engine_start",

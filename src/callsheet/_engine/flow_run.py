@@ -344,7 +344,7 @@ class FlowRunActor(Run):
         return flow_run_logger(self.record, self.definition)
 
     def log_end(self, final: Final) -> None:
-        if final.type is _S.COMPLETED or final.name == SUSPENDED:
+        if final.name == SUSPENDED:
             return
         error = final.data if isinstance(final.data, BaseException) else None
         self.logger().error("Finished in state %s(%r)", final.name, final.message, exc_info=error)

@@ -51,6 +51,13 @@ def only_theirs(error: BaseException) -> BaseException:
     return error
 
 
+def is_interruption(error: BaseException) -> bool:
+    """Tell whether an error is nothing but our own signal to leave, from one branch of a body or from several."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_interruption, cast("BaseExceptionGroup[BaseException]", error).exceptions))
+    return isinstance(error, Interrupted)
+
+
 _OURS = ("callsheet._engine.", "callsheet._kernel.")
 
 

@@ -137,16 +137,22 @@ def _attempts(record: RunRecord, states: Sequence[StateRecord]) -> tuple[int, in
 
 def _passed(states: Sequence[StateRecord]) -> tuple[str, ...]:
     passed: dict[str, None] = {}
-    for state, after in itertools.pairwise(states):
-        key = details_of(state).pause_key if state.type is _S.PAUSED else None
-        if key is None:
+    for state, after in itertools.pairwise((*states, None)):
+        details = details_of(state) if state is not None and state.type is _S.PAUSED else None
+        if details is None or details.pause_key is None:
             continue
-        passed.pop(key, None)  # an answer may have been of no use, and the run paused again
-        if after.type is _S.RUNNING or after.name == RESUMING:
-            passed[key] = None
-    if states and states[-1].type is _S.PAUSED:
-        passed.pop(details_of(states[-1]).pause_key or "", None)
+        passed.pop(details.pause_key, None)  # an answer may have been of no use, and the run paused again
+        if after is not None and _is_over(details, after):
+            passed[details.pause_key] = None
     return tuple(passed)
+
+
+def _is_over(details: StateDetails, after: StateRecord) -> bool:
+    """Tell whether a pause ended by a resumption, or because its time had come."""
+    if after.type is _S.RUNNING or after.name == RESUMING:
+        return True
+    until = details.scheduled_time
+    return after.type is _S.PENDING and until is not None and after.at >= micros(until)
 
 
 def details_of(state: StateRecord) -> StateDetails:
