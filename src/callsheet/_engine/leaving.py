@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 from callsheet._kernel.scopes import Interrupted
 from callsheet._model.kinds import StateType
 from callsheet._model.states import State
+from callsheet.exceptions import Pause
 
 
 class Final(NamedTuple):
@@ -23,6 +24,14 @@ class Final(NamedTuple):
 
 class NotRecoverable(Exception):
     """Raised where a run cannot be taken up again: what its body needs cannot be had back."""
+
+
+def is_heard(error: BaseException | None) -> bool:
+    """Tell whether what left a suspended flow run's body concerns others, and is not just the signal to leave."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return any(is_heard(one) for one in group.exceptions)
+    return error is not None and not isinstance(error, (Exception, Pause, Interrupted))
 
 
 def only_theirs(error: BaseException) -> BaseException:

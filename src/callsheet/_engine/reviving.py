@@ -16,24 +16,26 @@ from uuid import UUID
 
 import msgspec
 
+from callsheet._clock import micros
 from callsheet._engine import decode
 from callsheet._engine.history import the_run
 from callsheet._engine.keyed import keyed_by
 from callsheet._engine.leaving import NotRecoverable
-from callsheet._engine.past import fork_of, past_of
+from callsheet._engine.past import details_of, fork_of, past_of
 from callsheet._engine.places import LoopPlace, ThreadPlace
 from callsheet._engine.recording import Calls
-from callsheet._kernel.messages import TakeUp
+from callsheet._kernel.messages import Suspend, TakeUp
 from callsheet._kernel.ports import step
 from callsheet._kernel.scopes import CANCEL, Interrupted
-from callsheet._model.kinds import TERMINAL_STATES, Kind
+from callsheet._model.kinds import SUSPENDED, SUSPENDING, TERMINAL_STATES, Kind
+from callsheet.exceptions import FlowPauseTimeout, Pause
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
     from callsheet._engine.flow_run import FlowRunActor
     from callsheet._kernel.messages import Cell
     from callsheet._kernel.ports import Port
-    from callsheet._model.records import RunRecord
+    from callsheet._model.records import RunRecord, StateRecord
 
 _WHY: Final = "The run is taken up again where it was cut off."
 _from_json = msgspec.json.Decoder(dict[str, Any]).decode
@@ -139,6 +141,8 @@ async def remember(run: FlowRunActor, record: RunRecord, port: Port) -> None:
         await place.reader.aclose()
     cell.attempt, cell.due, cell.passed = past.attempts, past.due, past.passed
     run.spent = past.running
+    if past.stopped is not None:
+        _go_on_after(run, past.stopped)
     if past.cancelled:
         run.scope.cancel(CANCEL)
         raise Interrupted
@@ -146,6 +150,33 @@ async def remember(run: FlowRunActor, record: RunRecord, port: Port) -> None:
         run.parameters = _parameters(run.definition, record)
     if not memory.is_empty:
         core.memories[cell.id] = memory
+
+
+def _go_on_after(run: FlowRunActor, state: StateRecord) -> None:
+    """See to the suspension that a run left by, and that nobody has resumed it from.
+
+    Raises:
+        FlowPauseTimeout: It has timed out.
+        Pause: The run was cut off while it was leaving: it stays suspended.
+    """
+    details = details_of(state)
+    if state.name not in (SUSPENDED, SUSPENDING) or details.pause_key is None:
+        return  # the body pauses there once more
+    core, cell, now = run.core, run.cell, run.core.clock.now()
+    if details.scheduled_time is not None and details.scheduled_time <= now:
+        cell.passed = (*(cell.passed or ()), details.pause_key)
+    elif details.pause_timeout is not None and details.pause_timeout <= now:
+        raise FlowPauseTimeout("Flow run was paused and never resumed")
+    elif state.name == SUSPENDING:
+        until = details.scheduled_time or details.pause_timeout
+        order = Suspend(
+            run_id=cell.id,
+            key=details.pause_key,
+            details=state.details or b"",
+            due=None if until is None else micros(until),
+        )
+        core.ask(order)
+        raise Pause
 
 
 def _parameters(flow: Any, record: RunRecord) -> dict[str, Any]:
