@@ -61,7 +61,7 @@ class Core:
         self.cancel_grace = settings.cancel_grace_seconds
         self.lease = settings.lease_seconds
         self.blobs = None if store.location == "memory" else Path(store.location + "-results")
-        # Abandoned: its runs are not ours any more, but of the process that forked this one, or, where it is lost, of other engines.
+        # Abandoned: its runs belong to the process that forked this one, or, where it is lost, to other engines.
         self.closed = self.abandoned = self.lost = False
         self.ownership = Ownership(self, settings.lease_seconds)
         self.flows: dict[str, Any] = {}  # that it takes up runs of, by entrypoint
