@@ -13,6 +13,8 @@ from callsheet._engine.upstream import find_inputs
 from callsheet._model.kinds import StateType
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from callsheet._engine.core import Core
     from callsheet._engine.flow_run import FlowRunActor
     from callsheet._kernel.host import Host
