@@ -28,6 +28,7 @@ WORKLOADS = (
     "results",
     "pauses",
     "recovery",
+    "suspended",
     "imports",
     "cold_script",
     "engine_start",

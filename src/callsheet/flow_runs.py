@@ -15,6 +15,7 @@ from callsheet._engine.live import when_ended
 from callsheet._engine.pausing import Wanted, pause, pausing_run
 from callsheet._engine.resuming import NOT_PAUSED, resume
 from callsheet._engine.suspending import Wish, suspend_here, suspend_other, suspending_run
+from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.runs import FlowRun
 from callsheet._model.states import State
@@ -32,6 +33,7 @@ from callsheet.reruns import (
 )
 
 T = TypeVar("T")
+_REST = 0.02  # seconds between looks, at least, while this process commits
 
 __all__ = [
     "acancel_flow_run",
@@ -352,7 +354,7 @@ async def wait_for_flow_run(
     run_id, place, port = UUID(str(flow_run_id)), run_inputs.place_here(), run_inputs.port_here()
     deadline = None if timeout is None else time.monotonic() + timeout
     journal, bell = place.core.journal, run_inputs.Bell()
-    journal.watch(bell.ring)
+    journal.follow(bell.ring)
     try:
         while True:
             bell.renew()
@@ -364,15 +366,11 @@ async def wait_for_flow_run(
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise FlowRunWaitTimeout(f"Flow run with ID {run_id} exceeded watch timeout of {timeout} seconds")
-            if alive is not None:
-                alive.subscribe(bell.ring)
-            try:
-                await port.wait(bell.once, poll_interval if left is None else min(left, poll_interval))
-            finally:
-                if alive is not None:
-                    alive.unsubscribe(bell.ring)
+            # One that is not here may be taken up here: commits of this process count too, and there are many of them.
+            if await port.wait(alive or bell.once, poll_interval if left is None else min(left, poll_interval)):
+                await port.wait(Once(), 0.0 if alive is not None else _REST)
     finally:
-        journal.unwatch(bell.ring)
+        journal.unfollow(bell.ring)
         await place.reader.aclose()
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from callsheet import Engine, flow, run_key, task
 from callsheet._engine.ambient import ambient_core
+from callsheet._model.kinds import Kind
 from callsheet.exceptions import (
     CancelledRun,
     EngineClosed,
@@ -439,6 +440,52 @@ async def test_when_the_caller_that_runs_it_is_cancelled_another_one_goes_on(eng
     with run_key("k"):
         assert await wait() == 2
     assert bodies == [1, 1]
+
+
+@pytest.mark.anyio
+async def test_what_goes_on_runs_nothing_again_that_had_finished() -> None:
+    notes: list[str] = []
+    scope = anyio.CancelScope()
+
+    @task
+    async def step(name: str) -> str:
+        notes.append(name)
+        return name
+
+    @flow
+    async def steps() -> list[str]:
+        done = [await step("first")]
+        scope.cancel()
+        await anyio.lowlevel.checkpoint()
+        return [*done, await step("second")]
+
+    with scope, run_key("k"):
+        await steps()
+    with run_key("k"):
+        state = await steps(return_state=True)
+    assert (state.data, notes) == (["first", "second"], ["first", "second"])
+    assert states_of(state) == ["Pending", "Running", "Crashed", "AwaitingRetry", "Pending", "Running", "Completed"]
+
+
+def test_a_retry_runs_nothing_again_that_had_completed() -> None:
+    notes: list[str] = []
+
+    @task
+    def step(name: str) -> str:
+        notes.append(name)
+        if notes == ["first", "second"]:
+            raise ValueError("no")
+        return name
+
+    @flow
+    def steps() -> list[str]:
+        return [step("first"), step("second")]
+
+    with pytest.raises(ValueError, match="no"):
+        keyed(steps)
+    assert keyed(steps, on_failed="retry") == keyed(steps) == ["first", "second"]
+    assert notes == ["first", "second", "second"]
+    assert len(runs(definition_names=("steps",), is_root=True, kind=Kind.FLOW)) == 1
 
 
 @pytest.mark.anyio

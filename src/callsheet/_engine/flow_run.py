@@ -72,6 +72,7 @@ class FlowRunActor(Run):
         "runner",
         "signals",
         "tracking",
+        "waits",
     )
 
     def __init__(
@@ -88,6 +89,7 @@ class FlowRunActor(Run):
         self.pauses = 0  # of this attempt, so far
         self.queries: Any = None  # the handlers of queries, by name
         self.signals: dict[UUID, object] = {}  # that this attempt has taken
+        self.waits = 0  # sleeps and waits for signals that are under way in its body
         self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
         self._deadline: float | None = None
         log_prints = flow.log_prints

@@ -64,6 +64,10 @@ class Calls:
         self._own = current_backend_task() or threading.get_ident()
         self._foreign = None
 
+    def is_own_branch(self) -> bool:
+        """Tell whether the caller is the body itself, and no task or thread that it has started."""
+        return self._own == (current_backend_task() or threading.get_ident())
+
     def identify(self, key: str, parameters: dict[str, Any]) -> bytes:
         """Give the identity of the call that is being made."""
         here = current_backend_task()

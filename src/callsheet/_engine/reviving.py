@@ -33,6 +33,7 @@ from callsheet.exceptions import FlowPauseTimeout, Pause
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
     from callsheet._engine.flow_run import FlowRunActor
+    from callsheet._kernel.host import Host
     from callsheet._kernel.messages import Cell
     from callsheet._kernel.ports import Port
     from callsheet._model.records import RunRecord, StateRecord
@@ -41,7 +42,9 @@ _WHY: Final = "The run is taken up again where it was cut off."
 _from_json = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def revive(core: Core, run_id: UUID, flow: Any) -> FlowRunActor:
+def revive(
+    core: Core, run_id: UUID, flow: Any, *, parameters: dict[str, Any] | None = None, home: Host | None = None
+) -> FlowRunActor:
     """Take up a root flow run, which this engine owns. Blocks while its record is read: in async code, call it apart.
 
     Async flows live on the engine's loop (else on the runtime thread's), sync ones on a thread. Nobody awaits the run;
@@ -51,6 +54,8 @@ def revive(core: Core, run_id: UUID, flow: Any) -> FlowRunActor:
         core: The engine.
         run_id: The run. Its state is not final; unless it is Pending already, it becomes Pending.
         flow: The flow that it is a run of.
+        parameters: Its parameters, for where the history does not have them.
+        home: The loop on which it lives where its flow is async. Default: the engine's.
 
     Returns:
         The run, which has been started.
@@ -74,7 +79,7 @@ def revive(core: Core, run_id: UUID, flow: Any) -> FlowRunActor:
         raise ValueError(f"The flow run {run_id} is a subflow's: it is taken up by the run around it.")
     if record.state is not None and record.state.type in TERMINAL_STATES:
         raise ValueError(f"The flow run {run_id} has ended as {record.state.name}.")
-    run = FlowRunActor(core, flow, {}, None, None, core.home, frozenset(record.tags))
+    run = FlowRunActor(core, flow, parameters or {}, None, None, home or core.home, frozenset(record.tags))
     adopt(run, record, None)
     run.register(start=False)
     Context().run(dispatch.start, run, None)  # nothing of whoever calls: no run of its own is around this one
@@ -147,7 +152,7 @@ async def remember(run: FlowRunActor, record: RunRecord, port: Port) -> None:
         run.scope.cancel(CANCEL)
         raise Interrupted
     if cell.parent is None:
-        run.parameters = _parameters(run.definition, record)
+        run.parameters = _parameters(run.definition, record, run.parameters)
     if not memory.is_empty:
         core.memories[cell.id] = memory
 
@@ -179,8 +184,8 @@ def _go_on_after(run: FlowRunActor, state: StateRecord) -> None:
         raise Pause
 
 
-def _parameters(flow: Any, record: RunRecord) -> dict[str, Any]:
-    """Give a root run's parameters as the history has them; the flow makes of them what it can.
+def _parameters(flow: Any, record: RunRecord, given: dict[str, Any]) -> dict[str, Any]:
+    """Give a root run's parameters as the history has them, else as they are given; the flow makes of them what it can.
 
     Raises:
         NotRecoverable: It has not all of them.
@@ -192,6 +197,8 @@ def _parameters(flow: Any, record: RunRecord) -> dict[str, Any]:
     parameters = dict(zip(binder.names, flow._bound, strict=False)) | said
     lost = [name for name in decode.extra_of(record).get("opaque", ()) if _is_placeholder(said.get(name))]
     lost += [name for name in binder.names if name not in binder.with_defaults(parameters)]
+    if lost and given:
+        return given
     if lost:
         raise NotRecoverable(f"the history has no value of its parameters {', '.join(map(repr, lost))}")
     return parameters
