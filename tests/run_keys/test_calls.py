@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from callsheet import Engine, flow, run_key, task
+from callsheet import Engine, flow, resume_flow_run, run_key, suspend_flow_run, task
 from callsheet._engine.ambient import ambient_core
 from callsheet._model.kinds import Kind
 from callsheet.exceptions import (
@@ -20,6 +20,8 @@ from callsheet.exceptions import (
     FailedRun,
     MissingResult,
     ParameterBindError,
+    Pause,
+    PausedRun,
     RunKeyConflict,
     RunKeyError,
     UnfinishedRun,
@@ -689,3 +691,27 @@ async def test_what_an_engine_ends_at_its_own_end_is_no_answer() -> None:
     async with Engine(database=database):
         with run_key("k"):
             assert await wait() == 2
+
+
+@pytest.mark.anyio
+async def test_a_suspended_run_is_at_rest_until_it_is_resumed() -> None:
+    bodies: list[int] = []
+
+    @flow
+    async def approve() -> str:
+        bodies.append(1)
+        await suspend_flow_run(timeout=600)
+        return "approved"
+
+    async with Engine(database=refresh_settings().database, flows=[approve]):
+        with pytest.raises(Pause), run_key("k"):
+            await approve()
+        for options in ({}, {"on_failed": "retry"}, {"expiration": timedelta(microseconds=1)}):
+            with pytest.raises(PausedRun), run_key("k", **options):
+                await approve()
+        with run_key("k"):
+            state = await approve(return_state=True)
+        await resume_flow_run(state.state_details.flow_run_id)
+        with run_key("k"):
+            assert await approve() == "approved"
+    assert bodies == [1, 1]
