@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import anyio
+import sniffio
 
 from callsheet import flow, run_key, task
 
@@ -70,6 +71,13 @@ async def acharge(cents: int) -> str:
 
 
 @flow
+async def where(what: object) -> str:
+    """Say on which kind of event loop the body runs; its parameter has no form that a history can keep."""
+    await anyio.to_thread.run_sync(hold)
+    return sniffio.current_async_library()
+
+
+@flow
 def die(cents: int) -> None:
     """End the process that runs it, each time."""
     note(f"dies-{cents}")
@@ -83,7 +91,7 @@ def refuse(cents: int) -> None:
     raise RefusedError(f"no {cents}")
 
 
-def call(name: str, key: str, cents: int = 1, backend: str = "asyncio", **options: Any) -> Any:
+def call(name: str, key: str, cents: Any = 1, backend: str = "asyncio", **options: Any) -> Any:
     """Call a flow of this module under a key, wherever this is."""
     called = globals()[name]
     if not called.isasync:

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from callsheet import flow, task
+from callsheet.exceptions import LostOwnership
 from callsheet.futures import TaskFuture
 from callsheet.runtime import task_run
 from callsheet.states import State
@@ -77,7 +78,9 @@ def effect(key: str, failures: int) -> str:
 
 
 def told(key: str, state: State[Any], kind: str = "task") -> None:
-    """Note that a caller was told how a run has ended."""
+    """Note that a caller was told how a run has ended, or that others have taken it over."""
+    if isinstance(state.data, LostOwnership):
+        return log().write("fenced", key)
     details = state.state_details
     run = details.task_run_id if kind == "task" else details.flow_run_id
     log().write("told", key, run=str(run), state=state.type.value, kind=kind)

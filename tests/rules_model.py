@@ -47,8 +47,10 @@ def expected(kind: Kind, old: tuple[S | None, str | None], new: tuple[S, str | N
         return GO_ON
 
     if kind is Kind.FLOW and (proposed, facts.foreign) == (S.PAUSED, False) and current in {S.RUNNING, S.PAUSED}:
-        if proposed_name != "Suspended" and (facts.pause_passed or facts.pause_pending):
-            return GO_ON if facts.pause_passed else GATE
+        if facts.pause_passed:
+            return GO_ON
+        if proposed_name != "Suspended" and facts.pause_pending:
+            return GATE
 
     if proposed is S.RUNNING and current is not S.RUNNING:
         return _started(kind, current, current_name, proposed_name, facts) or yes

@@ -267,6 +267,7 @@ def a_second_end(db: sqlite3.Connection) -> UUID:
 def a_start_after_the_end(db: sqlite3.Connection) -> UUID:
     run = a_flow(db, "outer")
     enter(db, run, PENDING)
+    enter(db, run, COMPLETED)
     return named(run)
 
 
@@ -437,6 +438,70 @@ def an_outcome_in_another_flow_run(db: sqlite3.Connection) -> UUID:
     run = a_task(db)
     db.execute("UPDATE outcome SET flow_run_id = ? WHERE run_id = ?", (a_flow(db, "inner"), run))
     return named(run)
+
+
+def reopen(db: sqlite3.Connection, run: bytes, owner: UUID | None) -> UUID:
+    """Take the last state of a run away, so that it has not ended, and give it to an engine."""
+    db.execute("DELETE FROM state WHERE run_id = ? AND seq = (SELECT seq FROM run WHERE id = ?)", (run, run))
+    db.execute(
+        "UPDATE run SET owner = ?, (seq, state_type, state_name, state_at) ="
+        " (SELECT seq, type, name, at FROM state WHERE run_id = run.id ORDER BY seq DESC LIMIT 1) WHERE id = ?",
+        (None if owner is None else owner.bytes, run),
+    )
+    return named(run)
+
+
+@plant(Promise.OWNED_BY_THE_LIVING)
+def a_run_of_an_engine_that_nobody_knows(db: sqlite3.Connection) -> UUID:
+    return reopen(db, a_flow(db), new_id())
+
+
+@plant(Promise.OWNED_BY_THE_LIVING)
+def a_run_of_an_engine_that_was_found_dead(db: sqlite3.Connection) -> UUID:
+    engine = new_id()
+    db.execute("INSERT INTO engine VALUES (?, 1, 1, '', '', 1, '', 1, 1, '[]')", (engine.bytes,))
+    return reopen(db, a_flow(db), engine)
+
+
+@plant(Promise.OWNED_BY_THE_LIVING)
+def a_run_of_nobody(db: sqlite3.Connection) -> UUID:
+    return reopen(db, a_flow(db), None)
+
+
+@plant(Promise.OWNED_BY_THE_LIVING)
+def a_run_that_has_ended_and_still_belongs_to_an_engine(db: sqlite3.Connection) -> UUID:
+    run = a_flow(db)
+    db.execute("UPDATE run SET owner = ? WHERE id = ?", (new_id().bytes, run))
+    return named(run)
+
+
+def test_a_run_of_an_engine_that_may_be_alive_is_clean(copy: Path) -> None:
+    with closing(sqlite3.connect(copy)) as db, db:
+        engine = new_id()
+        db.execute("INSERT INTO engine VALUES (?, 1, 1, '', '', 1, '', 1, 0, '[]')", (engine.bytes,))
+        reopen(db, a_flow(db), engine)
+    assert check_history(copy) == []
+
+
+def test_what_is_suspended_or_due_may_belong_to_nobody(copy: Path) -> None:
+    with closing(sqlite3.connect(copy)) as db, db:
+        run = a_flow(db)
+        reopen(db, run, None)
+        enter(db, run, PAUSED, name="Suspended")
+    assert check_history(copy) == []
+    with closing(sqlite3.connect(copy)) as db, db:
+        enter(db, run, SCHEDULED, name="Resuming")
+    assert check_history(copy) == []
+
+
+def test_a_step_of_a_body_is_no_run(copy: Path) -> None:
+    step_id, attempt = bytes(range(12)), bytes(3) + b"\1"
+    with closing(sqlite3.connect(copy)) as db, db:
+        db.execute(
+            "INSERT INTO outcome (flow_run_id, run_id, identity, status, recorded) VALUES (?, ?, ?, 3, 1)",
+            (a_flow(db), step_id + attempt, step_id + b"more"),
+        )
+    assert check_history(copy) == []
 
 
 @plant(Promise.REFERENCES)

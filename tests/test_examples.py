@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 CENSUS = ROOT / "examples" / "library_census.py"
 GEO_CACHE = ROOT / "examples" / "geo_cache.py"
+APPROVAL = ROOT / "examples" / "approval.py"
 SERVICE = ROOT / "examples" / "embedded_service"
 
 
@@ -87,6 +89,26 @@ def test_geo_cache_computes_nothing_twice_and_leaves_nothing_half_done(tmp_path)
     assert last == "Publishing failed (no more room after 5 files): 0 files and 0 results were left behind."
     again = geo_cache(tmp_path / "geo")
     assert all("every one a hit" in line for line in again[:3]), "another process finds what the first one kept"
+
+
+# ---------------------------------------------------------------------------------------------- approval
+
+
+def test_approval_checks_no_order_twice_though_its_process_is_killed(tmp_path):
+    command = [sys.executable, "-X", "dev", str(APPROVAL), "--folder", str(tmp_path / "orders"), "--orders", "25"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=80, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert "25 orders were checked, 25 by the process that was killed." in lines
+    assert "Checked twice: none." in lines
+    (states,) = re.findall(r"^The flow run went through (.+)\.$", done.stdout, re.MULTILINE)
+    assert states.split(", ")[0] == "Pending"
+    assert states.split(", ")[-1] == "Completed"
+    assert "Suspended" in states.split(", ")
+    assert lines[-1] == "Its history is whole."
+    with zipfile.ZipFile(tmp_path / "orders" / "bundle.zip") as bundle:
+        assert 0 < len(bundle.namelist()) <= 25
+        assert bundle.testzip() is None
 
 
 # ----------------------------------------------------------------------------------------------- service

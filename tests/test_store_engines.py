@@ -426,7 +426,7 @@ def test_owners_are_found_by_an_index(two: tuple[SqliteStore, SqliteStore], path
     from callsheet._store import engines
 
     connection = sqlite3.connect(path)
-    for sql in (engines._LEFT, engines._UNOWNED, engines._ALL):
+    for sql in (engines._LEFT, engines._UNOWNED, engines._TO_WAKE, engines._ALL):
         count = sql.count("?")
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", (b"",) * count).fetchall()]
         assert not [step for step in plan if step.startswith("SCAN run")], plan

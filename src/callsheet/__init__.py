@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from callsheet._kernel.driver import drive as drive
     from callsheet._later import deploy as deploy
     from callsheet._later import serve as serve
-    from callsheet._later import suspend_flow_run as suspend_flow_run
     from callsheet.annotations import allow_failure as allow_failure
     from callsheet.annotations import unmapped as unmapped
     from callsheet.client.orchestration import get_client as get_client
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from callsheet.events import watch as watch
     from callsheet.flow_runs import pause_flow_run as pause_flow_run
     from callsheet.flow_runs import resume_flow_run as resume_flow_run
+    from callsheet.flow_runs import suspend_flow_run as suspend_flow_run
     from callsheet.flows import Flow as Flow
     from callsheet.flows import flow as flow
     from callsheet.logging.loggers import get_run_logger as get_run_logger
@@ -76,7 +76,7 @@ _HOMES: dict[str, str | None] = {
     "sleep": "callsheet.waits",
     "sleep_until": "callsheet.waits",
     "states": None,
-    "suspend_flow_run": "callsheet._later",
+    "suspend_flow_run": "callsheet.flow_runs",
     "tags": "callsheet.context",
     "task": "callsheet.tasks",
     "unmapped": "callsheet.annotations",

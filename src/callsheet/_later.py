@@ -16,8 +16,3 @@ def serve(*_: Any, **__: Any) -> NoReturn:
 def deploy(*_: Any, **__: Any) -> NoReturn:
     """Deploy flows to a work pool. Not available yet."""
     raise NotImplementedError("deploy")
-
-
-def suspend_flow_run(*_: Any, **__: Any) -> NoReturn:
-    """End a flow run's execution until it is resumed. Not available yet."""
-    raise NotImplementedError("suspend_flow_run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
@@ -13,7 +14,8 @@ from callsheet._engine.history import flow_runs, the_run
 from callsheet._engine.live import when_ended
 from callsheet._engine.pausing import Wanted, pause, pausing_run
 from callsheet._engine.resuming import NOT_PAUSED, resume
-from callsheet._later import suspend_flow_run
+from callsheet._engine.suspending import Wish, suspend_here, suspend_other, suspending_run
+from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.runs import FlowRun
 from callsheet._model.states import State
@@ -31,6 +33,7 @@ from callsheet.reruns import (
 )
 
 T = TypeVar("T")
+_REST = 0.02  # seconds between looks, at least, while this process commits
 
 __all__ = [
     "acancel_flow_run",
@@ -40,6 +43,7 @@ __all__ = [
     "arestart_flow_run",
     "aresume_flow_run",
     "aretry_flow_run",
+    "asuspend_flow_run",
     "cancel_flow_run",
     "cancel_flow_runs",
     "fork_flow_run",
@@ -102,12 +106,92 @@ async def apause_flow_run(
         3
     """
     run = pausing_run()
-    wanted: Wanted | None = None
-    if wait_for_input is not None:
-        from callsheet.input.run_input import Question, run_input_subclass_from_type
+    return await pause(run, _wanted(wait_for_input), timeout, poll_interval, key)
 
-        wanted = Question(run_input_subclass_from_type(wait_for_input))
-    return await pause(run, wanted, timeout, poll_interval, key)
+
+@overload
+async def asuspend_flow_run(
+    wait_for_input: None = None,
+    flow_run_id: UUID | str | None = None,
+    timeout: float | None = 3600,
+    key: str | None = None,
+    client: Any = None,
+    *,
+    until: datetime | None = None,
+) -> None: ...
+@overload
+async def asuspend_flow_run(
+    wait_for_input: type[T],
+    flow_run_id: UUID | str | None = None,
+    timeout: float | None = 3600,
+    key: str | None = None,
+    client: Any = None,
+    *,
+    until: datetime | None = None,
+) -> T: ...
+async def asuspend_flow_run(
+    wait_for_input: Any = None,
+    flow_run_id: UUID | str | None = None,
+    timeout: float | None = 3600,
+    key: str | None = None,
+    client: Any = None,
+    *,
+    until: datetime | None = None,
+) -> Any:
+    """Let a flow run leave its process until somebody resumes it.
+
+    A suspended run costs nothing: no memory, no thread. When it is resumed, an engine that knows its flow goes on
+    with it, in this process or another one: it calls the body again from the beginning, and task runs that had ended
+    give what they gave. So keep what must happen once in tasks.
+
+    The current run leaves here: the call raises `Pause`, which belongs to nobody but the engine. Another run leaves when its body
+    makes its next call. Task runs that have begun go on to their end; the run is Suspended when they have ended.
+
+    Args:
+        wait_for_input: What to ask for: a subclass of `RunInput`, or any type that pydantic knows.
+        flow_run_id: The run. Default: the current one. Another one is of this process.
+        timeout: Seconds after which the run fails, unless it was resumed; `None`: never. With `until` it goes on instead.
+        key: Names the suspension: a run that was resumed from it goes on here. Default: the number of pauses so far,
+            counted from 1; for another run a random one.
+        client: Not needed.
+        until: When it is resumed by itself, without input.
+
+    Returns:
+        What was handed in, validated, when the resumed run comes here again; `None` if nothing was asked for.
+
+    Raises:
+        Pause: The current run is suspended.
+        RuntimeError: It cannot be suspended: it is a subflow's, or no living engine knows its flow, so that none could go
+            on with it; or the call is in a task, or outside of flow runs.
+
+    Example:
+        >>> import asyncio
+        >>> from callsheet import Engine, flow
+        >>> @flow
+        ... async def order() -> int:
+        ...     return 2 * await suspend_flow_run(wait_for_input=int)
+        >>> async def main() -> str:
+        ...     async with Engine(database=":memory:", flows=[order]):
+        ...         state = await order(return_state=True)
+        ...         await resume_flow_run(state.state_details.flow_run_id, run_input={"value": 21})
+        ...         run = await wait_for_flow_run(state.state_details.flow_run_id)
+        ...         return f"{state.name}, then {run.state_name}"
+        >>> asyncio.run(main())
+        'Suspended, then Completed'
+    """
+    del client
+    wish = Wish(_wanted(wait_for_input), timeout, until)
+    if flow_run_id is None:
+        return await suspend_here(suspending_run(), wish, key)
+    return await suspend_other(UUID(str(flow_run_id)), wish, key)
+
+
+def _wanted(wait_for_input: Any) -> Wanted | None:
+    if wait_for_input is None:
+        return None
+    from callsheet.input.run_input import Question, run_input_subclass_from_type
+
+    return Question(run_input_subclass_from_type(wait_for_input))
 
 
 async def aresume_flow_run(flow_run_id: UUID | str, run_input: Mapping[str, Any] | None = None) -> None:
@@ -254,7 +338,7 @@ async def wait_for_flow_run(
     run_id, place, port = UUID(str(flow_run_id)), run_inputs.place_here(), run_inputs.port_here()
     deadline = None if timeout is None else time.monotonic() + timeout
     journal, bell = place.core.journal, run_inputs.Bell()
-    journal.watch(bell.ring)
+    journal.follow(bell.ring)
     try:
         while True:
             bell.renew()
@@ -266,20 +350,17 @@ async def wait_for_flow_run(
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise FlowRunWaitTimeout(f"Flow run with ID {run_id} exceeded watch timeout of {timeout} seconds")
-            if alive is not None:
-                alive.subscribe(bell.ring)
-            try:
-                await port.wait(bell.once, poll_interval if left is None else min(left, poll_interval))
-            finally:
-                if alive is not None:
-                    alive.unsubscribe(bell.ring)
+            # One that is not here may be taken up here: commits of this process count too, and there are many of them.
+            if await port.wait(alive or bell.once, poll_interval if left is None else min(left, poll_interval)):
+                await port.wait(Once(), 0.0 if alive is not None else _REST)
     finally:
-        journal.unwatch(bell.ring)
+        journal.unfollow(bell.ring)
         await place.reader.aclose()
 
 
 # Not typed like its twin: checkers would take the first of its overloads for all.
 pause_flow_run: Callable[..., Any] = dual(apause_flow_run)
+suspend_flow_run: Callable[..., Any] = dual(asuspend_flow_run)
 resume_flow_run = dual(aresume_flow_run)
 cancel_flow_run = dual(acancel_flow_run)
 cancel_flow_runs = dual(acancel_flow_runs)

@@ -67,7 +67,7 @@ def run_key(
     Args:
         key: Names the run among those of its flow.
         on_failed: What to do where the key's run failed or was cancelled before this call: ``raise`` that again, or
-            ``retry``, in a run that gets the key instead.
+            ``retry``: begin the run again, without the tasks that had completed.
         expiration: After which time the key is free again, counted from the start of its run, but never before
             that has ended. Default: never.
 

@@ -38,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         drain_seconds: How long an engine that ends lets running runs finish before it cancels them.
         cancel_grace_seconds: How long a run that ends early waits for the children that it cancelled.
         lease_seconds: How long an engine may give no sign of life before others take it for dead; at least 0.2.
+        sleep_suspends_after_seconds: Above how long a sleep a flow run is suspended, where it can be; ``inf``: never.
         task_runner_max_workers: Default of the task runners' `max_workers`; `None` sets no limit.
         logging_level: Level of the ``callsheet`` loggers.
         logging_log_prints: Whether `print` in runs goes to their logger, where flow and task do not say.
@@ -71,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 30.0
     cancel_grace_seconds: float = 30.0
     lease_seconds: float = 10.0
+    sleep_suspends_after_seconds: float = 60.0
     task_runner_max_workers: int | None = None
     logging_level: str = "INFO"
     logging_log_prints: bool = False
@@ -204,10 +206,6 @@ def _to_level(value: Any) -> str:
     return text
 
 
-def _to_path(value: Any) -> Path:
-    return Path(value).expanduser()
-
-
 def _to_database(value: Any) -> str:
     text = str(value)
     return text if text == ":memory:" else str(Path(text).expanduser())
@@ -230,7 +228,7 @@ _BY_TYPE: dict[object, Callable[[Any], Any]] = {
     int: _to_int,
     float: _to_float,
     str: str,
-    Path: _to_path,
+    Path: lambda value: Path(value).expanduser(),
     Durability: _to_durability,
 }
 
@@ -376,6 +374,7 @@ CALLSHEET_BLOCKING_WAITS: Setting[str] = _setting("blocking_waits")
 CALLSHEET_DRAIN_SECONDS: Setting[float] = _setting("drain_seconds")
 CALLSHEET_CANCEL_GRACE_SECONDS: Setting[float] = _setting("cancel_grace_seconds")
 CALLSHEET_LEASE_SECONDS: Setting[float] = _setting("lease_seconds")
+CALLSHEET_SLEEP_SUSPENDS_AFTER_SECONDS: Setting[float] = _setting("sleep_suspends_after_seconds")
 CALLSHEET_TASK_RUNNER_MAX_WORKERS: Setting[int | None] = _setting("task_runner_max_workers")
 CALLSHEET_LOGGING_LEVEL: Setting[str] = _setting("logging_level")
 CALLSHEET_LOGGING_LOG_PRINTS: Setting[bool] = _setting("logging_log_prints")

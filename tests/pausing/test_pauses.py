@@ -9,7 +9,7 @@ import anyio
 import pytest
 from pydantic import BaseModel, field_validator
 
-from callsheet import Engine, flow, get_client, pause_flow_run, resume_flow_run, suspend_flow_run, task
+from callsheet import Engine, flow, get_client, pause_flow_run, resume_flow_run, task
 from callsheet.exceptions import FlowPauseTimeout, FlowRunWaitTimeout, NotPausedError, ObjectNotFound
 from callsheet.flow_runs import apause_flow_run, aresume_flow_run, wait_for_flow_run
 from callsheet.input import RunInput, keyset_from_paused_state
@@ -292,8 +292,6 @@ def test_where_no_flow_run_can_pause() -> None:
         pause_flow_run()
     with pytest.raises(ObjectNotFound):
         resume_flow_run("0198c0de-0000-7000-8000-000000000000")
-    with pytest.raises(NotImplementedError, match="suspend_flow_run"):
-        suspend_flow_run()
 
 
 def test_without_a_history_there_is_no_pause(run_on: Any, tmp_path: Any) -> None:

@@ -11,14 +11,17 @@ from typing import Any
 import anyio
 import pytest
 
-from callsheet import Engine, flow, run_key, task
+from callsheet import Engine, flow, resume_flow_run, run_key, suspend_flow_run, task
 from callsheet._engine.ambient import ambient_core
+from callsheet._model.kinds import Kind
 from callsheet.exceptions import (
     CancelledRun,
     EngineClosed,
     FailedRun,
     MissingResult,
     ParameterBindError,
+    Pause,
+    PausedRun,
     RunKeyConflict,
     RunKeyError,
     UnfinishedRun,
@@ -442,6 +445,52 @@ async def test_when_the_caller_that_runs_it_is_cancelled_another_one_goes_on(eng
 
 
 @pytest.mark.anyio
+async def test_what_goes_on_runs_nothing_again_that_had_finished() -> None:
+    notes: list[str] = []
+    scope = anyio.CancelScope()
+
+    @task
+    async def step(name: str) -> str:
+        notes.append(name)
+        return name
+
+    @flow
+    async def steps() -> list[str]:
+        done = [await step("first")]
+        scope.cancel()
+        await anyio.lowlevel.checkpoint()
+        return [*done, await step("second")]
+
+    with scope, run_key("k"):
+        await steps()
+    with run_key("k"):
+        state = await steps(return_state=True)
+    assert (state.data, notes) == (["first", "second"], ["first", "second"])
+    assert states_of(state) == ["Pending", "Running", "Crashed", "AwaitingRetry", "Pending", "Running", "Completed"]
+
+
+def test_a_retry_runs_nothing_again_that_had_completed() -> None:
+    notes: list[str] = []
+
+    @task
+    def step(name: str) -> str:
+        notes.append(name)
+        if notes == ["first", "second"]:
+            raise ValueError("no")
+        return name
+
+    @flow
+    def steps() -> list[str]:
+        return [step("first"), step("second")]
+
+    with pytest.raises(ValueError, match="no"):
+        keyed(steps)
+    assert keyed(steps, on_failed="retry") == keyed(steps) == ["first", "second"]
+    assert notes == ["first", "second", "second"]
+    assert len(runs(definition_names=("steps",), is_root=True, kind=Kind.FLOW)) == 1
+
+
+@pytest.mark.anyio
 async def test_a_caller_that_only_waits_may_leave(engine: None) -> None:
     begun, go, leaving = anyio.Event(), anyio.Event(), anyio.CancelScope()
 
@@ -642,3 +691,27 @@ async def test_what_an_engine_ends_at_its_own_end_is_no_answer() -> None:
     async with Engine(database=database):
         with run_key("k"):
             assert await wait() == 2
+
+
+@pytest.mark.anyio
+async def test_a_suspended_run_is_at_rest_until_it_is_resumed() -> None:
+    bodies: list[int] = []
+
+    @flow
+    async def approve() -> str:
+        bodies.append(1)
+        await suspend_flow_run(timeout=600)
+        return "approved"
+
+    async with Engine(database=refresh_settings().database, flows=[approve]):
+        with pytest.raises(Pause), run_key("k"):
+            await approve()
+        for options in ({}, {"on_failed": "retry"}, {"expiration": timedelta(microseconds=1)}):
+            with pytest.raises(PausedRun), run_key("k", **options):
+                await approve()
+        with run_key("k"):
+            state = await approve(return_state=True)
+        await resume_flow_run(state.state_details.flow_run_id)
+        with run_key("k"):
+            assert await approve() == "approved"
+    assert bodies == [1, 1]

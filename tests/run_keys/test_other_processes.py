@@ -46,8 +46,8 @@ def test_its_exception_is_raised_here(stage: Stage, other: Caller, monkeypatch: 
     stage.await_body()
     look = keyed_search._look
 
-    async def attached(*args: Any) -> Any:
-        found = await look(*args)
+    def attached(*args: Any) -> Any:
+        found = look(*args)
         opening.start()
         monkeypatch.setattr(keyed_search, "_look", look)
         return found

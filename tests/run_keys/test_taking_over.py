@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
+from callsheet import Engine, run_key
 from callsheet._engine import keyed_search
 from callsheet._rules.taking import MOST_RECOVERIES
 from callsheet.exceptions import CrashedRun
+from callsheet.settings import refresh_settings
 from callsheet.testing import check_history
-from keyed_flows import FOLDER, Caller, Stage, call
+from keyed_flows import FOLDER, Caller, Stage, call, charge
 from past import runs, states_of
 
 ALL = [("charge", "asyncio"), ("acharge", "asyncio"), ("acharge", "trio")]
@@ -47,6 +50,45 @@ def test_a_killed_process_is_noticed_at_once(stage: Stage, other: Caller, name: 
     assert check_history() == []
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_it_goes_on_on_the_loop_of_the_call_and_with_its_parameters(stage: Stage, other: Caller, backend: str) -> None:
+    other.tell(f"call('where', 'k', print, {backend!r})")
+    stage.await_body()
+    other.kill()
+    stage.open_before()
+    assert call("where", "k", print, backend) == backend
+
+
+@pytest.mark.parametrize("name", ["charge", "acharge"])
+def test_a_process_that_was_asked_to_end_leaves_its_run_to_others(stage: Stage, other: Caller, name: str) -> None:
+    other.tell(f"call({name!r}, 'k')")
+    stage.await_body()
+    stage.open_before()
+    other.process.terminate()
+    if name == "acharge":  # what waits in a thread cannot be interrupted
+        stage.open()
+    other.process.wait()
+    assert call(name, "k") == "1: first second"
+    assert stage.notes == ["first", "second"]
+    (run,) = runs(definition_names=(name,))
+    assert states_of(run.id) == [
+        "Pending", "Running", "Crashed", "AwaitingRetry", "Pending", "Running", "Completed",
+    ]  # fmt: skip
+
+
+@pytest.mark.anyio
+async def test_an_engine_that_recovers_takes_it_over_for_all(stage: Stage, other: Caller) -> None:
+    await anyio.to_thread.run_sync(other.tell, "call('charge', 'k')")
+    await anyio.to_thread.run_sync(stage.await_body)
+    stage.open_before()
+    async with Engine(database=refresh_settings().database, flows=[charge]):
+        other.kill()
+        with run_key("k"):
+            state = await anyio.to_thread.run_sync(lambda: charge(1, return_state=True))
+    assert state.data == "1: first second"
+    assert stage.notes == ["first", "second"]
+
+
 @pytest.mark.parametrize(("name", "backend"), ALL)
 def test_a_call_that_is_attached_takes_over(
     stage: Stage, other: Caller, name: str, backend: str, monkeypatch: pytest.MonkeyPatch
@@ -56,8 +98,8 @@ def test_a_call_that_is_attached_takes_over(
     stage.open_before()
     look = keyed_search._look
 
-    async def attached(*args: Any) -> Any:
-        found = await look(*args)
+    def attached(*args: Any) -> Any:
+        found = look(*args)
         monkeypatch.setattr(keyed_search, "_look", look)
         other.kill()
         return found

@@ -58,7 +58,7 @@ async def again(place: Place, run_id: UUID, *, retry: bool, from_task: Any = Non
         known = _known_flow(place, record, flow)
         point = None if retry else 0 if from_task is None else await _point(place, record, from_task)
         now = place.core.clock.micros()
-        entry = _scheduled(record, now, point, retry=retry)
+        entry = scheduled(record, now, point, retry=retry)
         if await place.apart(partial(place.core.commit_guarded, entry)) is None:
             return await _taken_up(place, run_id, known)
 
@@ -125,8 +125,8 @@ def _merged(record: RunRecord, parameters: Mapping[str, Any] | None) -> bytes | 
         ) from error
 
 
-def _scheduled(record: RunRecord, now: int, point: int | None, *, retry: bool) -> StateEntered:
-    """Give the state from which the run goes on.
+def scheduled(record: RunRecord, now: int, point: int | None = None, *, retry: bool) -> StateEntered:
+    """Give the state from which a run goes on that is run again.
 
     Raises:
         RunNotRepeatable: There is a rule against it.

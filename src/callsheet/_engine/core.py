@@ -66,6 +66,7 @@ class Core:
         self.ownership = Ownership(self, settings.lease_seconds)
         self.flows: dict[str, Any] = {}  # that it takes up runs of, by entrypoint
         self.memories: dict[UUID, Memory] = {}  # of flow runs that were cut off and are alive again
+        self.dues: list[int] = []  # when runs that were suspended here are to be looked at, as a heap
         self.nudge: Callable[[], None] = _nothing  # tells whoever takes up runs that there may be one
         self._workers: WorkerThreads | None = None
         self._steps: dict[Host, Once] = {}  # commits that are due at the end of a loop's step

@@ -13,7 +13,7 @@ from callsheet._engine.flow_facts import describe_flow, extra_of, identity_of_su
 from callsheet._engine.futures import TaskFuture
 from callsheet._engine.hooks import hooks_of
 from callsheet._engine.keyed import INTERRUPTED
-from callsheet._engine.leaving import Final
+from callsheet._engine.leaving import Final, is_heard
 from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls, digest_of_inputs, record_outcome, to_blob
 from callsheet._engine.run import Run
@@ -22,13 +22,14 @@ from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import DEADLINE, TERMINATE, Interrupted
-from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
+from callsheet._model.engines import RunDue
+from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.runs import FlowRun, FlowRunPolicy
 from callsheet._model.states import StateDetails
 from callsheet._model.values import describe
 from callsheet.context import FlowRunContext
-from callsheet.exceptions import ParameterTypeError
+from callsheet.exceptions import ParameterTypeError, Pause
 from callsheet.logging.loggers import flow_run_logger
 from callsheet.logging.prints import patch_print
 from callsheet.utilities.collections import find, replace
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
 _S = StateType
 _PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes})
+
+
+_SUSPENDED = "The flow run is suspended."
+_NO_MORE = Final(_S.PAUSED, SUSPENDED, _SUSPENDED)
 
 
 class FlowRunActor(Run):
@@ -67,6 +72,7 @@ class FlowRunActor(Run):
         "runner",
         "signals",
         "tracking",
+        "waits",
     )
 
     def __init__(
@@ -83,6 +89,7 @@ class FlowRunActor(Run):
         self.pauses = 0  # of this attempt, so far
         self.queries: Any = None  # the handlers of queries, by name
         self.signals: dict[UUID, object] = {}  # that this attempt has taken
+        self.waits = 0  # sleeps and waits for signals that are under way in its body
         self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
         self._deadline: float | None = None
         log_prints = flow.log_prints
@@ -152,6 +159,21 @@ class FlowRunActor(Run):
             "parent_task_run_id": None if self.tracking is None else self.tracking.id,
         }
 
+    async def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | None:
+        if self.cell.delivered == "suspend" and not self.core.abandoned:
+            await self._let_finish(port)
+            return _NO_MORE if error is None else self.final_of(error)
+        return await super().judge_attempt(port, value, error)
+
+    async def _let_finish(self, port: Port) -> None:
+        """Wait for the task runs that had begun when the run was suspended."""
+        while (childless := self.core.orchestrator.when_childless(self.cell)) is not None:
+            try:
+                await port.shielded_wait(childless)
+            except BaseException:  # a Ctrl-C, or a cancellation: no more waiting
+                await self.settle_children(port, cancel=True)
+                raise
+
     async def prepare(self, port: Port) -> None:
         past = self.past
         if past is not None:
@@ -173,6 +195,8 @@ class FlowRunActor(Run):
             self.rename(format_run_name(flow.flow_run_name, self.name, self.parameters, what="flow_run_name"))
 
     def check_time(self) -> None:
+        if self.cell.delivered == "suspend":
+            raise Pause(_SUSPENDED, state=self.state)
         # A loop on which the body has computed for long tells of the deadline only after the next turn.
         if self._deadline is not None and time.monotonic() > self._deadline:
             self.scope.cancel(DEADLINE)
@@ -245,6 +269,11 @@ class FlowRunActor(Run):
         return Final(state.type, state.name, state.message, state.data, state if state is value else None)
 
     async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
+        if final.name == SUSPENDED and self.cell.delivered == "suspend":
+            order = self.cell.suspension
+            if order is None:  # the run around it was
+                return {}
+            return {"details": order.details, "handed": () if order.due is None else (RunDue(self.cell.id, order.due),)}
         rest = await super().proposal(final, port)
         if self.keyed is None or final.reraise is not None:
             return await record_outcome(self, rest, final, port)
@@ -258,6 +287,9 @@ class FlowRunActor(Run):
         return rest
 
     def final_of(self, error: BaseException) -> Final:
+        if self.cell.delivered == "suspend":
+            reraise = super().final_of(error).reraise
+            return _NO_MORE._replace(reraise=reraise if is_heard(reraise) else None)
         if isinstance(error, ParameterTypeError) and self.cell.attempt == 0:
             message = f"Validation of flow parameters failed with error: {describe(error)}"
             return Final(_S.FAILED, "Failed", message, error)
@@ -281,6 +313,9 @@ class FlowRunActor(Run):
     def _track(self, type: StateType, name: str, message: str | None) -> None:
         """Bring the tracking task run of a subflow along."""
         if self.tracking is None or self.tracking.ended:
+            return
+        if type is _S.PAUSED and name == SUSPENDED:  # it goes on with the subflow
+            self.core.ask(Leave(self.tracking))
             return
         self.core.ask(Propose(cell=self.tracking, type=type, name=name, message=message, retriable=False))
         if type not in TERMINAL_STATES and type is not _S.RUNNING:
@@ -309,7 +344,7 @@ class FlowRunActor(Run):
         return flow_run_logger(self.record, self.definition)
 
     def log_end(self, final: Final) -> None:
-        if final.type is _S.COMPLETED:
+        if final.name == SUSPENDED:
             return
         error = final.data if isinstance(final.data, BaseException) else None
         self.logger().error("Finished in state %s(%r)", final.name, final.message, exc_info=error)

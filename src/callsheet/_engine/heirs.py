@@ -1,4 +1,4 @@
-"""Taking over the one run that somebody waits for, where the engine that it lived in is gone."""
+"""Going on with the one run that somebody wants: where the engine that it lived in is gone, or where it has ended."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from callsheet._engine.again import scheduled
 from callsheet._engine.deaths import Deaths
 from callsheet._engine.recovery import call_hooks
 from callsheet._engine.reviving import revive
+from callsheet._engine.upstream import find_inputs
 from callsheet._model.kinds import StateType
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from callsheet._engine.core import Core
     from callsheet._engine.flow_run import FlowRunActor
+    from callsheet._kernel.host import Host
     from callsheet._model.records import RunRecord
 
 
@@ -25,11 +28,15 @@ class Heir:
     Args:
         core: The engine that takes it over.
         flow: The flow that it is a run of.
+        parameters: Its parameters, for where the history does not have them.
+        home: The loop on which it goes on where the flow is async.
     """
 
-    def __init__(self, core: Core, flow: Any) -> None:
+    def __init__(self, core: Core, flow: Any, parameters: dict[str, Any], home: Host | None) -> None:
         self._core = core
         self._flow = flow
+        self._parameters = None if find_inputs(parameters, None, None)[0] else parameters
+        self._home = home
         self._deaths = Deaths(core)
 
     @contextmanager
@@ -52,15 +59,32 @@ class Heir:
             LostOwnership: Others have taken this engine for dead.
             StoreError: The history cannot be read or written.
         """
-        core, engines = self._core, self._core.store.engines
-        if not (core.accepting and self._is_left(record.owner)):
-            return None
+        return self._taken(record.id) if self._core.accepting and self._is_left(record.owner) else None
+
+    def again(self, record: RunRecord) -> FlowRunActor | None:
+        """Begin a run once more that has ended, without what had completed.
+
+        Returns:
+            The run, which has been started; `None` where somebody else was quicker.
+
+        Raises:
+            EngineClosed: The engine takes no new runs.
+            RunNotRepeatable: There is a rule against it.
+            StoreError: The history cannot be read or written.
+        """
+        core = self._core
+        core.admit(None)
+        entry = scheduled(record, core.clock.micros(), retry=True)
+        return None if core.commit_guarded(entry) is not None else self._taken(record.id)
+
+    def _taken(self, run_id: UUID) -> FlowRunActor | None:
+        core = self._core
         core.ownership.vouch()
-        taken = engines.take(record.id, at=core.clock.micros())
+        taken = core.store.engines.take(run_id, at=core.clock.micros())
         if taken is None:
             return None
         if taken.type is StateType.PENDING:
-            return revive(core, record.id, self._flow)
+            return revive(core, run_id, self._flow, parameters=self._parameters, home=self._home)
         call_hooks(core, self._flow, taken)
         return None
 

@@ -24,10 +24,11 @@ from callsheet._kernel.ports import LoopPort, apart, run_on, step, sync_port
 from callsheet._kernel.scopes import SIGNAL
 from callsheet._kernel.terminations import TerminationGuard
 from callsheet._kernel.threads import start_thread
-from callsheet._model.kinds import StateType
+from callsheet._model.kinds import SUSPENDED, StateType
 from callsheet._model.values import value_of
 from callsheet._rules.identity import element
 from callsheet.context import current_run, current_tags
+from callsheet.exceptions import Pause
 from callsheet.run_keys import current_key
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ def outcome(run: Run, return_state: bool) -> Any:
     if final is not None and final.type is StateType.COMPLETED and final.made is None:
         return final.data
     state = run.state
+    if run.is_flow and state.name == SUSPENDED and state.type is StateType.PAUSED:
+        raise Pause("The flow run was suspended.", state=state)
     try:
         return value_of(state)
     finally:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -15,11 +14,12 @@ from callsheet._engine.flow_run import FlowRunActor
 from callsheet._engine.heirs import Heir
 from callsheet._engine.history import records_of
 from callsheet._engine.keyed import INTERRUPTED, Holder, Keyed, digest_of, keyed_by
-from callsheet._engine.places import LoopPlace, Place, ThreadPlace
+from callsheet._engine.places import ThreadPlace
 from callsheet._engine.run_inputs import Bell
 from callsheet._engine.waiting import wait_for_input, wait_in_life
 from callsheet._kernel.host import current_host
 from callsheet._kernel.messages import Leave, Orphan
+from callsheet._kernel.ports import apart, step
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import KeyFree, OutcomeRecord, RunFilter, RunRecord, gives_up_owner
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from callsheet._model.states import State
     from callsheet.run_keys import KeyBlock
 
+T = TypeVar("T")
 _S = StateType
 _LOOK: Final = 0.25  # seconds between looks whether the process that has a run is gone
 _UNANSWERED: Final = "The history in '{}' did not answer."
@@ -76,6 +77,7 @@ class Search:
         self._wait_for = wait_for
         self._caller = None if parent is None else parent.cell
         self._home = current_host() or (None if parent is None else parent.home)
+        self._heir = Heir(core, flow, parameters, self._home)
         self._waiting = parent  # the run that waits here, if one does
         self._where = (describe_flow(flow)[0].key, block.key)
         self._digest = digest_of(flow, parameters)
@@ -116,8 +118,7 @@ class Search:
         if holder is mine:
             self._led = mine
             try:
-                async with self._reading(port) as place:
-                    await self._lead(mine, place, port)
+                await self._lead(mine, port)
             except BaseException:
                 mine.leave()
                 raise
@@ -128,19 +129,25 @@ class Search:
                 self._check(holder.run_id, holder.keyed)
         return holder
 
-    async def _lead(self, holder: Holder, place: Place, port: Port) -> None:
+    async def _lead(self, holder: Holder, port: Port) -> None:
         instead: UUID | None = None
         while True:
             run_id = await self._register(holder, instead, port)
             if run_id is None:
                 return
-            found = await _look(place, run_id)
+            found = await self._apart(port, partial(_look, self.core, run_id))
             keyed = None if found is None else keyed_by(found.record)
             if found is None or keyed is None or found.has_expired(keyed, self.core.clock.micros()):
                 instead = run_id  # the store agrees by now
                 continue
             self._check(run_id, keyed)
-            if found.was_interrupted or (found.has_failed and self._may_retry):
+            if found.was_interrupted or (self._may_retry and found.has_failed and found.type in TERMINAL_STATES):
+                run = await self._apart(port, partial(self._heir.again, found.record))
+                if run is None:
+                    continue  # somebody else was quicker
+                holder.lives(run, keyed)
+                return
+            if found.has_failed and self._may_retry:  # its body left it in a state that is not final
                 instead = run_id
                 continue
             if found.has_ended:
@@ -197,8 +204,7 @@ class Search:
         self._attached = self._attached or not holder.is_over.is_set
         if holder.run is None and holder is self._led and not holder.is_over.is_set:
             try:
-                async with self._reading(port) as place:
-                    await self._watch(holder, place, port)
+                await self._watch(holder, port)
             finally:
                 if holder.run is None:
                     holder.leave()
@@ -208,22 +214,21 @@ class Search:
         await self._wait(holder.is_over, port)
         return holder.outcome
 
-    async def _watch(self, holder: Holder, place: Place, port: Port) -> None:
+    async def _watch(self, holder: Holder, port: Port) -> None:
         """Wait until a run elsewhere has ended, or take it over where its engine is gone."""
         core, bell, run_id = self.core, Bell(), cast("UUID", holder.run_id)
-        heir = Heir(core, self._flow)
-        with heir.waiting():
+        with self._heir.waiting():
             core.journal.watch(bell.ring)
             try:
                 while core.usable:
                     bell.renew()
-                    found = await _look(place, run_id)
+                    found = await self._apart(port, partial(_look, core, run_id))
                     if found is None or found.was_interrupted:
                         return
                     if found.has_ended:
                         holder.state = await self._recorded(found, port)
                         return
-                    run = self._living(run_id) or await place.apart(partial(heir.take, found.record))
+                    run = self._living(run_id) or await self._apart(port, partial(self._heir.take, found.record))
                     if run is not None:
                         holder.lives(run, cast("Keyed", holder.keyed))
                         return
@@ -261,13 +266,9 @@ class Search:
         else:
             await wait_in_life(once, self._waiting, port, timeout)
 
-    @asynccontextmanager
-    async def _reading(self, port: Port) -> AsyncGenerator[Place, None]:
-        place = ThreadPlace(self.core) if port.host is None else LoopPlace(self.core, port.host)
-        try:
-            yield place
-        finally:
-            await place.reader.aclose()
+    async def _apart(self, port: Port, work: Callable[[], T]) -> T:
+        """Do something that blocks, on a thread where a loop would wait for it."""
+        return work() if port.host is None else await apart(work, port, self.core.workers.run)
 
 
 class _Found(NamedTuple):
@@ -300,7 +301,7 @@ class _Found(NamedTuple):
     def was_interrupted(self) -> bool:
         """Tell whether something from outside has ended it: what its body says of itself is recorded."""
         state = self.record.state
-        if state is None or self.outcome is not None:
+        if state is None or (self.outcome is not None and self.outcome.status is state.type):
             return False
         return state.details == INTERRUPTED or (state.type is _S.CRASHED and self.record.recoveries < MOST_RECOVERIES)
 
@@ -308,13 +309,17 @@ class _Found(NamedTuple):
         return self.type in TERMINAL_STATES and keyed.expires is not None and keyed.expires <= now
 
 
-async def _look(place: Place, run_id: UUID) -> _Found | None:
-    await place.catch_up()
-    page = await place.reader.read_runs(RunFilter(kind=Kind.FLOW, ids=(run_id,)), limit=1)
-    if not page.items:
-        return None
-    outcomes = await place.reader.read_outcomes(run_id, run_id=run_id)
-    return _Found(records_of(page.items)[0], outcomes[0] if outcomes else None)
+def _look(core: Core, run_id: UUID) -> _Found | None:
+    """Give a run of the history; blocks until all that is known of it can be read."""
+    place = ThreadPlace(core)
+    reader = place.reader
+    try:
+        step(place.catch_up())
+        page = step(reader.read_runs(RunFilter(kind=Kind.FLOW, ids=(run_id,)), limit=1))
+        outcomes = step(reader.read_outcomes(run_id, run_id=run_id))
+    finally:
+        step(reader.aclose())
+    return _Found(records_of(page.items)[0], outcomes[0] if outcomes else None) if page.items else None
 
 
 def _start(run: FlowRunActor) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+from callsheet._kernel.scopes import Interrupted
 from callsheet._model.kinds import StateType
 from callsheet._model.states import State
+from callsheet.exceptions import Pause
 
 
 class Final(NamedTuple):
@@ -24,6 +26,14 @@ class NotRecoverable(Exception):
     """Raised where a run cannot be taken up again: what its body needs cannot be had back."""
 
 
+def is_heard(error: BaseException | None) -> bool:
+    """Tell whether what left a suspended flow run's body concerns others, and is not just the signal to leave."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return any(is_heard(one) for one in group.exceptions)
+    return error is not None and not isinstance(error, (Exception, Pause, Interrupted))
+
+
 def only_theirs(error: BaseException) -> BaseException:
     """Take the engine's own frames off the beginning of a traceback.
 
@@ -39,6 +49,13 @@ def only_theirs(error: BaseException) -> BaseException:
         trace = trace.tb_next
     error.__traceback__ = trace
     return error
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Tell whether an error is nothing but our own signal to leave, from one branch of a body or from several."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(is_interruption, cast("BaseExceptionGroup[BaseException]", error).exceptions))
+    return isinstance(error, Interrupted)
 
 
 _OURS = ("callsheet._engine.", "callsheet._kernel.")

@@ -68,7 +68,7 @@ class Past(NamedTuple):
     since: int  # when that one began, 0 for the first
     due: int | None  # before when it does not begin
     passed: tuple[str, ...]  # keys of the pauses that it was resumed from
-    paused: StateDetails | None  # of the pause in which it was cut off
+    stopped: StateRecord | None  # the Paused state in which it was cut off, or left
     cancelled: bool  # it was about to end as Cancelled
     running: int  # microseconds spent running
     reuse: Reuse | None  # where somebody asked for the attempt that was cut off, or begins now
@@ -85,7 +85,7 @@ def past_of(record: RunRecord, states: Sequence[StateRecord]) -> Past:
         since=begun(states),
         due=due,
         passed=_passed(states),
-        paused=_details(last) if last is not None and last.type is _S.PAUSED else None,
+        stopped=last if last is not None and last.type is _S.PAUSED else None,
         cancelled=last is not None and last.type is _S.CANCELLING,
         running=sum(after.at - one.at for one, after in itertools.pairwise(states) if one.type is _S.RUNNING),
         reuse=_reuse(states),
@@ -130,26 +130,33 @@ def _attempts(record: RunRecord, states: Sequence[StateRecord]) -> tuple[int, in
         if state.type is _S.RUNNING:
             return record.attempt - 1, None
         if state.name == AWAITING_RETRY:
-            due = _details(state).scheduled_time
+            due = details_of(state).scheduled_time
             return record.attempt, None if due is None else micros(due)
     return 0, None
 
 
 def _passed(states: Sequence[StateRecord]) -> tuple[str, ...]:
     passed: dict[str, None] = {}
-    for state, after in itertools.pairwise(states):
-        key = _details(state).pause_key if state.type is _S.PAUSED else None
-        if key is None:
+    for state, after in itertools.pairwise((*states, None)):
+        details = details_of(state) if state is not None and state.type is _S.PAUSED else None
+        if details is None or details.pause_key is None:
             continue
-        passed.pop(key, None)  # an answer may have been of no use, and the run paused again
-        if after.type is _S.RUNNING or after.name == RESUMING:
-            passed[key] = None
-    if states and states[-1].type is _S.PAUSED:
-        passed.pop(_details(states[-1]).pause_key or "", None)
+        passed.pop(details.pause_key, None)  # an answer may have been of no use, and the run paused again
+        if after is not None and _is_over(details, after):
+            passed[details.pause_key] = None
     return tuple(passed)
 
 
-def _details(state: StateRecord) -> StateDetails:
+def _is_over(details: StateDetails, after: StateRecord) -> bool:
+    """Tell whether a pause ended by a resumption, or because its time had come."""
+    if after.type is _S.RUNNING or after.name == RESUMING:
+        return True
+    until = details.scheduled_time
+    return after.type is _S.PENDING and until is not None and after.at >= micros(until)
+
+
+def details_of(state: StateRecord) -> StateDetails:
+    """Give what is known of a state besides its type, name and message."""
     return decode.state(state, StateDetails()).state_details
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from uuid import UUID
 
 from callsheet._clock import from_micros
 from callsheet._engine.decode import encode_details
@@ -48,6 +49,12 @@ PARTS: Final = ("description", "response", "schema")
 def keyset(base: str) -> dict[str, str]:
     """Give the keys under which the parts of one question are stored."""
     return {part: f"{base}-{part}" for part in PARTS}
+
+
+def question(run_id: UUID, keys: dict[str, str], wanted: Wanted, now: int) -> tuple[InputStored | InputDropped, ...]:
+    """Give what is stored along with the state, for those who resume the run; an old answer is gone."""
+    said = [stored(run_id, keys[part], text, at=now) for part, text in wanted.entries().items()]
+    return (*said, InputDropped(run_id, keys["response"]))
 
 
 def pausing_run() -> FlowRunActor:
@@ -142,7 +149,7 @@ class _Pausing:
                 self.deadline = time.monotonic() + self.timeout
             check = None if self.wanted is None else self.wanted.load
             pause = Pause(self.key, self.until, check, again=reason is not None)
-            handed = () if self.wanted is None else self._question(self.wanted, now)
+            handed = () if self.wanted is None else question(run.cell.id, self.keys, self.wanted, now)
             answer = run.propose(
                 StateType.PAUSED, "Paused", message=reason, details=self._details(), pause=pause, handed=handed
             )
@@ -161,12 +168,6 @@ class _Pausing:
             gate = core.orchestrator.pauses.gate_of(run.cell)
             if gate is not None:
                 await self.port.wait(gate, None, run.scope)
-
-    def _question(self, wanted: Wanted, now: int) -> tuple[InputStored | InputDropped, ...]:
-        """Give what is stored along with the state, for those who resume the run; an old answer is gone."""
-        run_id = self.run.cell.id
-        said = [stored(run_id, self.keys[part], text, at=now) for part, text in wanted.entries().items()]
-        return (*said, InputDropped(run_id, self.keys["response"]))
 
     def _details(self) -> bytes | None:
         return encode_details(

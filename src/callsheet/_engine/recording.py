@@ -22,7 +22,7 @@ from callsheet._kernel.ports import apart
 from callsheet._model.kinds import StateType
 from callsheet._model.records import ResultBlob
 from callsheet._results.files import write_file
-from callsheet._results.parts import Parts, join
+from callsheet._results.parts import Parts, join, size_of
 from callsheet._results.pickling import dump
 from callsheet._results.wires import RECORD, Wire, frame
 from callsheet._rules.digest import inputs_digest
@@ -63,6 +63,10 @@ class Calls:
         self._branches = Branches(self._branches.parent)
         self._own = current_backend_task() or threading.get_ident()
         self._foreign = None
+
+    def is_own_branch(self) -> bool:
+        """Tell whether the caller is the body itself, and no task or thread that it has started."""
+        return self._own == (current_backend_task() or threading.get_ident())
 
     def identify(self, key: str, parameters: dict[str, Any]) -> bytes:
         """Give the identity of the call that is being made."""
@@ -141,7 +145,7 @@ async def to_blob(core: Core, run_id: UUID, value: Any, port: Port) -> tuple[boo
             _LOG.warning("A result is not remembered: %s", error)
         return False, None
     folder = core.blobs
-    if _size(payload) <= INLINE_LIMIT:
+    if size_of(payload) <= INLINE_LIMIT:
         content = join(frame(wire, payload))
         return True, ResultBlob(RECORD, len(content), inline=content)
     if folder is None:  # a history in memory
@@ -172,11 +176,7 @@ def _keep(path: Path, wire: Wire, payload: Parts, *, sync: bool) -> int:
     """Write an immutable file and give its size. Its row has the digest, so a torn or foreign one is noticed."""
     parts = frame(wire, payload)
     write_file(path, parts, sync=sync)
-    return _size(parts)
-
-
-def _size(parts: Parts) -> int:
-    return sum(memoryview(part).nbytes for part in parts)
+    return size_of(parts)
 
 
 def _serialize(value: Any) -> tuple[Wire, Parts]:

@@ -6,6 +6,7 @@ atomic for all processes, so that any number of such engines may look at one his
 
 from __future__ import annotations
 
+import heapq
 import logging
 import threading
 import time
@@ -56,6 +57,7 @@ class Recovery:
         self._news = threading.Event()
         self._ended = threading.Event()
         self._stopping = False
+        self._looked = 0  # microseconds; what was due then has been seen
         # In memory, nobody comes from outside: what is to be taken up is told of.
         self._rest = None if core.ownership.folder is None else min(core.lease / 4, _LONGEST)
 
@@ -84,9 +86,19 @@ class Recovery:
                     _LOG.warning("Runs of other engines cannot be looked for just now: %s", error)
                 except Exception:  # the next look may fare better
                     _LOG.exception("Looking for runs of other engines failed")
-                self._news.wait(self._rest)
+                self._news.wait(self._patience())
         finally:
             self._ended.set()
+
+    def _patience(self) -> float | None:
+        """Give the seconds until the next look, unless there is news before."""
+        dues = self._core.dues
+        while dues and dues[0] <= self._looked:
+            heapq.heappop(dues)
+        if not dues:
+            return self._rest
+        seconds = max(0.0, (dues[0] - self._core.clock.micros()) / 1e6)
+        return seconds if self._rest is None else min(seconds, self._rest)
 
     def _look(self) -> None:
         """Find the dead, and take what there is to take."""
@@ -97,7 +109,7 @@ class Recovery:
                 _LOG.warning("The engine of process %s on %r is gone.", engine.pid, engine.host)
             elif not engine.lost:
                 known.update(engine.flows)
-        now = self._core.clock.micros()
+        now = self._looked = self._core.clock.micros()
         for run in _every(lambda after: self._engines.left(_PAGE, after)):
             self._consider(run, known)
         for run in _every(lambda after: self._engines.unowned(now, _PAGE, after)):

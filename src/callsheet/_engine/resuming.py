@@ -7,6 +7,7 @@ lives in this process is then told, and goes on at once; one that lives elsewher
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,11 +15,14 @@ import msgspec
 
 from callsheet._engine import decode
 from callsheet._engine.history import the_run
+from callsheet._engine.past import RESUMING
 from callsheet._engine.places import Place
 from callsheet._engine.run_inputs import from_json, stored, to_json
+from callsheet._engine.suspending import has_owner, is_known, until_it_has_left
 from callsheet._ids import new_id
 from callsheet._kernel.messages import Resumed
-from callsheet._model.kinds import Kind, StateType
+from callsheet._model.engines import RunDue
+from callsheet._model.kinds import SUSPENDED, SUSPENDING, Kind, StateType
 from callsheet._model.records import InputFree, RunRecord, SeqIs, StateEntered
 from callsheet._model.states import State, StateDetails
 from callsheet._rules.facts import Facts
@@ -27,7 +31,12 @@ from callsheet._rules.table import judge
 from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Verdict
 
 NOT_PAUSED: Final = Abort("Cannot resume a flow run that is not paused.")
-_NOBODY_WAITS: Final = "No body waits where this run was paused, and starting one anew is not implemented yet."
+_NOBODY_WAITS: Final = "No body waits where this run was paused: it was set to Paused from outside."
+_NOBODY_KNOWS: Final = (
+    "No engine has it, and no living one knows its flow. Open one that goes on with it: `Engine(flows=[...])`."
+)
+_STILL_LEAVING: Final = "Task runs that had begun when it was suspended have not ended yet. Try again later."
+_PATIENCE: Final = 30.0  # seconds for what had begun
 
 
 class Resumption(msgspec.Struct, frozen=True):
@@ -50,18 +59,35 @@ async def resume(place: Place, run_id: UUID, run_input: Mapping[str, Any] | None
         record = await the_run(place.reader, Kind.FLOW, run_id)
         if record.state is None or record.state.type is not StateType.PAUSED:
             return Resumption(NOT_PAUSED, NOT_PAUSED.reason, None)
+        if record.state.name == SUSPENDING and has_owner(place.core, record):
+            if await until_it_has_left(place, record, _PATIENCE):
+                continue
+            return Resumption(Abort(_STILL_LEAVING), _STILL_LEAVING, None)
         now = place.core.clock.micros()
         details = decode.state(record.state, StateDetails()).state_details
         verdict = _judged(record, details, now)
         if isinstance(verdict, Reject):
             return Resumption(verdict, verdict.message, State(type=verdict.type, name=verdict.name))
+        anew = record.state.name in (SUSPENDED, SUSPENDING) or not await _is_owned(place, record)
         text, reason = await _checked(place, run_id, details, run_input)
+        if reason is None and anew and not await place.apart(partial(is_known, place.core, record.definition.key)):
+            reason = _NOBODY_KNOWS
         if reason is not None:
             paused = decode.state(record.state, decode.state_details(record))
             return Resumption(Reject(type=StateType.PAUSED, name=paused.name, message=reason), reason, paused)
-        entered = await _commit(place, record, details, now, text)
+        entered = await _commit(place, record, details, now, text, anew=anew)
         if entered is not None:
             return Resumption(ACCEPT, None, entered)
+
+
+async def _is_owned(place: Place, record: RunRecord) -> bool:
+    """Tell whether a paused run is in any process. A subflow's run has no owner of its own: the run around it has."""
+    if place.core.orchestrator.pauses.waiting.get(record.id) is not None:
+        return True
+    root = record
+    if record.parent_id is not None and record.root_id is not None:
+        root = await the_run(place.reader, Kind.FLOW, record.root_id)
+    return await place.apart(lambda: has_owner(place.core, root))
 
 
 def _judged(record: RunRecord, details: StateDetails, now: int) -> Verdict:
@@ -88,7 +114,7 @@ async def _checked(
     place: Place, run_id: UUID, details: StateDetails, run_input: Mapping[str, Any] | None
 ) -> tuple[str | None, str | None]:
     """Give the answer as JSON, and why it is refused."""
-    if details.pause_key is None or details.pause_reschedule:
+    if details.pause_key is None:
         return None, _NOBODY_WAITS
     keys = details.run_input_keyset
     if keys is None:
@@ -111,9 +137,12 @@ async def _checked(
 
 
 async def _commit(
-    place: Place, record: RunRecord, details: StateDetails, now: int, text: str | None
+    place: Place, record: RunRecord, details: StateDetails, now: int, text: str | None, *, anew: bool
 ) -> State[Any] | None:
-    """Put the resumption on record, and tell the run; `None` if somebody moved it meanwhile."""
+    """Put the resumption on record, and tell the run; `None` if somebody moved it meanwhile.
+
+    A run that is in no process waits to be taken up by any engine that knows its flow.
+    """
     core, current = place.core, record.state
     if current is None:
         return None
@@ -121,23 +150,27 @@ async def _commit(
     entered = StateEntered(
         run_id=record.id,
         seq=current.seq + 1,
-        type=StateType.RUNNING,
-        name="Running",
+        type=StateType.SCHEDULED if anew else StateType.RUNNING,
+        name=RESUMING if anew else "Running",
+        details=decode.encode_details(StateDetails(scheduled_time=decode.from_micros(now))) if anew else None,
         at=max(now, current.at),
         state_id=new_id(),
         attempt=record.attempt,
         guards=(SeqIs(record.id, current.seq),),
     )
-    entries: list[Any] = [entered]
+    entries: list[Any] = [entered, RunDue(record.id, now)] if anew else [entered]
     if text is not None and details.run_input_keyset is not None:
         answer = stored(record.id, details.run_input_keyset["response"], text, at=now)
         entries.append(msgspec.structs.replace(answer, guards=(InputFree(record.id, answer.key, answer.id),)))
     if await place.apart(lambda: core.commit_guarded(*entries)) is not None:
         return None
-    if pause is not None:
+    if anew:
+        core.nudge()
+    elif pause is not None:
         core.ask(Resumed(pause=pause, seq=entered.seq, at=entered.at, answer=text))
     return State(
-        type=StateType.RUNNING,
+        type=entered.type,
+        name=entered.name,
         id=entered.state_id or new_id(),
         timestamp=decode.from_micros(entered.at),
         state_details=decode.state_details(record),

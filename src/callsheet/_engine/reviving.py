@@ -16,30 +16,35 @@ from uuid import UUID
 
 import msgspec
 
+from callsheet._clock import micros
 from callsheet._engine import decode
 from callsheet._engine.history import the_run
 from callsheet._engine.keyed import keyed_by
 from callsheet._engine.leaving import NotRecoverable
-from callsheet._engine.past import fork_of, past_of
+from callsheet._engine.past import details_of, fork_of, past_of
 from callsheet._engine.places import LoopPlace, ThreadPlace
 from callsheet._engine.recording import Calls
-from callsheet._kernel.messages import TakeUp
+from callsheet._kernel.messages import Suspend, TakeUp
 from callsheet._kernel.ports import step
 from callsheet._kernel.scopes import CANCEL, Interrupted
-from callsheet._model.kinds import TERMINAL_STATES, Kind
+from callsheet._model.kinds import SUSPENDED, SUSPENDING, TERMINAL_STATES, Kind
+from callsheet.exceptions import FlowPauseTimeout, Pause
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
     from callsheet._engine.flow_run import FlowRunActor
+    from callsheet._kernel.host import Host
     from callsheet._kernel.messages import Cell
     from callsheet._kernel.ports import Port
-    from callsheet._model.records import RunRecord
+    from callsheet._model.records import RunRecord, StateRecord
 
 _WHY: Final = "The run is taken up again where it was cut off."
 _from_json = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-def revive(core: Core, run_id: UUID, flow: Any) -> FlowRunActor:
+def revive(
+    core: Core, run_id: UUID, flow: Any, *, parameters: dict[str, Any] | None = None, home: Host | None = None
+) -> FlowRunActor:
     """Take up a root flow run, which this engine owns. Blocks while its record is read: in async code, call it apart.
 
     Async flows live on the engine's loop (else on the runtime thread's), sync ones on a thread. Nobody awaits the run;
@@ -49,6 +54,8 @@ def revive(core: Core, run_id: UUID, flow: Any) -> FlowRunActor:
         core: The engine.
         run_id: The run. Its state is not final; unless it is Pending already, it becomes Pending.
         flow: The flow that it is a run of.
+        parameters: Its parameters, for where the history does not have them.
+        home: The loop on which it lives where its flow is async. Default: the engine's.
 
     Returns:
         The run, which has been started.
@@ -72,7 +79,7 @@ def revive(core: Core, run_id: UUID, flow: Any) -> FlowRunActor:
         raise ValueError(f"The flow run {run_id} is a subflow's: it is taken up by the run around it.")
     if record.state is not None and record.state.type in TERMINAL_STATES:
         raise ValueError(f"The flow run {run_id} has ended as {record.state.name}.")
-    run = FlowRunActor(core, flow, {}, None, None, core.home, frozenset(record.tags))
+    run = FlowRunActor(core, flow, parameters or {}, None, None, home or core.home, frozenset(record.tags))
     adopt(run, record, None)
     run.register(start=False)
     Context().run(dispatch.start, run, None)  # nothing of whoever calls: no run of its own is around this one
@@ -139,17 +146,46 @@ async def remember(run: FlowRunActor, record: RunRecord, port: Port) -> None:
         await place.reader.aclose()
     cell.attempt, cell.due, cell.passed = past.attempts, past.due, past.passed
     run.spent = past.running
+    if past.stopped is not None:
+        _go_on_after(run, past.stopped)
     if past.cancelled:
         run.scope.cancel(CANCEL)
         raise Interrupted
     if cell.parent is None:
-        run.parameters = _parameters(run.definition, record)
+        run.parameters = _parameters(run.definition, record, run.parameters)
     if not memory.is_empty:
         core.memories[cell.id] = memory
 
 
-def _parameters(flow: Any, record: RunRecord) -> dict[str, Any]:
-    """Give a root run's parameters as the history has them; the flow makes of them what it can.
+def _go_on_after(run: FlowRunActor, state: StateRecord) -> None:
+    """See to the suspension that a run left by, and that nobody has resumed it from.
+
+    Raises:
+        FlowPauseTimeout: It has timed out.
+        Pause: The run was cut off while it was leaving: it stays suspended.
+    """
+    details = details_of(state)
+    if state.name not in (SUSPENDED, SUSPENDING) or details.pause_key is None:
+        return  # the body pauses there once more
+    core, cell, now = run.core, run.cell, run.core.clock.now()
+    if details.scheduled_time is not None and details.scheduled_time <= now:
+        cell.passed = (*(cell.passed or ()), details.pause_key)
+    elif details.pause_timeout is not None and details.pause_timeout <= now:
+        raise FlowPauseTimeout("Flow run was paused and never resumed")
+    elif state.name == SUSPENDING:
+        until = details.scheduled_time or details.pause_timeout
+        order = Suspend(
+            run_id=cell.id,
+            key=details.pause_key,
+            details=state.details or b"",
+            due=None if until is None else micros(until),
+        )
+        core.ask(order)
+        raise Pause
+
+
+def _parameters(flow: Any, record: RunRecord, given: dict[str, Any]) -> dict[str, Any]:
+    """Give a root run's parameters as the history has them, else as they are given; the flow makes of them what it can.
 
     Raises:
         NotRecoverable: It has not all of them.
@@ -161,6 +197,8 @@ def _parameters(flow: Any, record: RunRecord) -> dict[str, Any]:
     parameters = dict(zip(binder.names, flow._bound, strict=False)) | said
     lost = [name for name in decode.extra_of(record).get("opaque", ()) if _is_placeholder(said.get(name))]
     lost += [name for name in binder.names if name not in binder.with_defaults(parameters)]
+    if lost and given:
+        return given
     if lost:
         raise NotRecoverable(f"the history has no value of its parameters {', '.join(map(repr, lost))}")
     return parameters

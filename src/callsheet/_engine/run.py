@@ -14,21 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 from callsheet._engine.actor import Actor
 from callsheet._engine.hooks import run_hooks, sheltered
-from callsheet._engine.leaving import Final, NotRecoverable, as_raised, only_theirs
+from callsheet._engine.leaving import Final, NotRecoverable, as_raised, is_interruption, only_theirs
 from callsheet._engine.ownership import lost
 from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
 from callsheet._engine.waiting import wait_in_life
 from callsheet._kernel.messages import CLOSED, Answer, Leave, Orphan, Propose
-from callsheet._kernel.scopes import CANCEL, DEADLINE, PARENT, SIGNAL, Interrupted, RunScope
+from callsheet._kernel.scopes import CANCEL, DEADLINE, PARENT, SIGNAL, SUSPEND, Interrupted, RunScope
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, StateType
 from callsheet._rules.retry import retry_delay
 from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Wait
 from callsheet.context import current_run
-from callsheet.exceptions import TerminationSignal
+from callsheet.exceptions import Pause, TerminationSignal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from callsheet._kernel.messages import SetState
     from callsheet._kernel.ports import Port
 
@@ -88,12 +90,12 @@ class Run(Actor):
                 await self._start(port, "Running")
         except BaseException as error:
             return self._before_body(only_theirs(error))
-        if self.is_flow:
-            await self._call_hooks(port)
+        if self.is_flow and (hooks := self.hooks_for(self.type)):
+            await self._call_hooks(hooks, port)
         return None
 
     async def _let_others_run(self, port: Port) -> None:
-        """Let others run, once for each run: if the last run of this body has just let them while it ended, that does.
+        """Let others run, once for each run: if the flow run around has just let them, or a run of its body, that does.
 
         Just: a body that computes for long in between may have missed its deadline, and must hear of it here.
         """
@@ -105,6 +107,8 @@ class Run(Actor):
             if fresh:
                 return
         await port.checkpoint()
+        if self.is_flow:
+            self.rested = monotonic()
 
     async def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | None:
         """Give how the run ends after an attempt, or `None` where another one begins."""
@@ -217,7 +221,11 @@ class Run(Actor):
             return Final(
                 _S.CRASHED, "Crashed", crashed_state(ended).message, ended, None, ended if reason == SIGNAL else error
             )
+        if isinstance(error, Pause):
+            return Final(_S.CANCELLED, "Cancelled", _SUSPENDED_AROUND, reraise=error)
         if isinstance(error, Interrupted):
+            if reason == SUSPEND:
+                return Final(_S.CANCELLED, "Cancelled", _SUSPENDED_AROUND)
             if reason is not None:
                 return Final(_S.CANCELLED, "Cancelled", "The run was cancelled.", None, None, _if_outer(self, error))
             return Final(_S.CANCELLED, "Cancelled", "The run around this one has ended.", reraise=error)
@@ -256,14 +264,9 @@ class Run(Actor):
             position, final = self.overruled(self.cell.overruled, final)
         else:
             position, final = await self._propose_final(final, port)
-        self.final = final
-        self.concluded(final)
-        if self.undone:
-            self.say_undone()
-        if self._record is not None:
-            self._record.set_state(self.state)
-        self.log_end(final)
-        await self._call_hooks(port)
+        self._note(final)
+        if hooks := self.hooks_for(self.type):
+            await self._call_hooks(hooks, port)
         if position and final.reraise is None:
             recorded = self.seq > 0 and final.type is _S.COMPLETED and not self.is_flow
             promised = self.is_flow and self.keyed is not None
@@ -274,16 +277,28 @@ class Run(Actor):
                     around = self.cell.parent.actor
                     if around is not None:
                         around.rested = monotonic()
-        return final
+        return self._end_abandoned(final) if self.core.journal.is_lost else final  # its end may not be on record
 
     def _end_abandoned(self, final: Final) -> Final:
         """End without a trace: the run is somebody else's, and so are its states and its hooks."""
-        if self.core.lost:
-            error = lost(self.core)
-            final = Final(_S.CRASHED, "Crashed", str(error), error, None, final.reraise)
+        if self.core.journal.is_lost:
+            error, reraise = lost(self.core), final.reraise
+            if reraise is not None and is_interruption(reraise):
+                reraise = _if_outer(self, reraise)
+            final = Final(_S.CRASHED, "Crashed", str(error), error, None, reraise)
             self.type, self.state_name, self._state = final.type, final.name, None
         self.final = final
         return final
+
+    def _note(self, final: Final) -> None:
+        self.final = final
+        self.concluded(final)
+        if self.undone:
+            self.say_undone()
+        if self._record is not None:
+            self._record.set_state(self.state)
+        if final.type is not _S.COMPLETED:
+            self.log_end(final)
 
     def overruled(self, order: SetState, final: Final) -> tuple[int, Final]:
         """Take over the state in which somebody else has ended this run, and leave."""
@@ -308,16 +323,16 @@ class Run(Actor):
         self._state = None
         return answer.position, final
 
-    async def _call_hooks(self, port: Port) -> None:
-        hooks = self.hooks_for(self.type)
-        if hooks:
-            if self.final is not None and self.final.reraise is not None:
-                # Where cancellation is delivered again at every await, an async hook could do nothing.
-                hooks = [sheltered(hook, self.core.cancel_grace) for hook in hooks]
-            await run_hooks(hooks, (self.definition, self.record, self.state), logger=self.logger(), call=port.call)
+    async def _call_hooks(self, hooks: list[Callable[..., Any]], port: Port) -> None:
+        if self.final is not None and self.final.reraise is not None:
+            # Where cancellation is delivered again at every await, an async hook could do nothing.
+            hooks = [sheltered(hook, self.core.cancel_grace) for hook in hooks]
+        await run_hooks(hooks, (self.definition, self.record, self.state), logger=self.logger(), call=port.call)
 
     def finish(self) -> None:
         """Let everybody know who waits."""
+        if self.unsaved and self.core.journal.is_lost and self.final is not None:
+            self._end_abandoned(self.final)
         self.release()
         if self.final is None:  # something of ours failed on the way: nobody may wait for ever
             self.final = Final(_S.CRASHED, "Crashed", "The engine could not end this run.")
@@ -333,13 +348,18 @@ class Run(Actor):
             ended.set()
 
     def log_end(self, final: Final) -> None:
-        """Tell the run's log how it ended, where that is worth a line."""
+        """Tell the run's log how a run ended that did not complete, where that is worth a line."""
+
+
+_SUSPENDED_AROUND = "The flow run around this one was suspended."
 
 
 def _outer_is_ending(run: Run) -> bool:
     """Tell whether a cancellation came from a run further out; else it came from the user's own surroundings."""
     cell = run.cell.parent
     while cell is not None:
+        if cell.delivered == "suspend":
+            return True
         if cell.actor is not None and cell.actor.scope.is_ending:
             return True
         cell = cell.parent

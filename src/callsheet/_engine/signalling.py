@@ -16,7 +16,7 @@ from callsheet._clock import micros
 from callsheet._engine.history import RECORDED_WITHIN, the_run
 from callsheet._engine.places import Place
 from callsheet._engine.run_inputs import Bell, create, find, port_here, stored
-from callsheet._engine.sleeping import flow_body
+from callsheet._engine.sleeping import flow_body, waiting
 from callsheet._engine.steps import Step
 from callsheet._engine.waiting import lent
 from callsheet._ids import new_id
@@ -103,9 +103,10 @@ async def receive(run: FlowRunActor, place: Place, name: str, timeout: float | N
     if not step.known:
         if limit is not None and not limit.known:
             limit.record(run.core.clock.micros() + int((timeout or 0.0) * 1e6))
-        waiting = _Waiting(run, place, name, None if limit is None else int(limit.value))
-        found = await lent(run, waiting.port, waiting.through)
-        waiting.record(step, found)
+        one = _Waiting(run, place, name, None if limit is None else int(limit.value))
+        with waiting(run):
+            found = await lent(run, one.port, one.through)
+        one.record(step, found)
     if step.value is None:
         raise SignalTimeout(f"No signal {name!r} came within {timeout} seconds.")
     taken, text = step.value

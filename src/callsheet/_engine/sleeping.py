@@ -1,15 +1,23 @@
-"""Waiting for a moment. In a flow's body the moment is put on record, so that a later life waits only for the rest."""
+"""Waiting for a moment. In a flow's body the moment is put on record, so that a later life waits only for the rest.
+
+A long sleep is not waited for in memory, if nothing else of its run is under way: the run is suspended until the moment.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from callsheet._clock import SYSTEM_CLOCK, Clock
+from callsheet._clock import SYSTEM_CLOCK, Clock, from_micros
 from callsheet._engine.run_inputs import port_here
 from callsheet._engine.steps import Step
+from callsheet._engine.suspending import Wish, suspend_here
 from callsheet._engine.waiting import lent
 from callsheet._kernel.signals import Once
+from callsheet._model.kinds import Durability
 from callsheet.context import FlowRunContext, TaskRunContext, current_run
+from callsheet.settings import get_current_settings
 
 if TYPE_CHECKING:
     from callsheet._engine.flow_run import FlowRunActor
@@ -33,6 +41,7 @@ async def sleep(seconds: float | None, moment: int | None) -> None:
 
     Raises:
         Interrupted: The run must leave.
+        Pause: The run was suspended until then.
     """
     body, run, port = flow_body(), current_run.get(), port_here()
     clock = SYSTEM_CLOCK if run is None else run.core.clock
@@ -41,8 +50,10 @@ async def sleep(seconds: float | None, moment: int | None) -> None:
         step = Step(body, "sleep", {} if seconds is None else {"seconds": seconds})
         if not step.known:
             step.record(until)
-        until = int(step.value)
-    if run is None or run.cell.ended:
+        sleeping = _Sleep(body, int(step.value), port)
+        with waiting(body):
+            await lent(body, port, sleeping.through)
+    elif run is None or run.cell.ended:
         await _wait_until(until, clock, port, None)
     else:
         await lent(run, port, lambda: _wait_until(until, clock, port, run.scope))
@@ -53,3 +64,62 @@ async def _wait_until(until: int, clock: Clock, port: Port, scope: RunScope | No
         await port.checkpoint()
     while (left := until - clock.micros()) > 0:
         await port.wait(Once(), min(left / 1e6, _SLICE), scope)
+
+
+@contextmanager
+def waiting(run: FlowRunActor) -> Generator[None, None, None]:
+    """Note that a branch of a body waits: a run is not suspended while another one of its branches does."""
+    run.waits += 1
+    try:
+        yield
+    finally:
+        run.waits -= 1
+
+
+class _Sleep:
+    """A sleep in the body of a flow, which leaves its process meanwhile if it is long."""
+
+    def __init__(self, run: FlowRunActor, until: int, port: Port) -> None:
+        self._run = run
+        self._until = until
+        self._port = port
+        self._stays = False
+
+    async def through(self) -> None:
+        run, longest = self._run, get_current_settings().sleep_suspends_after_seconds
+        while self._left() > longest and self._could_leave():
+            if self._is_alone():
+                await self._leave()
+            else:  # until what is under way has ended, perhaps
+                await self._port.wait(Once(), min(self._left() - longest, _SLICE), run.scope)
+        await _wait_until(self._until, run.core.clock, self._port, run.scope)
+
+    def _left(self) -> float:
+        return (self._until - self._run.core.clock.micros()) / 1e6
+
+    def _could_leave(self) -> bool:
+        """Tell whether the engine would go on with the run."""
+        run, core = self._run, self._run.core
+        return (
+            not self._stays
+            and run.cell.definition.key in core.flows
+            and run.cell.parent is None
+            and core.durability is not Durability.OFF
+            and run.calls.is_own_branch()
+        )
+
+    def _is_alone(self) -> bool:
+        """Tell whether this sleep is all that the run does."""
+        run = self._run
+        return run.waits == 1 and not run.cell.children and run.cell.pause is None
+
+    async def _leave(self) -> None:
+        """Suspend the run; return only where somebody has resumed it before the time, or it cannot be suspended."""
+        run = self._run
+        self._stays, pauses = True, run.pauses
+        try:
+            await suspend_here(run, Wish(None, None, from_micros(self._until)), f"sleep-{self._until}")
+        except RuntimeError as error:
+            run.logger().debug("The sleep is waited for in memory. %s", error)
+        finally:
+            run.pauses = pauses  # it is none of those that the body counts

@@ -88,6 +88,7 @@ class Commits:
         self._followers: tuple[Callback, ...] = ()  # who wants to know whenever that grows
         self._unsynced_since: float | None = None
         self._trouble = Trouble(self._store.location, self._ack_deadline)
+        self.is_lost = False  # others took the engine for dead: nothing is committed any more, and nobody waits
 
     # ----------------------------------------------------------------------------------------- state
 
@@ -226,6 +227,7 @@ class Commits:
                 return
             self._closed = True
             self._queue, self._batch, self._logged, self._bytes = [], None, [], 0
+            self.is_lost = True  # before whoever looks may take the next line for a commit
             self._committed = self._shown = sys.maxsize
             self._unsynced_since = None
             self._trouble.failure = self._trouble.degraded = error

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
-from callsheet._kernel.messages import Cell, SetState
-from callsheet._model.kinds import Kind
+from callsheet._kernel.messages import Cell, SetState, Suspend
+from callsheet._kernel.scopes import SUSPEND
+from callsheet._model.kinds import SUSPENDED, Kind, StateType
 from callsheet._rules.facts import Facts
 from callsheet._rules.table import judge
 from callsheet._rules.verdicts import Abort, Verdict
@@ -15,6 +16,8 @@ from callsheet._rules.verdicts import Abort, Verdict
 ONLY_ITSELF: Final = Abort(
     "The run is alive, and only its own body moves it on. From outside it can be set to Cancelling or to a final state."
 )
+
+_SUBFLOW: Final = Abort("Cannot suspend subflows.")
 
 
 def find(roots: Iterable[Cell], run_id: UUID, kind: Kind) -> Cell | None:
@@ -26,6 +29,30 @@ def find(roots: Iterable[Cell], run_id: UUID, kind: Kind) -> Cell | None:
             return cell if cell.kind is kind and not cell.actor.cell.ended else None
         cells += cell.children or ()
     return None
+
+
+def judged_suspension(cell: Cell, order: Suspend, at: int) -> Verdict:
+    """Ask the rules whether a flow run may be suspended."""
+    if cell.parent is not None:
+        return _SUBFLOW
+    facts = Facts(
+        now=at / 1e6, attempts=cell.attempt, delivered=cell.delivered, pause_passed=order.key in (cell.passed or ())
+    )
+    return judge(cell.kind, cell.type, StateType.PAUSED, facts, current_name=cell.name, proposed_name=SUSPENDED)
+
+
+def suspend(cell: Cell) -> None:
+    """Tell a run and what is below it to leave. Task runs that have begun go on to their end, with what they call."""
+    if cell.ended or cell.delivered is not None:
+        return
+    if cell.kind is Kind.TASK:
+        if cell.type is not StateType.RUNNING and cell.actor.cell is cell:
+            cell.delivered = "suspend"
+            cell.actor.scope.cancel(SUSPEND)
+        return
+    cell.delivered = "suspend"
+    for child in list(cell.children or ()):
+        suspend(child)
 
 
 def judged(cell: Cell, order: SetState, at: int) -> Verdict:

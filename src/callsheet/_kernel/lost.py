@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from callsheet._model.engines import RunDue
 from callsheet._model.records import (
     Entry,
     InputDropped,
@@ -51,6 +52,7 @@ _WORDS: dict[type, str] = {
     RunCreated: "creations",
     StateEntered: "states",
     RunRenamed: "names",
+    RunDue: "times to be looked at",
     InputsResolved: "inputs",
     OutcomeRecorded: "outcomes",
     LogWritten: "log records",

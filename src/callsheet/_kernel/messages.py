@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from callsheet._kernel.pauses import Pause
+from callsheet._model.engines import RunDue
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import Definition, Guard, InputDropped, InputStored, ResultBlob
 from callsheet._rules.verdicts import ACCEPT, Verdict
@@ -38,6 +39,7 @@ class Cell:
         "pause",
         "root_id",
         "seq",
+        "suspension",
         "type",
     )  # fmt: skip
 
@@ -60,6 +62,7 @@ class Cell:
         self.overruled: SetState | None = None  # by which somebody else ended it; its actor has yet to leave
         self.pause: Pause | None = None  # of a flow run, from its Paused state to the next one
         self.passed: tuple[str, ...] | None = None  # the keys of pauses that it was resumed from
+        self.suspension: Suspend | None = None  # by which it was told to leave
         self.ended = False
 
 
@@ -110,7 +113,7 @@ class Propose(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=Tru
     result: ResultBlob | None = None
     recorded: bool = True
     pause: Any = None  # the `Pause` that a flow run wants to begin
-    handed: tuple[InputStored | InputDropped, ...] = ()  # what is stored for the run along with the state
+    handed: tuple[InputStored | InputDropped | RunDue, ...] = ()  # what is stored for the run along with the state
 
 
 class Amend(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
@@ -161,6 +164,16 @@ class GiveUp(msgspec.Struct, frozen=True, tag_field="message_type"):
     cell: Any
 
 
+class Suspend(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
+    """A root flow run is to leave its process: its body at its next call, what has not begun at once."""
+
+    run_id: UUID
+    key: str
+    details: bytes  # of the Paused states
+    handed: tuple[InputStored | InputDropped, ...] = ()  # what is stored for the run along with the first of them
+    due: int | None = None  # when it is to be looked at, in microseconds since the epoch
+
+
 class SetState(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
     """Somebody who is not a run's owner wants it to enter a state. With `force` the rules are not asked."""
 
@@ -175,7 +188,7 @@ class SetState(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=Tr
     force: bool = False
 
 
-Message = Register | TakeUp | Propose | Amend | Leave | CancelTree | Orphan | SetState | Resumed | GiveUp
+Message = Register | TakeUp | Propose | Amend | Leave | CancelTree | Orphan | SetState | Suspend | Resumed | GiveUp
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

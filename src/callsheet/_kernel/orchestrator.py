@@ -29,13 +29,15 @@ from callsheet._kernel.messages import (
     Register,
     Resumed,
     SetState,
+    Suspend,
     TakeUp,
 )
 from callsheet._kernel.pauses import Pauses
 from callsheet._kernel.scopes import CANCEL
 from callsheet._kernel.signals import Once
 from callsheet._kernel.tree import Tree
-from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
+from callsheet._model.engines import RunDue
+from callsheet._model.kinds import SUSPENDED, SUSPENDING, TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import (
     Entry,
     InputsResolved,
@@ -125,6 +127,8 @@ class Orchestrator:
                 return self._crash(message.cell, message.why)
             case SetState():
                 return self._set_state(message)
+            case Suspend():
+                return self._suspend(message)
             case Resumed():
                 return self._resumed(message)
             case GiveUp():
@@ -139,8 +143,8 @@ class Orchestrator:
         at = self._micros()
         if parent is None:
             self.roots[cell] = None  # first: the journal's thread asks whether anything is alive
-        elif parent.delivered == "cancel":  # its body had begun the call when the order came
-            self._cancel(cell, CANCEL, whole=True)
+        elif parent.delivered is not None:  # its body had begun the call when the order came
+            foreign.suspend(cell) if parent.delivered == "suspend" else self._cancel(cell, CANCEL, whole=True)
         entered = 0
         if message.type is _PENDING and message.state_name == "Pending" and message.details is None:
             entered = self._enter_first(cell, at, start=message.start and at <= self.granted_until)
@@ -167,9 +171,7 @@ class Orchestrator:
             )
             position = self._put(created)
         if parent is not None:
-            if parent.children is None:
-                parent.children = {}
-            parent.children[cell] = None
+            self._attach(cell, parent)
         if entered:
             return Answer(ACCEPT, entered, at, position)
         return self._enter(cell, ACCEPT, message.type, message.state_name, at, None, message.details)
@@ -195,6 +197,7 @@ class Orchestrator:
         pause = None if message is None else message.pause
         if (cell.kind, cell.type, type) in CALM and not (waiting or pause or cell.delivered) and cell.due is None:
             return ACCEPT
+        parent = cell.parent
         return judge(
             cell.kind,
             cell.type,
@@ -207,6 +210,7 @@ class Orchestrator:
                 retriable=message is None or message.retriable,
                 retry_delay=0.0 if message is None else message.retry_delay,
                 delivered=cell.delivered,
+                flow_suspended=cell.kind is Kind.TASK and parent is not None and parent.delivered == "suspend",
                 flow_paused=bool(waiting) and cell.kind is Kind.TASK and self.pauses.holds_back(cell),
                 pause_pending=pause is not None and cell.id in waiting,
                 pause_passed=pause is not None and not pause.again and pause.key in (cell.passed or ()),
@@ -253,7 +257,15 @@ class Orchestrator:
             cell.due = int(verdict.scheduled_at * 1e6)
             details["scheduled_time"] = from_micros(cell.due)
         said = _encode(details) if details else None
-        return self._enter(cell, verdict, verdict.type, verdict.name, at, verdict.message, said)
+        order = cell.suspension
+        if order is not None and verdict.name == SUSPENDED:
+            said = order.details
+            if order.due is not None and self._keeps:
+                self._put(RunDue(cell.id, order.due))
+        answer = self._enter(cell, verdict, verdict.type, verdict.name, at, verdict.message, said)
+        if verdict.scheduled_at is not None and cell.parent is not None and cell.parent.delivered == "suspend":
+            foreign.suspend(cell)  # it would wait for an attempt that may not begin
+        return answer
 
     def _enter(
         self,
@@ -326,6 +338,21 @@ class Orchestrator:
         return self._enter(cell, ACCEPT, StateType.CRASHED, "Crashed", self._micros(), why, None)
 
     # ----------------------------------------------------------------------- asked by somebody else
+
+    def _suspend(self, order: Suspend) -> Answer:
+        """Tell a flow run to leave. It is Suspended when all of it has left; until then it is Suspending."""
+        cell = foreign.find(self.roots, order.run_id, Kind.FLOW)
+        if cell is None:
+            return NOT_ALIVE
+        at = self._micros()
+        verdict = foreign.judged_suspension(cell, order, at)
+        if verdict is not ACCEPT or cell.suspension is not None:
+            return Answer(verdict, cell.seq, at, 0)
+        cell.suspension = order
+        foreign.suspend(cell)
+        if order.handed and self._keeps:
+            self._put(*order.handed)
+        return self._enter(cell, ACCEPT, StateType.PAUSED, SUSPENDING, at, None, order.details, leaves=False)
 
     def _set_state(self, order: SetState) -> Answer:
         """Judge what somebody outside wants of a live run. Its owner learns of it by being told to leave."""

@@ -13,6 +13,7 @@ PARENT = "parent"
 TERMINATE = "terminate"
 SIGNAL = "signal"
 FENCED = "fenced"
+SUSPEND = "suspend"
 
 
 class Interrupted(Signal):

@@ -59,3 +59,10 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     fence: int
     recoveries: int
     message: str | None = None
+
+
+class RunDue(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):
+    """A run that no engine has is to be looked at from this time on, whatever state it waits in."""
+
+    run_id: UUID
+    due_at: int

@@ -29,6 +29,8 @@ class StateType(str, Enum):
 
 SUSPENDED = "Suspended"
 """The name of the Paused state in which a flow run is in no process."""
+SUSPENDING = "Suspending"
+"""The name of the Paused state in which a flow run's branches leave, or finish what they had begun."""
 TERMINAL_STATES = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED})
 
 

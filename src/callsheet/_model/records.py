@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from callsheet._model.engines import RunDue
 from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
 
 # ------------------------------------------------------------------------------------------ guards
@@ -237,7 +238,7 @@ class LetterDropped(msgspec.Struct, frozen=True, array_like=True, tag_field="ent
 
 Entry = (
     RunCreated | StateEntered | RunRenamed | InputsResolved | OutcomeRecorded | LogWritten | InputStored | InputDropped
-    | LetterSent | LetterAnswered | LetterDropped
+    | LetterSent | LetterAnswered | LetterDropped | RunDue
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from callsheet._results.parts import Parts
+from callsheet._results.parts import Parts, size_of
 from callsheet.exceptions import ResultDamaged
 
 RECORD: Final = "record"  # what the run journal has of a result: all of it
@@ -47,11 +47,10 @@ def head_length(data: bytes) -> int:
 
 def seal(payload: Parts) -> tuple[int, str]:
     """Give size and digest of a payload."""
-    digest, size = blake2b(digest_size=16), 0
+    digest = blake2b(digest_size=16)
     for part in payload:
         digest.update(part)
-        size += memoryview(part).nbytes
-    return size, digest.hexdigest()
+    return size_of(payload), digest.hexdigest()
 
 
 def frame(wire: Wire, payload: Parts) -> Parts:

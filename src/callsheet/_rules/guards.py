@@ -122,7 +122,7 @@ def pause_once_for_a_key(facts: Facts, move: Move) -> Verdict | None:
     Closes: a body that runs again (a retry, a resumption in another process), or two branches of one, would
     ask people twice for what they have answered. A pause that timed out was not answered.
     """
-    return GO_ON if facts.pause_passed and not facts.foreign and move.proposed_name != SUSPENDED else None
+    return GO_ON if facts.pause_passed and not facts.foreign else None
 
 
 def one_pause_at_a_time(facts: Facts, move: Move) -> Verdict | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
+from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
 from callsheet._rules.facts import Facts
 from callsheet._rules.table import judge
 from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Verdict, Wait
@@ -53,7 +53,8 @@ def judge_taking(
     if current in TERMINAL_STATES:
         return _IS_OVER
     if not died:
-        if kind is Kind.TASK or current is not StateType.SCHEDULED:
+        suspended = current is StateType.PAUSED and name == SUSPENDED and facts.due_at is not None
+        if kind is Kind.TASK or not (suspended or current is StateType.SCHEDULED):
             return _IS_NOT_WAITING
         return Wait(until=facts.due_at) if facts.due_at is not None and facts.now < facts.due_at else ACCEPT
     if current is StateType.CANCELLING:  # the order is on record

@@ -51,6 +51,12 @@ _UNOWNED: Final = (
     " WHERE run.kind = 0 AND run.notable = 0 AND run.owner IS NULL AND run.parent_id IS NULL"
     " AND coalesce(run.due_at, 0) <= ? AND run.id > ? ORDER BY run.id LIMIT ?"
 )
+# Suspended ones whose time has come.
+_TO_WAKE: Final = (
+    "SELECT run.id, run.kind, d.key, NULL FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    " WHERE run.state_type = 7 AND run.due_at IS NOT NULL AND run.due_at <= ?"
+    " AND run.kind = 0 AND run.owner IS NULL AND run.parent_id IS NULL AND run.id > ? ORDER BY run.id LIMIT ?"
+)
 
 
 class Place(Protocol):
@@ -149,8 +155,12 @@ class SqliteEngines:
     def unowned(self, at: int, limit: int, after: UUID | None = None) -> tuple[WaitingRun, ...]:
         """Give root runs of nobody that are due, in order of id."""
         first = b"" if after is None else after.bytes
-        rows = self._place.look(lambda connection: connection.execute(_UNOWNED, (at, first, limit)).fetchall())
-        return tuple(_waiting(row) for row in rows)
+
+        def work(connection: sqlite3.Connection) -> list[Row]:
+            return [row for sql in (_UNOWNED, _TO_WAKE) for row in connection.execute(sql, (at, first, limit))]
+
+        found = sorted(self._place.look(work), key=lambda row: row[0])
+        return tuple(_waiting(row) for row in found[:limit])
 
     def take(self, run_id: UUID, *, at: int, known: bool = True) -> Taken | None:
         """Take a run up."""

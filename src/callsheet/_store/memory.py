@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from uuid import UUID
 
+import msgspec
+
 from callsheet._clock import SYSTEM_CLOCK, Clock, micros
 from callsheet._ids import state_id as derived_state_id
-from callsheet._model.engines import Taken
+from callsheet._model.engines import RunDue, Taken
 from callsheet._model.kinds import TERMINAL_STATES, StateType
 from callsheet._model.letters import Letter
 from callsheet._model.records import (
@@ -47,16 +49,23 @@ from callsheet._store.topics import check_topics
 class _Run:
     """What is known of one run: its creation, and what became of it."""
 
-    __slots__ = ("created", "fence", "inputs", "name", "owner", "parameters", "recoveries", "since")
+    __slots__ = ("created", "due", "fence", "inputs", "name", "owner", "parameters", "recoveries", "since")
 
     def __init__(self, created: RunCreated) -> None:
         self.created = created
         self.name = created.name
         self.parameters = created.parameters
         self.owner = created.owner
+        self.due = created.due_at
         self.fence = self.recoveries = self.since = 0  # the state with which the owner took it up
         self.inputs: dict[str, set[UUID]] = {}
         self.resolve(created.inputs, None)
+
+    def amend(self, entry: RunRenamed | RunDue) -> None:
+        if isinstance(entry, RunDue):
+            self.due = entry.due_at
+        else:
+            self.name = entry.name
 
     def resolve(self, inputs: Iterable[tuple[str, Iterable[UUID]]], parameters: bytes | None) -> None:
         for parameter, sources in inputs:
@@ -224,9 +233,9 @@ class MemoryStore:
             case LogWritten():
                 scope = entry.flow_run_id or entry.task_run_id
                 self._logs.setdefault((entry.at, entry.n, b"" if scope is None else scope.bytes), _log(entry))
-            case RunRenamed():
+            case RunRenamed() | RunDue():
                 if run := self._runs.get(entry.run_id):
-                    run.name = entry.name
+                    run.amend(entry)
             case InputsResolved():
                 if run := self._runs.get(entry.run_id):
                     run.resolve(entry.inputs, entry.parameters)
@@ -326,7 +335,7 @@ class MemoryStore:
             flow_run_id=created.flow_run_id,
             parent_task_run_id=created.parent_task_run_id,
             root_id=created.root_id,
-            due_at=created.due_at,
+            due_at=run.due,
             started=_first_start(states),
             ended=newest.at if newest is not None and newest.type in TERMINAL_STATES else None,
             attempt=0 if newest is None else newest.attempt,
@@ -384,12 +393,4 @@ def _log(log: LogWritten) -> LogRecord:
 
 
 def _outcome(outcome: OutcomeRecorded) -> OutcomeRecord:
-    return OutcomeRecord(
-        flow_run_id=outcome.flow_run_id,
-        identity=outcome.identity,
-        run_id=outcome.run_id,
-        status=outcome.status,
-        recorded=outcome.recorded,
-        inputs_digest=outcome.inputs_digest,
-        result=outcome.result,
-    )
+    return OutcomeRecord(**msgspec.structs.asdict(outcome))

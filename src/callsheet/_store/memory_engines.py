@@ -105,7 +105,7 @@ class MemoryEngines:
 
     def unowned(self, at: int, limit: int, after: UUID | None = None) -> tuple[WaitingRun, ...]:
         """Give root runs of nobody that are due, in order of id."""
-        return self._some(lambda run: _waits(run) and (run.due_at or 0) <= at, limit, after)
+        return self._some(lambda run: _waits(run, at), limit, after)
 
     def _some(self, wanted: Callable[[RunRecord], bool], limit: int, after: UUID | None) -> tuple[WaitingRun, ...]:
         found = [run for run in self._store.records() if (after is None or run.id > after) and wanted(run)]
@@ -153,15 +153,13 @@ class MemoryEngines:
         self._rows = {id_: row for id_, row in self._rows.items() if not row.lost or id_ in owners}
 
 
-def _waits(run: RunRecord) -> bool:
-    state = run.state
-    return (
-        run.owner is None
-        and run.kind is Kind.FLOW
-        and run.parent_id is None
-        and state is not None
-        and state.type is StateType.SCHEDULED
-    )
+def _waits(run: RunRecord, at: int) -> bool:
+    state, due = run.state, run.due_at
+    if state is None or run.owner is not None or run.kind is not Kind.FLOW or run.parent_id is not None:
+        return False
+    if state.type is StateType.PAUSED:
+        return due is not None and due <= at
+    return state.type is StateType.SCHEDULED and (due or 0) <= at
 
 
 def _is_unfinished(run: RunRecord) -> bool:

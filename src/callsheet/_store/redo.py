@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from callsheet._model.engines import RunDue
 from callsheet._model.records import (
     Entry,
     InputDropped,
@@ -46,7 +47,7 @@ _encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
 _decoder = msgspec.msgpack.Decoder(
     list[RunCreated | StateEntered | RunRenamed | InputsResolved | OutcomeRecorded | LogWritten]
 )
-_TO_THE_TABLES: Final = frozenset({InputStored, InputDropped, LetterSent, LetterAnswered, LetterDropped})
+_TO_THE_TABLES: Final = frozenset({RunDue, InputStored, InputDropped, LetterSent, LetterAnswered, LetterDropped})
 
 
 def encode(entries: Sequence[Entry]) -> bytes | None:

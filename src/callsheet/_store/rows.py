@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Container, Sequence
 from typing import Any
 
+from callsheet._model.engines import RunDue
 from callsheet._model.records import (
     Definition,
     Entry,
@@ -42,6 +43,7 @@ class Batch:
     __slots__ = (
         "created",
         "definitions",
+        "due",
         "handed",
         "inputs",
         "keys",
@@ -62,6 +64,7 @@ class Batch:
         self.created: dict[int, list[Any]] = {}
         self.moved: dict[int, list[Any]] = {}
         self.renamed: dict[int, str] = {}
+        self.due: dict[bytes, int] = {}
         self.states: list[Any] = []
         self.outcomes: list[Any] = []
         self.tags: list[Any] = []
@@ -273,6 +276,8 @@ def _rest(entry: Entry, batch: Batch) -> None:
             if row is not None:
                 row[NAME] = entry.name
             batch.renamed[entry.run_id.int] = entry.name
+        case RunDue():
+            batch.due[entry.run_id.bytes] = entry.due_at
         case InputsResolved():
             _add_inputs(entry.run_id.bytes, entry.inputs, entry.parameters, batch)
         case InputStored():

@@ -82,6 +82,7 @@ FLAG = Table("INSERT INTO meta ", 2, " ON CONFLICT DO NOTHING")
 KEY = Table("INSERT OR REPLACE INTO run_key (definition, key, run_id, expires) ", 4)
 LOG = Table("INSERT INTO log (scope_id, at, n, task_run_id, level, logger, message) ", 7, " ON CONFLICT DO NOTHING")
 HANDED = Table("INSERT INTO run_input (run_id, key, id, at, value, sender) ", 6)
+DUE = "UPDATE run SET due_at = ? WHERE id = ?"
 DROP_INPUT = "DELETE FROM run_input WHERE run_id = ? AND key = ?"
 
 WRITER_FORBIDDEN = "SELECT 1 FROM meta WHERE key = 'min_writer' AND value > ?"

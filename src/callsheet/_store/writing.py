@@ -90,6 +90,8 @@ def apply(connection: sqlite3.Connection, batch: Batch, defined: Container[int])
     ):
         if params:
             write(table, params)
+    for run, due in batch.due.items():  # few: runs that are suspended, or resumed from that
+        execute(statements.DUE, (due, run))
     for (run, key), row in batch.handed.items():  # few: at most one of each key
         execute(statements.DROP_INPUT, (run, key))
         if row is not None:

@@ -11,6 +11,7 @@ from callsheet._engine.places import ThreadPlace, current_core
 from callsheet._kernel.ports import step
 from callsheet._model.kinds import Kind
 from callsheet._model.records import RunFilter, RunRecord
+from callsheet._store import proofs
 from callsheet._store.protocol import Reader, Store
 from callsheet._store.sqlite import SqliteStore
 from callsheet.testing.findings import Finding
@@ -92,9 +93,22 @@ def _read(store: Store) -> History:
     try:
         history = History(unsettled=unsettled)
         _read_runs(reader, history)
+        history.engines = _alive(store)  # after the runs, so that an engine that has come meanwhile is among them
         return history
     finally:
         step(reader.aclose())
+
+
+def _alive(store: Store) -> frozenset[UUID] | None:
+    """Give the engines that may own runs: listed, not found dead, and not certainly gone."""
+    if store.location == "memory":
+        return None
+    folder = proofs.folder_beside(Path(store.location))
+    return frozenset(
+        engine.id
+        for engine in store.engines.read()
+        if not engine.lost and not proofs.is_gone(folder, engine.machine, engine.file)
+    )
 
 
 def _read_runs(reader: Reader, history: History) -> None:

@@ -25,6 +25,7 @@ class History(msgspec.Struct):
     runs: dict[UUID, RunRecord] = {}
     states: dict[UUID, tuple[StateRecord, ...]] = {}
     outcomes: dict[UUID, tuple[OutcomeRecord, ...]] = {}
+    engines: frozenset[UUID] | None = None  # those that are alive; `None` for a history in memory, which has no others
     forced: frozenset[UUID] = frozenset()
     unsettled: bool = False
 
@@ -149,6 +150,21 @@ def _references(history: History, run: RunRecord) -> Iterator[Finding]:
                 yield _finding(Promise.REFERENCES, run, text)
 
 
+def _owner(history: History, run: RunRecord) -> Iterator[Finding]:
+    """Judge whether somebody sees to a root run as long as it has to be seen to."""
+    states = history.of(run.id)
+    if history.engines is None or run.parent_id is not None or not states or run.state is None:
+        return
+    waits = run.state.type is _S.SCHEDULED or run.state.name == "Suspended"
+    ended = transitions.end_of(states) is not None
+    if run.owner is not None and (ended or run.state.name == "Suspended"):
+        yield _finding(Promise.OWNED_BY_THE_LIVING, run, f"is {run.state.name} and still belongs to {run.owner}")
+    elif run.owner is not None and run.owner not in history.engines:
+        yield _finding(Promise.OWNED_BY_THE_LIVING, run, f"belongs to the engine {run.owner}, which is gone")
+    elif run.owner is None and run.kind is Kind.FLOW and not (ended or waits or transitions.was_chosen(run.state)):
+        yield _finding(Promise.OWNED_BY_THE_LIVING, run, f"is {run.state.name} and belongs to no engine")
+
+
 def _inside(history: History, run: RunRecord) -> Iterator[Finding]:
     """Judge a run by the flow run around it, and a subflow's run by the task run that tracks it."""
     if _is_by_hand(history, run):
@@ -186,6 +202,7 @@ _JUDGES: Final[tuple[Callable[[History, RunRecord], Iterator[Finding]], ...]] = 
     _times,
     _attempts,
     _references,
+    _owner,
     _inside,
 )
 
@@ -197,6 +214,8 @@ def _outcomes(history: History, flow_run_id: UUID, outcomes: Sequence[OutcomeRec
     completed: dict[bytes, OutcomeRecord] = {}
     for outcome in outcomes:
         run = history.runs.get(outcome.run_id)
+        if run is None and _is_step(outcome):
+            continue
         if run is None:
             text = (
                 f"The run journal of {flow_run_id} says {outcome.status.value} of {outcome.run_id}, which is not there."
@@ -218,6 +237,11 @@ def _outcomes(history: History, flow_run_id: UUID, outcomes: Sequence[OutcomeRec
             text = f"completed again what {_name(history.runs[first.run_id])} had completed in the same flow run"
             yield _finding(Promise.FINISHED_ONCE, run, text)
         completed[outcome.identity] = outcome
+
+
+def _is_step(outcome: OutcomeRecord) -> bool:
+    """Tell whether an outcome is that of a step of the flow's body, such as a durable sleep, which is no run."""
+    return outcome.run_id.bytes[:12] == outcome.identity[:12]
 
 
 def _is_kept(outcome: OutcomeRecord) -> bool:
