@@ -34,6 +34,7 @@
     ├── FlowChanged                                  a flow's code does not fit what its run has recorded
     ├── UnknownQuery (also LookupError)              a flow run has no handler for a query
     ├── QueryTimeout (also TimeoutError)             a flow run did not answer a query in time
+    ├── QueryFailed                                  the handler of a query failed, in another process
     ├── ScriptError · SerializationError
     ├── ObjectNotFound · ObjectAlreadyExists
     └── StoreError                                   history cannot be read or written
@@ -232,6 +233,10 @@ class UnknownQuery(CallsheetError, LookupError):
 
 class QueryTimeout(CallsheetError, TimeoutError):
     """Raised when a flow run did not answer a query in time."""
+
+
+class QueryFailed(CallsheetError):
+    """Raised when the handler of a query failed in another process; says what it raised there."""
 
 
 class ScriptError(CallsheetError):

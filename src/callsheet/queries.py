@@ -65,20 +65,21 @@ async def aquery_flow_run(flow_run_id: UUID | str, name: str, *args: Any, timeou
     """Ask a live flow run something that its body answers with `on_query`.
 
     Args:
-        flow_run_id: The flow run.
+        flow_run_id: The flow run, of this process or of another one on the same history.
         name: Of the query.
-        *args: What the handler is called with.
+        *args: What the handler is called with. To another process go what JSON can hold, and pydantic models.
         timeout: Seconds to wait for the answer; `None`: for ever.
 
     Returns:
-        What the handler gives.
+        What the handler gives; from another process, as JSON.
 
     Raises:
         ObjectNotFound: There is no such flow run.
-        RunNotLive: It has ended, or is not alive in this process.
+        RunNotLive: It has ended, or no living process has it.
         UnknownQuery: It answers no query of this name, or does not yet.
         QueryTimeout: It did not answer in time; its loop computes, for instance.
-        Exception: What the handler raised, the same object.
+        QueryFailed: The handler failed, in another process.
+        Exception: What the handler raised, the same object, in this process.
 
     Example:
         >>> from callsheet import flow, on_query

@@ -210,6 +210,7 @@ def test_only_bodies_of_flows_answer() -> None:
         outer()
 
 
-def test_nobody_has_this_id() -> None:
+def test_nobody_has_this_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callsheet._engine.history.RECORDED_WITHIN", 0.01)
     with pytest.raises(ObjectNotFound):
         query_flow_run(uuid4(), "answer")

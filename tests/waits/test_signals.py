@@ -329,7 +329,7 @@ def test_a_run_that_has_ended() -> None:
 
 
 def test_nobody_has_this_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signalling, "RECORDED_WITHIN", 0.01)
+    monkeypatch.setattr("callsheet._engine.history.RECORDED_WITHIN", 0.01)
     with pytest.raises(ObjectNotFound):
         send_signal(uuid4(), "paid")
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final, cast
 from uuid import UUID
 
 from callsheet._engine import decode
-from callsheet._engine.places import ThreadPlace, current_core
-from callsheet._kernel.ports import step
+from callsheet._engine.places import Place, ThreadPlace, current_core
+from callsheet._kernel.ports import Port, step
+from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Kind
 from callsheet._model.records import RunFilter, RunRecord
 from callsheet._model.runs import FlowRun, TaskRun
@@ -18,6 +20,7 @@ from callsheet.exceptions import ObjectNotFound
 
 RECORDED_WITHIN: Final = 1.0
 """Seconds after which a run of another process is on record for certain. Its id may be known before."""
+_SOON: Final = 0.05  # seconds until it is looked again
 
 
 async def the_run(reader: Reader, kind: Kind, run_id: UUID) -> RunRecord:
@@ -31,6 +34,23 @@ async def the_run(reader: Reader, kind: Kind, run_id: UUID) -> RunRecord:
         what = kind.name.lower()
         raise ObjectNotFound(help_message=f"There is no {what} run with the id {run_id} in this history.")
     return found[0]
+
+
+async def the_run_soon(place: Place, port: Port, kind: Kind, run_id: UUID) -> RunRecord:
+    """Give the record of a run that may have begun just now, in another process.
+
+    Raises:
+        ObjectNotFound: there is no such run of this kind, and none came.
+    """
+    deadline = time.monotonic() + RECORDED_WITHIN
+    while True:
+        await place.catch_up()
+        try:
+            return await the_run(place.reader, kind, run_id)
+        except ObjectNotFound:
+            if time.monotonic() >= deadline:
+                raise
+        await port.wait(Once(), _SOON)
 
 
 async def flow_runs(reader: Reader, records: Sequence[RunRecord]) -> list[FlowRun]:

@@ -41,6 +41,7 @@ _pack = msgspec.msgpack.Encoder().encode
 
 ORDER: Final = "order"
 RESUMED: Final = "resumed"
+QUERY: Final = "query"
 
 Order = SetState | Hold | Suspend
 _order = msgspec.msgpack.Decoder(Order).decode
@@ -74,7 +75,13 @@ class LetterRefused(StoreError):
 
 # --------------------------------------------------------------------------------------------- receiving
 
-Receiver = Callable[["Core", Letter], bytes | None]
+
+class Later:
+    """Says that the answer to a letter is not known yet; `give_answer` gives it."""
+
+
+LATER: Final = Later()
+Receiver = Callable[["Core", Letter], bytes | Later | None]
 
 
 def _carry_out(core: Core, letter: Letter) -> bytes:
@@ -88,7 +95,13 @@ def _resumed(core: Core, letter: Letter) -> None:
         core.ask(Resumed(pause=pause, seq=news.seq, at=news.at, answer=news.answer))
 
 
-RECEIVERS: Final[dict[str, Receiver]] = {ORDER: _carry_out, RESUMED: _resumed}
+def _asked(core: Core, letter: Letter) -> bytes | Later:
+    from callsheet._engine.queries import asked
+
+    return asked(core, letter)
+
+
+RECEIVERS: Final[dict[str, Receiver]] = {ORDER: _carry_out, RESUMED: _resumed, QUERY: _asked}
 """What is done with each kind of letter, on the journal's thread: nothing may wait there. `None`: nobody waits for an answer."""
 
 
@@ -107,11 +120,12 @@ class Inbox:
         for letter in core.store.letters_to(core.engine_id, self._latest):
             self._latest = letter.number
             answer = self._answer(letter)
-            position = core.journal.put(LetterAnswered(letter.token, core.clock.micros(), answer))
+            if not isinstance(answer, Later):
+                position = core.journal.put(LetterAnswered(letter.token, core.clock.micros(), answer))
         if position:
             core.journal.notify(position, _nothing)  # somebody waits for it
 
-    def _answer(self, letter: Letter) -> bytes | None:
+    def _answer(self, letter: Letter) -> bytes | Later | None:
         receiver = RECEIVERS.get(letter.name)
         if receiver is None:
             return _pack(Reply(error=f"It does not know letters of the kind {letter.name!r}."))
@@ -120,7 +134,16 @@ class Inbox:
         except Exception as error:
             _LOG.exception("A letter of the kind %r could not be answered", letter.name)
             return _pack(Reply(error=f"{type(error).__name__}: {error}"))
-        return None if body is None else _pack(Reply(body))
+        return _pack(Reply(body)) if isinstance(body, bytes) else body
+
+
+def give_answer(core: Core, letter: Letter, body: bytes) -> None:
+    """Answer a letter whose receiver said `LATER`, from any thread."""
+    try:
+        position = core.journal.put(LetterAnswered(letter.token, core.clock.micros(), _pack(Reply(body))))
+    except StoreError:  # closed meanwhile: whoever asked sees that the engine is gone
+        return
+    core.journal.notify(position, _nothing)
 
 
 def _nothing() -> None:
@@ -153,7 +176,9 @@ def _bare(order: Order) -> Order:
     return msgspec.structs.replace(order, data=None) if isinstance(order, SetState) else order
 
 
-async def send(place: Place, runs: Sequence[RunRecord], name: str, bodies: Sequence[bytes]) -> list[bytes | None]:
+async def send(
+    place: Place, runs: Sequence[RunRecord], name: str, bodies: Sequence[bytes], timeout: float | None = None
+) -> list[bytes | None]:
     """Send a letter about each of several runs to the engines that own them, and wait for the answers.
 
     Args:
@@ -161,11 +186,13 @@ async def send(place: Place, runs: Sequence[RunRecord], name: str, bodies: Seque
         runs: The runs.
         name: What kind of letters: a key of `RECEIVERS`.
         bodies: What they say.
+        timeout: Seconds to wait at most for all answers; `None`: as long as those live who are to answer.
 
     Returns:
         The answers, in order; `None`: no living engine owns the run, or not any more. Whoever asks looks again then.
 
     Raises:
+        TimeoutError: They did not answer in time.
         LetterRefused: An engine could not do it, and said why.
         StoreError: The history cannot be read or written.
     """
@@ -173,7 +200,7 @@ async def send(place: Place, runs: Sequence[RunRecord], name: str, bodies: Seque
     await sending.post(name, bodies)
     if sending.pending:
         try:
-            await sending.wait()
+            await sending.wait(timeout)
         finally:
             sending.close()
     return sending.answers
@@ -204,17 +231,18 @@ class _Sending:
             self.pending[token] = index, owner
             self._tokens.append(token)
 
-    async def wait(self) -> None:
+    async def wait(self, timeout: float | None) -> None:
         place, bell = self._place, Bell()
+        deadline = None if timeout is None else time.monotonic() + timeout
         port = sync_port() if place.host is None else LoopPort(place.host)
         place.core.journal.watch(bell.ring)
         try:
             with self._deaths.watching():
-                await self._wait(port, bell)
+                await self._wait(port, bell, deadline)
         finally:
             place.core.journal.unwatch(bell.ring)
 
-    async def _wait(self, port: Port, bell: Bell) -> None:
+    async def _wait(self, port: Port, bell: Bell, deadline: float | None) -> None:
         place, patient_until = self._place, time.monotonic() + _PATIENT
         while True:
             bell.renew()
@@ -224,7 +252,10 @@ class _Sending:
             await self._give_up(owners, look=time.monotonic() >= patient_until)
             if not self.pending:
                 return
-            await port.wait(bell.once, _LOOK, scope_here())
+            left = _LOOK if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            await port.wait(bell.once, min(left, _LOOK), scope_here())
 
     def _take(self, found: Sequence[Letter]) -> None:
         for letter in found:

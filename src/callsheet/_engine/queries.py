@@ -6,23 +6,30 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-from callsheet._engine.history import the_run
+import msgspec
+
+from callsheet._engine import letters
+from callsheet._engine.history import the_run, the_run_soon
 from callsheet._engine.live import live_run
 from callsheet._engine.places import Place
+from callsheet._engine.run_inputs import from_json, to_json
 from callsheet._engine.waiting import scope_here
 from callsheet._kernel import driver
 from callsheet._kernel.host import Host, correct_library, current_host, runtime_thread
-from callsheet._kernel.ports import Port, run_on
+from callsheet._kernel.ports import THREAD_PORT, Port, run_on
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, Kind
+from callsheet._model.values import describe
 from callsheet.context import FlowRunContext, TaskRunContext, current_run
-from callsheet.exceptions import BlockingWaitError, QueryTimeout, RunNotLive, UnknownQuery
+from callsheet.exceptions import BlockingWaitError, QueryFailed, QueryTimeout, RunNotLive, UnknownQuery
 
 if TYPE_CHECKING:
+    from callsheet._engine.core import Core
     from callsheet._engine.flow_run import FlowRunActor
+    from callsheet._model.letters import Letter
 
 
 class Handler:
@@ -107,25 +114,30 @@ def register(name: str, fn: Callable[..., Any]) -> None:
 
 
 async def query(place: Place, port: Port, run_id: UUID, name: str, args: tuple[Any, ...], timeout: float | None) -> Any:
-    """Ask a live flow run.
+    """Ask a live flow run, of this process or of another one on the same history.
 
     Raises:
         ObjectNotFound: There is no such flow run.
-        RunNotLive: It is not alive in this process.
+        RunNotLive: It is alive nowhere.
         UnknownQuery: It answers no query of this name.
         QueryTimeout: It did not answer in time.
-        BaseException: What the handler raised.
+        QueryFailed: The handler in another process failed.
+        BaseException: What the handler in this process raised.
     """
     run = _find(run_id)
     if run is None:
-        raise await _not_live(place, run_id)
+        return await _query_elsewhere(place, port, run_id, name, args, timeout)
     answer = Answer()
     _handler_of(run, name).start(args, answer, port, run.core.workers)
     if not await port.wait(answer.done, timeout, scope_here()):
-        raise QueryTimeout(f"The flow run {run_id} did not answer the query {name!r} within {timeout} seconds.")
+        raise _too_late(run_id, name, timeout)
     if answer.error is not None:
         raise answer.error
     return answer.value
+
+
+def _too_late(run_id: UUID, name: str, timeout: float | None) -> QueryTimeout:
+    return QueryTimeout(f"The flow run {run_id} did not answer the query {name!r} within {timeout} seconds.")
 
 
 def _find(run_id: UUID) -> FlowRunActor | None:
@@ -150,6 +162,72 @@ def _handler_of(run: FlowRunActor, name: str) -> Handler:
     return handler
 
 
+# ------------------------------------------------------------------------------------ from process to process
+
+
+class _Question(msgspec.Struct, frozen=True, array_like=True):
+    name: str
+    args: str  # JSON
+
+
+class _Said(msgspec.Struct, frozen=True, array_like=True):
+    what: Literal["value", "failed", "unknown", "gone"]
+    text: str = ""  # a value as JSON, or what is wrong
+
+
+_question = msgspec.msgpack.Decoder(_Question).decode
+_said = msgspec.msgpack.Decoder(_Said).decode
+_pack = msgspec.msgpack.Encoder().encode
+
+
+async def _query_elsewhere(
+    place: Place, port: Port, run_id: UUID, name: str, args: tuple[Any, ...], timeout: float | None
+) -> Any:
+    record = await the_run_soon(place, port, Kind.FLOW, run_id)
+    body = _pack(_Question(name, to_json(args)))
+    said = None
+    if record.state is None or record.state.type not in TERMINAL_STATES:
+        try:
+            (said,) = await letters.send(place, [record], letters.QUERY, [body], timeout)
+        except TimeoutError:
+            raise _too_late(run_id, name, timeout) from None
+    answer = _Said("gone") if said is None else _said(said)
+    match answer.what:
+        case "value":
+            return from_json(answer.text)
+        case "failed":
+            raise QueryFailed(f"The handler of the query {name!r} failed in the process of the flow run: {answer.text}")
+        case "unknown":
+            raise UnknownQuery(answer.text)
+        case "gone":
+            raise await _not_live(place, run_id)
+
+
+def asked(core: Core, letter: Letter) -> bytes | letters.Later:
+    """Have a live flow run of this process answer the query of another one. On the journal's thread: it begins here."""
+    run, question = live_run(core, letter.to_run), _question(letter.body)
+    if run is None or not run.is_flow:
+        return _pack(_Said("gone"))
+    answer = Answer()
+    answer.done.subscribe(partial(_tell, core, letter, answer))
+    try:
+        handler = _handler_of(run, question.name)
+    except UnknownQuery as error:
+        return _pack(_Said("unknown", str(error)))
+    handler.start(tuple(from_json(question.args)), answer, THREAD_PORT, core.workers)
+    return letters.LATER
+
+
+def _tell(core: Core, letter: Letter, answer: Answer) -> None:
+    said = _Said("failed", "" if answer.error is None else describe(answer.error))
+    if answer.error is None:
+        try:
+            said = _Said("value", to_json(answer.value))
+        except Exception as error:  # what a model makes of itself may be anything
+            said = _Said("failed", f"what it gives cannot be written as JSON: {error}")
+    letters.give_answer(core, letter, _pack(said))
+
+
 async def _not_live(place: Place, run_id: UUID) -> RunNotLive:
     await place.catch_up()
     state = (await the_run(place.reader, Kind.FLOW, run_id)).state
@@ -158,4 +236,4 @@ async def _not_live(place: Place, run_id: UUID) -> RunNotLive:
             f"The flow run {run_id} has ended in the state {state.name!r} and answers no queries any more."
         )
     said = "" if state is None else f" Its state is {state.name!r}."
-    return RunNotLive(f"The flow run {run_id} is not alive in this process.{said} It is asked where its body runs.")
+    return RunNotLive(f"The flow run {run_id} is alive in no process just now, so nobody can answer.{said}")

@@ -8,12 +8,11 @@ from the record, and another attempt of the flow run, which does everything agai
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from callsheet._clock import micros
-from callsheet._engine.history import RECORDED_WITHIN, the_run
+from callsheet._engine.history import the_run_soon
 from callsheet._engine.places import Place
 from callsheet._engine.run_inputs import Bell, create, find, port_here, stored
 from callsheet._engine.sleeping import flow_body, waiting
@@ -21,11 +20,10 @@ from callsheet._engine.steps import Step
 from callsheet._engine.waiting import lent
 from callsheet._ids import new_id
 from callsheet._kernel.ports import Port
-from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, Kind
 from callsheet._model.records import InputDropped
 from callsheet._model.runs import FlowRunInput
-from callsheet.exceptions import ObjectNotFound, RunNotLive, SignalTimeout
+from callsheet.exceptions import RunNotLive, SignalTimeout
 
 if TYPE_CHECKING:
     from callsheet._engine.flow_run import FlowRunActor
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"[A-Za-z0-9._\-]+")
 _SENT, _TAKEN = "signal", "signal-taken"
 _LOOK_AGAIN = 10.0  # seconds, in case that a commit was not heard of
-_SOON = 0.05  # seconds until it is looked again whether a run is on record
 
 
 def check_name(name: str) -> str:
@@ -58,16 +55,7 @@ async def send(place: Place, port: Port, run_id: UUID, name: str, text: str, sen
         ValueError: The name has characters that it may not have.
     """
     key = f"{_SENT}:{check_name(name)}:{new_id()}"
-    deadline = time.monotonic() + RECORDED_WITHIN
-    while True:
-        await place.catch_up()
-        try:
-            state = (await the_run(place.reader, Kind.FLOW, run_id)).state
-            break
-        except ObjectNotFound:  # of one that has just begun elsewhere, the id may be known before the record is there
-            if time.monotonic() >= deadline:
-                raise
-        await port.wait(Once(), _SOON)
+    state = (await the_run_soon(place, port, Kind.FLOW, run_id)).state
     if state is not None and state.type in TERMINAL_STATES:
         raise RunNotLive(
             f"The flow run {run_id} has ended in the state {state.name!r} and receives no signals any more."
