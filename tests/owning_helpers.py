@@ -112,6 +112,11 @@ class OwnerProcess:
         line = self.process.stdout.readline().strip()
         assert line == " ".join(words), line
 
+    def hears_all(self, lines: list[list[str]]) -> None:
+        """Wait for lines in any order: a loop starts tasks as it likes."""
+        assert self.process.stdout is not None
+        assert sorted(self.process.stdout.readline().split() for _ in lines) == sorted(lines)
+
     def rest(self) -> str:
         """Wait for the end; give what it said until then."""
         said, _ = self.process.communicate(timeout=PATIENCE)

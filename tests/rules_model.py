@@ -55,6 +55,10 @@ def expected(kind: Kind, old: tuple[S | None, str | None], new: tuple[S, str | N
     if proposed is S.RUNNING and current is not S.RUNNING:
         return _started(kind, current, current_name, proposed_name, facts) or yes
 
+    if (kind, current, proposed) == (Kind.FLOW, S.PAUSED, S.FAILED) and facts.pause_ordered and not facts.foreign:
+        if facts.retriable and facts.attempts <= facts.retries and not facts.delivered:
+            return GATE
+
     if (current, proposed) == (S.RUNNING, S.FAILED) and not facts.foreign:
         attempts_left = facts.retries + 1 - facts.attempts
         if attempts_left > 0 and facts.retriable and facts.delivered != "cancel":

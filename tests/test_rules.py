@@ -73,10 +73,13 @@ def facts_that_matter(proposed: StateType) -> Iterator[Facts]:
     )  # attempts, retriable, delay
     pauses = list(itertools.product(flags, flags)) if proposed is S.PAUSED else [(False, False)]  # pending, passed
     untils = (None, NOW, NOW + 1) if proposed is S.RUNNING else (None,)
+    ordereds = flags if proposed is S.FAILED else (False,)
     for order, paused, suspended, restart, foreign, due, (attempts, retriable, delay), (
         pending,
         passed,
-    ), until in itertools.product((None, "suspend", "cancel"), flags, flags, flags, flags, dues, tries, pauses, untils):
+    ), until, ordered in itertools.product(
+        (None, "suspend", "cancel"), flags, flags, flags, flags, dues, tries, pauses, untils, ordereds
+    ):
         yield Facts(
             now=NOW,
             due_at=due,
@@ -90,6 +93,7 @@ def facts_that_matter(proposed: StateType) -> Iterator[Facts]:
             pause_pending=pending,
             pause_passed=passed,
             pause_until=until,
+            pause_ordered=ordered,
             restart=restart,
             foreign=foreign,
             run_id=RUN_ID,
@@ -124,6 +128,7 @@ def test_table_says_what_the_model_says(kind: Kind, proposed: StateType) -> None
         delivered=st.sampled_from([None, "suspend", "cancel"]),
         pause_pending=st.booleans(),
         pause_passed=st.booleans(),
+        pause_ordered=st.booleans(),
         pause_until=st.none() | st.floats(0, 2 * NOW),
         run_id=st.just(RUN_ID),
         **{name: st.booleans() for name in ("retriable", "flow_paused", "flow_suspended", "restart", "foreign")},

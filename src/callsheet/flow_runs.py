@@ -58,14 +58,29 @@ __all__ = [
 
 @overload
 async def apause_flow_run(
-    wait_for_input: None = None, timeout: float | None = 3600, poll_interval: float = 10, key: str | None = None
+    wait_for_input: None = None,
+    timeout: float | None = 3600,
+    poll_interval: float = 10,
+    key: str | None = None,
+    *,
+    until: datetime | None = None,
 ) -> None: ...
 @overload
 async def apause_flow_run(
-    wait_for_input: type[T], timeout: float | None = 3600, poll_interval: float = 10, key: str | None = None
+    wait_for_input: type[T],
+    timeout: float | None = 3600,
+    poll_interval: float = 10,
+    key: str | None = None,
+    *,
+    until: datetime | None = None,
 ) -> T: ...
 async def apause_flow_run(
-    wait_for_input: Any = None, timeout: float | None = 3600, poll_interval: float = 10, key: str | None = None
+    wait_for_input: Any = None,
+    timeout: float | None = 3600,
+    poll_interval: float = 10,
+    key: str | None = None,
+    *,
+    until: datetime | None = None,
 ) -> Any:
     """Pause the current flow run until somebody resumes it.
 
@@ -75,11 +90,12 @@ async def apause_flow_run(
     Args:
         wait_for_input: What to ask for: a subclass of `RunInput`, or any type that pydantic knows.
         timeout: Seconds after which the run fails, unless it was resumed; `None`: never. A time limit of the flow
-            itself is not put off.
+            itself is not put off. With `until` it goes on instead.
         poll_interval: Seconds after which at the latest a resumption by another process is noticed. It nearly always
             is within a fraction of a second, and one by this process at once.
         key: Names the pause: a run that was resumed from it does not pause under this name again. Default: the
             number of pauses so far, counted from 1.
+        until: When it is resumed by itself, without input.
 
     Returns:
         What was handed in, validated; `None` if nothing is asked for.
@@ -106,7 +122,7 @@ async def apause_flow_run(
         3
     """
     run = pausing_run()
-    return await pause(run, _wanted(wait_for_input), timeout, poll_interval, key)
+    return await pause(run, _wanted(wait_for_input), timeout, poll_interval, key, until)
 
 
 @overload

@@ -184,8 +184,7 @@ def test_two_takers_and_one_dead_owner(here, history, how):
     """
     with OwnerProcess.engine(here, body, lease=LONG if how == "killed" else LEASE) as owner:
         owner.hears("open")
-        for number in range(20):
-            owner.hears("waiting", str(number))
+        owner.hears_all([["waiting", str(number)] for number in range(20)])
         with OwnerProcess.engine(here, STAY, TAKER) as one, OwnerProcess.engine(here, STAY, TAKER) as two:
             one.hears("open")
             two.hears("open")

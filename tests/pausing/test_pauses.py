@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -10,6 +11,7 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 from callsheet import Engine, flow, get_client, pause_flow_run, resume_flow_run, task
+from callsheet._clock import utc_now
 from callsheet.exceptions import FlowPauseTimeout, FlowRunWaitTimeout, NotPausedError, ObjectNotFound
 from callsheet.flow_runs import apause_flow_run, aresume_flow_run, wait_for_flow_run
 from callsheet.input import RunInput, keyset_from_paused_state
@@ -453,3 +455,24 @@ def test_waiting_for_a_flow_run(resumer: Resumer, run_on: Any) -> None:
         return names
 
     assert run_on(main) == ["Completed"]
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.05])
+def test_a_pause_until_a_point_in_time(seconds: float) -> None:
+    @flow
+    def naps() -> Any:
+        pause_flow_run(until=utc_now() + timedelta(seconds=seconds))
+        return pause_flow_run(until=utc_now(), wait_for_input=Order.with_initial_data(name="paper")).name
+
+    state = naps(return_state=True)
+    assert state.data == "paper"
+    assert states_of(state) == ["Pending", "Running", "Paused", "Running", "Paused", "Running", "Completed"]
+
+
+def test_who_needs_input_cannot_go_on_by_itself() -> None:
+    @flow
+    def asks() -> int:
+        return pause_flow_run(until=utc_now(), wait_for_input=int)
+
+    with pytest.raises(FlowPauseTimeout):
+        asks()

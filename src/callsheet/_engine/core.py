@@ -12,6 +12,7 @@ from uuid import UUID
 from weakref import WeakSet
 
 from callsheet._clock import SYSTEM_CLOCK, Clock
+from callsheet._engine.letters import Inbox
 from callsheet._engine.ownership import Ownership, interrupt, lost
 from callsheet._ids import new_id
 from callsheet._kernel.host import Host
@@ -60,12 +61,12 @@ class Core:
         self.cancel_grace = settings.cancel_grace_seconds
         self.lease = settings.lease_seconds
         self.blobs = None if store.location == "memory" else Path(store.location + "-results")
-        self.closed = False
-        # Its runs are not ours any more: they are of the process that forked this one, or, where it is lost, of other engines.
-        self.abandoned = self.lost = False
+        # Abandoned: its runs belong to the process that forked this one, or, where it is lost, to other engines.
+        self.closed = self.abandoned = self.lost = False
         self.ownership = Ownership(self, settings.lease_seconds)
         self.flows: dict[str, Any] = {}  # that it takes up runs of, by entrypoint
         self.memories: dict[UUID, Memory] = {}  # of flow runs that were cut off and are alive again
+        self._inbox = Inbox(self)
         self.dues: list[int] = []  # when runs that were suspended here are to be looked at, as a heap
         self.nudge: Callable[[], None] = _nothing  # tells whoever takes up runs that there may be one
         self._workers: WorkerThreads | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -38,3 +40,36 @@ class Deaths:
             self._watches.pop(engine.id, None)
             return False
         return self._watches.setdefault(engine.id, proofs.Watch()).look(engine.beat, engine.lease)
+
+    # ------------------------------------------------------------------------- for who waits for one of them
+
+    @contextmanager
+    def watching(self) -> Generator[None, None, None]:
+        """Let the engine give signs of life meanwhile: who gives none cannot say that others do not."""
+        ownership = self._core.ownership
+        ownership.watchers.add(self)
+        try:
+            yield
+        finally:
+            ownership.watchers.discard(self)
+
+    def is_left(self, owner: UUID) -> bool:
+        """Tell whether an engine's runs are to be had; one that is found dead here is fenced (blocking).
+
+        Raises:
+            LostOwnership: Others have taken this engine for dead.
+            StoreError: The history cannot be read or written.
+        """
+        core = self._core
+        if owner == core.engine_id:
+            return False
+        engine = next((one for one in core.store.engines.read() if one.id == owner), None)
+        if engine is None or engine.lost:
+            return True
+        if self.is_dead(engine):
+            return core.store.engines.fence(engine.id, engine.beat)
+        core.ownership.vouch()
+        lease = core.ownership.lease
+        if lease is not None and not lease.is_fresh:
+            lease.renew()  # the first one; from here on the journal's thread sees to it
+        return False

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from callsheet._engine.again import scheduled
 from callsheet._engine.deaths import Deaths
-from callsheet._engine.recovery import call_hooks
+from callsheet._engine.hooks_apart import call_hooks
 from callsheet._engine.reviving import revive
 from callsheet._engine.upstream import find_inputs
 from callsheet._model.kinds import StateType
@@ -39,15 +38,9 @@ class Heir:
         self._home = home
         self._deaths = Deaths(core)
 
-    @contextmanager
-    def waiting(self) -> Generator[None, None, None]:
-        """Let the engine give signs of life meanwhile: who gives none cannot say that others do not."""
-        ownership = self._core.ownership
-        ownership.heirs.add(self)
-        try:
-            yield
-        finally:
-            ownership.heirs.discard(self)
+    def waiting(self) -> AbstractContextManager[None]:
+        """Let the engine give signs of life meanwhile."""
+        return self._deaths.watching()
 
     def take(self, record: RunRecord) -> FlowRunActor | None:
         """Take the run up, if nobody has it any more.
@@ -59,7 +52,8 @@ class Heir:
             LostOwnership: Others have taken this engine for dead.
             StoreError: The history cannot be read or written.
         """
-        return self._taken(record.id) if self._core.accepting and self._is_left(record.owner) else None
+        is_left = record.owner is None or self._deaths.is_left(record.owner)
+        return self._taken(record.id) if self._core.accepting and is_left else None
 
     def again(self, record: RunRecord) -> FlowRunActor | None:
         """Begin a run once more that has ended, without what had completed.
@@ -85,19 +79,5 @@ class Heir:
             return None
         if taken.type is StateType.PENDING:
             return revive(core, run_id, self._flow, parameters=self._parameters, home=self._home)
-        call_hooks(core, self._flow, taken)
+        call_hooks(core, self._flow, taken.run_id, taken.type)
         return None
-
-    def _is_left(self, owner: UUID | None) -> bool:
-        """Tell whether a run belongs to nobody, as far as can be seen; the store decides."""
-        if owner is None or owner == self._core.engine_id:
-            return owner is None
-        engines = self._core.store.engines
-        engine = next((one for one in engines.read() if one.id == owner), None)
-        if engine is None or engine.lost:
-            return True
-        ownership = self._core.ownership
-        ownership.vouch()
-        if ownership.lease is not None and not ownership.lease.is_fresh:
-            ownership.lease.renew()  # the first one; from here on the journal's thread sees to it
-        return self._deaths.is_dead(engine) and engines.fence(engine.id, engine.beat)

@@ -36,7 +36,7 @@ class Ownership:
         self._proof: Proof | None = None
         self._is_listed = core.durability is Durability.OFF  # nothing is owned where nothing is kept
         self._recovers = False
-        self.heirs: set[object] = set()  # who waits here for the run of another engine
+        self.watchers: set[object] = set()  # who look out for the death of others
         self.flows: tuple[str, ...] = ()
         self.lease: Lease | None = None
 
@@ -85,7 +85,7 @@ class Ownership:
             )
 
     def _is_in_use(self) -> bool:
-        return self._recovers or bool(self.heirs or self._core.orchestrator.roots)
+        return self._recovers or bool(self.watchers or self._core.orchestrator.roots)
 
     def leave(self) -> None:
         """Own nothing any more. What could not be written down stays for others to take over."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
-from callsheet._clock import from_micros
+from callsheet._clock import from_micros, micros
 from callsheet._engine.decode import encode_details
 from callsheet._engine.history import the_run
 from callsheet._engine.places import LoopPlace, Place, ThreadPlace
@@ -76,9 +77,14 @@ def pausing_run() -> FlowRunActor:
 
 
 async def pause(
-    run: FlowRunActor, wanted: Wanted | None, timeout: float | None, poll_interval: float, key: str | None
+    run: FlowRunActor,
+    wanted: Wanted | None,
+    timeout: float | None,
+    poll_interval: float,
+    key: str | None,
+    wake: datetime | None = None,
 ) -> Any:
-    """Pause the current flow run until it is resumed, and give what was handed in.
+    """Pause the current flow run until it is resumed, by somebody or at `wake`, and give what was handed in.
 
     Raises:
         FlowPauseTimeout: It was not resumed in time.
@@ -86,7 +92,8 @@ async def pause(
         Interrupted: The run must leave.
     """
     run.pauses += 1
-    pausing = _Pausing(run, wanted, timeout, poll_interval, str(run.pauses) if key is None else key)
+    pausing = _Pausing(run, wanted, None if wake else timeout, poll_interval, str(run.pauses) if key is None else key)
+    pausing.wake = wake
     run.logger().info("Pausing flow, execution will continue when this flow run is resumed.")
     try:
         return await lent(run, pausing.port, pausing.through)
@@ -108,6 +115,7 @@ class _Pausing:
         self.poll_interval = max(0.01, poll_interval)
         self.until: int | None = None
         self.deadline: float | None = None
+        self.wake: datetime | None = None
         self.port: Port = port_here()
         self.host = self.port.host
         self.shared = run.core.store.location != "memory"  # other processes may resume it
@@ -147,6 +155,8 @@ class _Pausing:
             if self.timeout is not None and self.until is None:
                 self.until = now + int(self.timeout * 1e6)
                 self.deadline = time.monotonic() + self.timeout
+            if self.wake is not None:
+                self.deadline = time.monotonic() + max(0.0, (micros(self.wake) - now) / 1e6)
             check = None if self.wanted is None else self.wanted.load
             pause = Pause(self.key, self.until, check, again=reason is not None)
             handed = () if self.wanted is None else question(run.cell.id, self.keys, self.wanted, now)
@@ -173,6 +183,7 @@ class _Pausing:
         return encode_details(
             StateDetails(
                 pause_timeout=None if self.until is None else from_micros(self.until),
+                scheduled_time=self.wake,
                 pause_key=self.key,
                 run_input_keyset=None if self.wanted is None else self.keys,
             )
@@ -196,7 +207,11 @@ class _Pausing:
             while not pause.gate.is_set:
                 left = None if self.deadline is None else self.deadline - time.monotonic()
                 if left is not None and left <= 0:
+                    if self.wake is not None:
+                        await self._resume()
                     await self._look(pause)
+                    if pause.gate.is_set:
+                        break
                     run.core.ask(GiveUp(run.cell))
                     break
                 await self.port.wait(bell.once, self._patience(left), run.scope)
@@ -214,6 +229,12 @@ class _Pausing:
         started, (seq, at) = run.started, pause.resumed
         run.entered(StateType.RUNNING, "Running", Answer(ACCEPT, seq, at, 0))
         run.started = started  # of the body, which goes on
+
+    async def _resume(self) -> None:
+        """Resume the run, as anybody could: its time has come. Input without defaults cannot be had so."""
+        from callsheet._engine.resuming import resume
+
+        await resume(self._here(), self.run.cell.id, None)
 
     def _patience(self, left: float | None) -> float | None:
         if not self.shared:

@@ -11,28 +11,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
-from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from callsheet._engine import decode
 from callsheet._engine.deaths import Deaths
-from callsheet._engine.history import the_run
-from callsheet._engine.hooks import hooks_of, run_hooks
+from callsheet._engine.hooks_apart import call_hooks
 from callsheet._engine.known_flows import imported
-from callsheet._engine.places import ThreadPlace
 from callsheet._engine.reviving import revive
-from callsheet._kernel.host import runtime_thread
-from callsheet._kernel.ports import run_on, step
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import Kind, StateType
 from callsheet.exceptions import EngineClosed, LostOwnership, StoreError
-from callsheet.logging.loggers import flow_run_logger
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
-    from callsheet._model.engines import Taken, WaitingRun
+    from callsheet._model.engines import WaitingRun
 
 _LOG: Final = logging.getLogger("callsheet.engine")
 _LONGEST: Final = 0.5  # seconds between looks whether a process of this machine has ended
@@ -140,7 +132,7 @@ class Recovery:
         _LOG.info("The run %s was taken up as %s: %s", run.id, taken.name, taken.message)
         if taken.type is not StateType.PENDING:
             if run.kind is Kind.FLOW:
-                call_hooks(self._core, flow or imported(run.key), taken)
+                call_hooks(self._core, flow or imported(run.key), taken.run_id, taken.type)
             return
         try:
             revive(self._core, run.id, flow)
@@ -155,31 +147,6 @@ def _every(page: Page) -> Iterator[WaitingRun]:
     while found:
         yield from found
         found = page(found[-1].id) if len(found) == _PAGE else ()
-
-
-def call_hooks(core: Core, flow: Any, taken: Taken) -> None:
-    """Have the hooks of a run called that has ended by being taken."""
-    if flow is not None and hooks_of(flow, taken.type):
-        core.workers.run(partial(_run_hooks, core, flow, taken))
-
-
-def _run_hooks(core: Core, flow: Any, taken: Taken) -> None:
-    """Call the hooks of a run that has ended without an engine of its own."""
-    place = ThreadPlace(core)
-    try:
-        record = step(the_run(place.reader, Kind.FLOW, taken.run_id))
-        states = step(place.reader.read_states_of([taken.run_id]))
-    finally:
-        step(place.reader.aclose())
-    run = decode.flow_run(record, states)
-    home = core.home if core.home is not None and not core.home.closed else runtime_thread.host()
-
-    async def call(hook: Callable[..., Any], *args: Any) -> Any:
-        value = hook(*args)
-        return run_on(home, value) if isawaitable(value) else value
-
-    hooks = hooks_of(flow, taken.type)
-    step(run_hooks(hooks, (flow, run, run.state), logger=flow_run_logger(run, flow), call=call))
 
 
 def fence(core: Core, engine_id: UUID) -> bool:

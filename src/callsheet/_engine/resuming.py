@@ -15,6 +15,7 @@ import msgspec
 
 from callsheet._engine import decode
 from callsheet._engine.history import the_run
+from callsheet._engine.letters import news
 from callsheet._engine.past import RESUMING
 from callsheet._engine.places import Place
 from callsheet._engine.run_inputs import from_json, stored, to_json
@@ -159,6 +160,8 @@ async def _commit(
         guards=(SeqIs(record.id, current.seq),),
     )
     entries: list[Any] = [entered, RunDue(record.id, now)] if anew else [entered]
+    if pause is None and (letter := await news(place.reader, record, entered, text, *entered.guards)) is not None:
+        entries.insert(0, letter)  # in front of the state, on whose number it depends
     if text is not None and details.run_input_keyset is not None:
         answer = stored(record.id, details.run_input_keyset["response"], text, at=now)
         entries.append(msgspec.structs.replace(answer, guards=(InputFree(record.id, answer.key, answer.id),)))

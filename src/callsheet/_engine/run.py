@@ -155,15 +155,20 @@ class Run(Actor):
         )
         if not await self._is_retriable(port, final):
             return final._replace(retriable=False)
-        answer = self.propose(
-            final.type,
-            final.name,
-            message=final.message,
-            retries=definition.retries,
-            retry_delay=delay,
-            tried=self.identity,
-        )
-        verdict = answer.verdict
+        while True:
+            answer = self.propose(
+                final.type,
+                final.name,
+                message=final.message,
+                retries=definition.retries,
+                retry_delay=delay,
+                tried=self.identity,
+            )
+            verdict = answer.verdict
+            if not isinstance(verdict, Wait):
+                break
+            if interrupted := await self._wait_until_resumed(port):
+                return interrupted
         if not isinstance(verdict, Reject):
             return final
         if verdict.type not in (_S.SCHEDULED, _S.RUNNING):  # an order came first
@@ -177,6 +182,16 @@ class Run(Actor):
             await self._start(port, "Retrying")
         except BaseException as error:
             return self._before_body(only_theirs(error))
+        return None
+
+    async def _wait_until_resumed(self, port: Port) -> Final | None:
+        """Wait at the gate of this flow run; give the run's end where it has to leave instead."""
+        gate = self.core.orchestrator.pauses.gate_of(self.cell)
+        try:
+            if gate is not None:
+                await wait_in_life(gate, self, port)
+        except BaseException as error:
+            return self.final_of(only_theirs(error))
         return None
 
     def say_undone(self) -> None:

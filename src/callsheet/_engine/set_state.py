@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 
-from callsheet._engine import decode
+from callsheet._engine import decode, letters
 from callsheet._engine.history import the_run
 from callsheet._engine.places import Place
 from callsheet._ids import new_id
@@ -40,7 +40,11 @@ async def set_state(place: Place, order: SetState) -> Outcome:
         await place.catch_up()
         if answer is not NOT_ALIVE:
             return Outcome(answer.verdict, answer.seq, answer.at)
-        outcome = await _set_stored(place, await the_run(place.reader, order.kind, order.run_id), order)
+        record = await the_run(place.reader, order.kind, order.run_id)
+        (ordered,) = await letters.order(place, [record], [order])
+        if ordered is not None and ordered != NOT_ALIVE:
+            return Outcome(ordered.verdict, ordered.seq, ordered.at)
+        outcome = await _set_stored(place, record, order)
         if outcome is not None:
             return outcome
 

@@ -57,6 +57,18 @@ def suspend(cell: Cell) -> None:
 
 def judged(cell: Cell, order: SetState, at: int) -> Verdict:
     """Ask the rules."""
+    return _judged(cell, order.type, order.name, at)
+
+
+def held(cell: Cell, at: int) -> Verdict:
+    """Tell whether a flow run can be paused: one that runs, and whose body has not been told to leave."""
+    if cell.type is not StateType.RUNNING or cell.delivered is not None:
+        said = "leaving" if cell.type is StateType.RUNNING else cell.name
+        return Abort(f"Only a flow run that is Running can be paused; this one is {said}.")
+    return _judged(cell, StateType.PAUSED, "Paused", at)
+
+
+def _judged(cell: Cell, type: StateType, name: str, at: int) -> Verdict:
     facts = Facts(
         now=at / 1e6,
         due_at=None if cell.due is None else cell.due / 1e6,
@@ -64,4 +76,4 @@ def judged(cell: Cell, order: SetState, at: int) -> Verdict:
         delivered=cell.delivered,
         foreign=True,
     )
-    return judge(cell.kind, cell.type, order.type, facts, current_name=cell.name, proposed_name=order.name)
+    return judge(cell.kind, cell.type, type, facts, current_name=cell.name, proposed_name=name)

@@ -188,7 +188,18 @@ class SetState(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=Tr
     force: bool = False
 
 
-Message = Register | TakeUp | Propose | Amend | Leave | CancelTree | Orphan | SetState | Suspend | Resumed | GiveUp
+class Hold(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
+    """Somebody wants a running flow run to pause: its tasks wait, and it goes on when it is resumed."""
+
+    run_id: UUID
+    key: str  # of the pause
+    message: str | None = None
+    details: bytes | None = None
+
+
+Message = (
+    Register | TakeUp | Propose | Amend | Leave | CancelTree | Orphan | SetState | Suspend | Resumed | GiveUp | Hold
+)
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):

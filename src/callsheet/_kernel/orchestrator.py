@@ -22,6 +22,7 @@ from callsheet._kernel.messages import (
     CancelTree,
     Cell,
     GiveUp,
+    Hold,
     Leave,
     Message,
     Orphan,
@@ -32,7 +33,7 @@ from callsheet._kernel.messages import (
     Suspend,
     TakeUp,
 )
-from callsheet._kernel.pauses import Pauses
+from callsheet._kernel.pauses import Pause, Pauses
 from callsheet._kernel.scopes import CANCEL
 from callsheet._kernel.signals import Once
 from callsheet._kernel.tree import Tree
@@ -125,10 +126,8 @@ class Orchestrator:
                 return _DONE
             case Orphan():
                 return self._crash(message.cell, message.why)
-            case SetState():
-                return self._set_state(message)
-            case Suspend():
-                return self._suspend(message)
+            case SetState() | Hold() | Suspend():
+                return self._order(message)
             case Resumed():
                 return self._resumed(message)
             case GiveUp():
@@ -213,6 +212,7 @@ class Orchestrator:
                 flow_suspended=cell.kind is Kind.TASK and parent is not None and parent.delivered == "suspend",
                 flow_paused=bool(waiting) and cell.kind is Kind.TASK and self.pauses.holds_back(cell),
                 pause_pending=pause is not None and cell.id in waiting,
+                pause_ordered=cell.pause is not None and cell.pause.ordered,
                 pause_passed=pause is not None and not pause.again and pause.key in (cell.passed or ()),
             ),
             current_name=cell.name,
@@ -354,6 +354,15 @@ class Orchestrator:
             self._put(*order.handed)
         return self._enter(cell, ACCEPT, StateType.PAUSED, SUSPENDING, at, None, order.details, leaves=False)
 
+    def _order(self, message: SetState | Hold | Suspend) -> Answer:
+        match message:
+            case SetState():
+                return self._set_state(message)
+            case Hold():
+                return self._hold(message)
+            case Suspend():
+                return self._suspend(message)
+
     def _set_state(self, order: SetState) -> Answer:
         """Judge what somebody outside wants of a live run. Its owner learns of it by being told to leave."""
         cell = foreign.find(self.roots, order.run_id, order.kind)
@@ -373,6 +382,19 @@ class Orchestrator:
         self._cancel(cell, CANCEL, whole=True)
         # It stays in the tree until its body has left, so that nobody takes it for gone who waits for that.
         return self._enter(cell, verdict, order.type, order.name, at, order.message, order.details, leaves=False)
+
+    def _hold(self, order: Hold) -> Answer:
+        """Close the gate of a flow run that runs."""
+        cell = foreign.find(self.roots, order.run_id, Kind.FLOW)
+        if cell is None:
+            return NOT_ALIVE
+        at = self._micros()
+        verdict = foreign.held(cell, at)
+        if verdict is not ACCEPT:
+            return Answer(verdict, cell.seq, at, 0)
+        answer = self._enter(cell, verdict, StateType.PAUSED, "Paused", at, order.message, order.details)
+        self.pauses.begin(cell, Pause(order.key, None, ordered=True))
+        return answer
 
 
 _DONE = Answer(ACCEPT, 0, 0, 0)

@@ -20,17 +20,25 @@ class Pause:
         until: When it times out, in microseconds since the epoch.
         check: Takes the answer (JSON) and raises `ValueError` if it is not what the run waits for.
         again: The run was resumed from it, but the answer was of no use.
+        ordered: Somebody else wants it: the body does not wait in it, but its tasks do.
     """
 
-    __slots__ = ("again", "answer", "cell", "check", "gate", "is_over", "key", "resumed", "until")
+    __slots__ = ("again", "answer", "cell", "check", "gate", "is_over", "key", "ordered", "resumed", "until")
 
     def __init__(
-        self, key: str, until: int | None, check: Callable[[str], object] | None = None, *, again: bool = False
+        self,
+        key: str,
+        until: int | None,
+        check: Callable[[str], object] | None = None,
+        *,
+        again: bool = False,
+        ordered: bool = False,
     ) -> None:
         self.key = key
         self.until = until
         self.check = check
         self.again = again
+        self.ordered = ordered
         self.gate = Once()  # set when the pause is over, however it ended
         self.is_over = False
         self.resumed: tuple[int, int] | None = None  # number and time of the state that the run entered

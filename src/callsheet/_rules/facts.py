@@ -28,6 +28,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     flow_paused: bool = False
     flow_suspended: bool = False
     pause_pending: bool = False  # a pause of this very flow run waits for its resumption
+    pause_ordered: bool = False  # the flow run is paused because somebody else wanted it; its body does not wait
     pause_passed: bool = False  # it was resumed from a pause of the proposed key before
     pause_until: float | None = None  # when its pause times out
     restart: bool = False

@@ -135,6 +135,17 @@ def one_pause_at_a_time(facts: Facts, move: Move) -> Verdict | None:
     return _WAIT_AT_GATE
 
 
+def fail_when_resumed(facts: Facts, move: Move) -> Verdict | None:
+    """A failure with attempts left, of a run that somebody else has paused, is judged when the run is resumed.
+
+    Closes: the body fails while the run is paused; its next attempt would begin in spite of the pause, or there
+    would be none. One that waits in its own pause knows of it, and its failure is final.
+    """
+    if not facts.pause_ordered or facts.attempts > facts.retries or not facts.retriable or facts.foreign:
+        return None
+    return _WAIT_AT_GATE if facts.delivered is None else None
+
+
 def refuse_late_resumption(facts: Facts, move: Move) -> Verdict | None:
     """A pause that has timed out cannot be resumed any more: the run fails, or has been told to.
 

@@ -39,6 +39,8 @@ def _rules_of(kind: Kind, current: StateType | None, proposed: StateType) -> Ite
         yield from _before_start(kind, current)
     if current is _S.RUNNING and proposed is _S.FAILED:
         yield guards.try_again
+    if (kind, current, proposed) == (Kind.FLOW, _S.PAUSED, _S.FAILED):
+        yield guards.fail_when_resumed
 
 
 def _orders(kind: Kind, current: StateType, proposed: StateType) -> Iterator[Rule]:

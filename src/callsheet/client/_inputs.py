@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from callsheet._engine import run_inputs
+from callsheet._engine.holding import hold
 from callsheet._engine.resuming import resume
 from callsheet._model.runs import FlowRunInput
 from callsheet._rules.verdicts import Abort, Reject
@@ -49,6 +50,30 @@ class Inputs(Writes):
             case _:
                 status, details = SetStateStatus.ACCEPT, StateAcceptDetails()
         return OrchestrationResult(state=done.state, status=status, details=details)
+
+    async def pause_flow_run(self, flow_run_id: UUID | str, message: str | None = None) -> OrchestrationResult:
+        """Have a flow run that runs pause, in this process or in another one on the same history.
+
+        It is Paused at once: no task of it starts any more, in flow runs inside it neither. Tasks that run go on, and so does its
+        body, until it calls a task; a body that calls none ends as it would have. It goes on when it is resumed.
+
+        Args:
+            flow_run_id: Its id.
+            message: Why, for the history.
+
+        Returns:
+            Whether it was accepted, and the state; where not, the reason.
+
+        Raises:
+            ObjectNotFound: There is no such flow run.
+            StoreError: The history cannot be written.
+        """
+        place = self._session.place
+        done = await hold(place, _narrow.as_id(flow_run_id), message)
+        if isinstance(done.verdict, Abort):
+            details = StateAbortDetails(reason=done.reason)
+            return OrchestrationResult(state=None, status=SetStateStatus.ABORT, details=details)
+        return OrchestrationResult(state=done.state, status=SetStateStatus.ACCEPT, details=StateAcceptDetails())
 
     async def create_flow_run_input(
         self, flow_run_id: UUID | str, key: str, value: str, sender: str | None = None

@@ -124,6 +124,7 @@ class SyncClient:
     create_task_run = _stepped(Client.create_task_run)
     set_flow_run_state = _stepped(Client.set_flow_run_state)
     set_task_run_state = _stepped(Client.set_task_run_state)
+    pause_flow_run = _stepped(Client.pause_flow_run)
     resume_flow_run = _stepped(Client.resume_flow_run)
     create_flow_run_input = _stepped(Client.create_flow_run_input)
     read_flow_run_input = _stepped(Client.read_flow_run_input)

@@ -1,0 +1,9 @@
+"""``python -m callsheet``: the command, also where no script of that name is on the path."""
+
+from __future__ import annotations
+
+import sys
+
+from callsheet._command.main import main
+
+sys.exit(main())

@@ -1,0 +1,277 @@
+"""Letters between engines: orders for runs of another engine, with its answer, and news of them.
+
+A run belongs to the engine that owns its root run. What somebody else wants of it goes there as a row in the store; the
+journal's thread of that engine finds it, has it carried out, and puts the answer into the journal behind what was done,
+so that an answer that can be read says what is on record. An engine that is found dead meanwhile is fenced, and whoever
+asked goes on without it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+import msgspec
+
+from callsheet._engine.deaths import Deaths
+from callsheet._engine.history import records_of
+from callsheet._engine.places import Place
+from callsheet._engine.run_inputs import Bell
+from callsheet._engine.waiting import scope_here
+from callsheet._ids import new_id
+from callsheet._kernel.messages import Answer, Hold, Resumed, SetState, Suspend
+from callsheet._kernel.ports import LoopPort, Port, sync_port
+from callsheet._model.kinds import Durability
+from callsheet._model.letters import Letter
+from callsheet._model.records import Guard, LetterAnswered, LetterDropped, LetterSent, RunFilter, RunRecord
+from callsheet._store.protocol import Reader
+from callsheet.exceptions import StoreError
+
+if TYPE_CHECKING:
+    from callsheet._engine.core import Core
+
+_LOG: Final = logging.getLogger("callsheet.engine")
+_LOOK: Final = 0.1  # seconds between looks whether the engine that is to answer lives
+_PATIENT: Final = 0.25  # seconds in which an engine that lives has answered; before, nobody looks whether it does
+_PAGE: Final = 500
+_pack = msgspec.msgpack.Encoder().encode
+
+ORDER: Final = "order"
+RESUMED: Final = "resumed"
+
+Order = SetState | Hold | Suspend
+_order = msgspec.msgpack.Decoder(Order).decode
+_answer = msgspec.msgpack.Decoder(Answer).decode
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True):
+    """What an engine says to a letter: bytes that its kind knows how to read, or what went wrong."""
+
+    body: bytes = b""
+    error: str | None = None
+
+
+_reply = msgspec.msgpack.Decoder(Reply).decode
+
+
+class News(msgspec.Struct, frozen=True, array_like=True):
+    """That a paused flow run was resumed elsewhere."""
+
+    seq: int
+    at: int
+    answer: str | None
+
+
+_news = msgspec.msgpack.Decoder(News).decode
+
+
+class LetterRefused(StoreError):
+    """Raised when the engine that owns a run cannot do what a letter wants."""
+
+
+# --------------------------------------------------------------------------------------------- receiving
+
+Receiver = Callable[["Core", Letter], bytes | None]
+
+
+def _carry_out(core: Core, letter: Letter) -> bytes:
+    answer: Answer = core.ask(_order(letter.body))
+    return _pack(answer)
+
+
+def _resumed(core: Core, letter: Letter) -> None:
+    news, pause = _news(letter.body), core.orchestrator.pauses.waiting.get(letter.to_run)
+    if pause is not None:
+        core.ask(Resumed(pause=pause, seq=news.seq, at=news.at, answer=news.answer))
+
+
+RECEIVERS: Final[dict[str, Receiver]] = {ORDER: _carry_out, RESUMED: _resumed}
+"""What is done with each kind of letter, on the journal's thread: nothing may wait there. `None`: nobody waits for an answer."""
+
+
+class Inbox:
+    """The letters that an engine gets. While runs are alive in it, it looks whenever other processes have committed."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._latest = 0  # number; they do not come back
+        if core.durability is not Durability.OFF and core.store.location != "memory":
+            core.journal.watch(self._look, lambda: bool(core.orchestrator.roots))
+
+    def _look(self) -> None:
+        core = self._core
+        position = 0
+        for letter in core.store.letters_to(core.engine_id, self._latest):
+            self._latest = letter.number
+            answer = self._answer(letter)
+            position = core.journal.put(LetterAnswered(letter.token, core.clock.micros(), answer))
+        if position:
+            core.journal.notify(position, _nothing)  # somebody waits for it
+
+    def _answer(self, letter: Letter) -> bytes | None:
+        receiver = RECEIVERS.get(letter.name)
+        if receiver is None:
+            return _pack(Reply(error=f"It does not know letters of the kind {letter.name!r}."))
+        try:
+            body = receiver(self._core, letter)
+        except Exception as error:
+            _LOG.exception("A letter of the kind %r could not be answered", letter.name)
+            return _pack(Reply(error=f"{type(error).__name__}: {error}"))
+        return None if body is None else _pack(Reply(body))
+
+
+def _nothing() -> None:
+    pass
+
+
+# ----------------------------------------------------------------------------------------------- sending
+
+
+async def order(place: Place, runs: Sequence[RunRecord], wanted: Sequence[Order]) -> list[Answer | None]:
+    """Give orders for runs to the engines that own them, and wait for their answers.
+
+    Args:
+        place: From where.
+        runs: Of which runs.
+        wanted: What, of each.
+
+    Returns:
+        The answers, in order; `None`: no living engine owns the run, or not any more. Whoever asks looks again then.
+
+    Raises:
+        StoreError: The history cannot be read or written, or an engine could not carry it out.
+    """
+    bodies = await send(place, runs, ORDER, [_pack(_bare(one)) for one in wanted])
+    return [None if body is None else _answer(body) for body in bodies]
+
+
+def _bare(order: Order) -> Order:
+    """Leave out what means something in this process only."""
+    return msgspec.structs.replace(order, data=None) if isinstance(order, SetState) else order
+
+
+async def send(place: Place, runs: Sequence[RunRecord], name: str, bodies: Sequence[bytes]) -> list[bytes | None]:
+    """Send a letter about each of several runs to the engines that own them, and wait for the answers.
+
+    Args:
+        place: From where.
+        runs: The runs.
+        name: What kind of letters: a key of `RECEIVERS`.
+        bodies: What they say.
+
+    Returns:
+        The answers, in order; `None`: no living engine owns the run, or not any more. Whoever asks looks again then.
+
+    Raises:
+        LetterRefused: An engine could not do it, and said why.
+        StoreError: The history cannot be read or written.
+    """
+    sending = _Sending(place, runs)
+    await sending.post(name, bodies)
+    if sending.pending:
+        try:
+            await sending.wait()
+        finally:
+            sending.close()
+    return sending.answers
+
+
+class _Sending:
+    """Letters that are under way."""
+
+    def __init__(self, place: Place, runs: Sequence[RunRecord]) -> None:
+        self.answers: list[bytes | None] = [None] * len(runs)
+        self.pending: dict[UUID, tuple[int, UUID]] = {}  # by token: which run, and whose it is
+        self._place = place
+        self._roots = [run.root_id or run.id for run in runs]
+        self._runs = runs
+        self._deaths = Deaths(place.core)
+        self._tokens: list[UUID] = []
+
+    async def post(self, name: str, bodies: Sequence[bytes]) -> None:
+        core = self._place.core
+        owners = await _owners(self._place.reader, self._roots)
+        at = core.clock.micros()
+        for index, (run, body) in enumerate(zip(self._runs, bodies, strict=True)):
+            owner = owners.get(self._roots[index])
+            if owner is None or owner == core.engine_id:
+                continue
+            token = new_id()
+            core.journal.put(LetterSent(token=token, to_engine=owner, to_run=run.id, name=name, body=body, at=at))
+            self.pending[token] = index, owner
+            self._tokens.append(token)
+
+    async def wait(self) -> None:
+        place, bell = self._place, Bell()
+        port = sync_port() if place.host is None else LoopPort(place.host)
+        place.core.journal.watch(bell.ring)
+        try:
+            with self._deaths.watching():
+                await self._wait(port, bell)
+        finally:
+            place.core.journal.unwatch(bell.ring)
+
+    async def _wait(self, port: Port, bell: Bell) -> None:
+        place, patient_until = self._place, time.monotonic() + _PATIENT
+        while True:
+            bell.renew()
+            await place.catch_up()
+            owners = await _owners(place.reader, self._roots)  # first: who ends a run answers before
+            self._take(await place.reader.read_letters(list(self.pending)))
+            await self._give_up(owners, look=time.monotonic() >= patient_until)
+            if not self.pending:
+                return
+            await port.wait(bell.once, _LOOK, scope_here())
+
+    def _take(self, found: Sequence[Letter]) -> None:
+        for letter in found:
+            if letter.answer is None:
+                continue
+            index, _ = self.pending.pop(letter.token)
+            reply = _reply(letter.answer)
+            if reply.error is not None:
+                raise LetterRefused(f"The engine that runs it could not do that. {reply.error}")
+            self.answers[index] = reply.body
+
+    async def _give_up(self, owners: dict[UUID, UUID | None], *, look: bool) -> None:
+        """Wait no longer for engines that have given the run away, or are dead."""
+        dead = await self._place.apart(self._dead) if look and self.pending else set[UUID]()
+        for token, (index, owner) in list(self.pending.items()):
+            if owner in dead or owners.get(self._roots[index]) != owner:
+                del self.pending[token]
+
+    def _dead(self) -> set[UUID]:
+        """Find the dead among those who are to answer (blocking)."""
+        return {owner for owner in {owner for _, owner in self.pending.values()} if self._deaths.is_left(owner)}
+
+    def close(self) -> None:
+        """Take the letters back."""
+        self._place.core.journal.put(*(LetterDropped(token) for token in self._tokens))
+
+
+async def news(reader: Reader, run: RunRecord, entered: Any, answer: str | None, *guards: Guard) -> LetterSent | None:
+    """Give the letter that tells the owner of a paused run of its resumption; `None` where there is none.
+
+    It is committed along with the state, or not at all.
+    """
+    owner = (await _owners(reader, [run.root_id or run.id])).get(run.root_id or run.id)
+    if owner is None:
+        return None
+    body = _pack(News(entered.seq, entered.at, answer))
+    return LetterSent(
+        token=new_id(), to_engine=owner, to_run=run.id, name=RESUMED, body=body, at=entered.at, guards=guards
+    )
+
+
+async def _owners(reader: Reader, roots: Sequence[UUID]) -> dict[UUID, UUID | None]:
+    """Give the owners of root runs."""
+    wanted = sorted(set(roots))
+    found: dict[UUID, UUID | None] = {}
+    for start in range(0, len(wanted), _PAGE):
+        some = tuple(wanted[start : start + _PAGE])
+        page = await reader.read_runs(RunFilter(ids=some), limit=len(some))
+        found.update((run.id, run.owner) for run in records_of(page.items))
+    return found
