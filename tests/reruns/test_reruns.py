@@ -20,6 +20,7 @@ from callsheet.flow_runs import (
     retry_flow_run,
     wait_for_flow_run,
 )
+from callsheet.testing import check_history
 from past import runs, states_of
 from reviving_helpers import Doings, Lives, doings, lives
 
@@ -93,6 +94,7 @@ def test_a_retry_runs_what_did_not_complete(world: World, order: Any) -> None:
     assert states_of(run.id) == ["Pending", "Running", "Failed", "AwaitingRetry", "Pending", "Running", "Completed"]
     made = [one.definition.name for one in runs(flow_run_ids=(run.id,))]
     assert made == ["check", "charge", "charge", "ship"]
+    assert check_history() == []
 
 
 def test_a_retry_can_fail_and_be_retried(world: World, order: Any) -> None:
@@ -114,6 +116,7 @@ def test_a_restart_runs_everything_from_a_task_on(world: World, order: Any) -> N
     world.forget()
     ended(restart_flow_run(run.id, flow=order))
     assert world.done == ["check tea", "charge", "ship"]
+    assert check_history() == []
     assert len([one for one in runs(flow_run_ids=(run.id,)) if one.definition.name == "check"]) == 2
 
 
@@ -141,6 +144,7 @@ def test_a_fork_is_a_run_of_its_own(world: World, order: Any) -> None:
     again = ended(fork_flow_run(run.id, flow=order))
     assert world.done == []
     assert again.forked_from == run.id
+    assert check_history() == []
 
 
 def test_a_fork_with_other_parameters_runs_what_depends_on_them(world: World, order: Any) -> None:

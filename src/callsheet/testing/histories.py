@@ -40,8 +40,8 @@ def check_history(
         database: File of the history. Default: the history that is current here, also one in memory.
         acknowledged: What callers were told, kept outside of the history: ids of runs, and the type of the state
             in which each had ended, such as ``COMPLETED``.
-        forced: Ids of runs that somebody made enter states against the rules (``force=True``), or start again
-            after their end. Their transitions are not judged.
+        forced: Ids of runs that somebody made enter states against the rules (``force=True``). Their transitions
+            are not judged.
 
     Returns:
         What was found, run by run; nothing where all is well.

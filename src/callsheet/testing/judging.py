@@ -75,6 +75,9 @@ def _transitions(history: History, run: RunRecord) -> Iterator[Finding]:
         yield _finding(Promise.TRANSITIONS, run, f"begins as {states[0].name}: {why}", states[0].seq)
     ended: StateRecord | None = None
     for before, after in itertools.pairwise(states):
+        if transitions.is_begun_again(run.kind, before, after):
+            ended = None
+            continue
         if before.type in transitions.ENDED:
             ended = ended or before
         if ended is not None:
@@ -122,8 +125,9 @@ def _attempts(history: History, run: RunRecord) -> Iterator[Finding]:
     states = history.of(run.id)
     policy: Sequence[Any] = history.described(run).get("policy") or (0,)
     suspensions = sum(state.type is _S.PAUSED and state.name == "Suspended" for state in states)
+    begun_again = sum(transitions.is_begun_again(run.kind, *pair) for pair in itertools.pairwise(states))
     root = run if run.root_id is None else history.runs.get(run.root_id, run)
-    allowed = 1 + policy[0] + root.recoveries + suspensions
+    allowed = (1 + policy[0]) * (1 + begun_again) + root.recoveries + suspensions
     found = transitions.starts(states)
     if found > allowed:
         text = (
@@ -250,16 +254,22 @@ def _is_kept(outcome: OutcomeRecord) -> bool:
 
 
 def _began_anew(history: History, first: OutcomeRecord, second: RunRecord) -> bool:
-    """Tell whether a body around a run was retried after an earlier run of the same call had ended.
+    """Tell whether a body around a run was retried, or begun again, after an earlier run of the same call had ended.
 
-    A retry calls everything again (ADR 0008); a recovery does not.
+    A retry calls everything again (ADR 0008), and a restart what it was asked to; a recovery does not.
     """
     ended = transitions.end_of(history.of(first.run_id))
     since = 0 if ended is None else ended.at
     around = second.parent_id
     while around is not None and (run := history.runs.get(around)) is not None:
-        retries = (state for state in history.of(run.id) if state.name == "Retrying")
-        if any(since <= state.at <= second.created for state in retries):
+        states = history.of(run.id)
+        anew = [state.at for state in states if state.name == "Retrying"]
+        anew += [
+            after.at
+            for before, after in itertools.pairwise(states)
+            if transitions.is_begun_again(run.kind, before, after)
+        ]
+        if any(since <= at <= second.created for at in anew):
             return True
         around = run.parent_id
     return False

@@ -22,6 +22,12 @@ def is_rollback(kind: Kind, before: StateRecord, after: StateRecord) -> bool:
     return undone and kind is Kind.TASK
 
 
+def is_begun_again(kind: Kind, before: StateRecord, after: StateRecord) -> bool:
+    """Tell whether somebody asked for a flow run that had ended once more (a retry or restart from outside)."""
+    asked = before.type in ENDED and after.type is _S.SCHEDULED and after.name == "AwaitingRetry" and was_chosen(after)
+    return asked and kind is Kind.FLOW
+
+
 def begins(state: StateRecord) -> str | None:
     """Say why a run cannot begin in a state, or give `None`."""
     return None if state.type in {_S.SCHEDULED, _S.PENDING} else "a run begins as Scheduled or Pending"
