@@ -165,7 +165,7 @@ async def asuspend_flow_run(
 
     Args:
         wait_for_input: What to ask for: a subclass of `RunInput`, or any type that pydantic knows.
-        flow_run_id: The run. Default: the current one. Another one is of this process.
+        flow_run_id: The run, of whatever process. Default: the current one.
         timeout: Seconds after which the run fails, unless it was resumed; `None`: never. With `until` it goes on instead.
         key: Names the suspension: a run that was resumed from it goes on here. Default: the number of pauses so far,
             counted from 1; for another run a random one.

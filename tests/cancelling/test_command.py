@@ -160,3 +160,25 @@ def test_a_run_is_resumed_paused_and_cancelled() -> None:
         assert time.monotonic() - began < PATIENCE
         assert process.next("hook") == "asks Cancelled"
         assert process.next("end") == "Cancelled"
+
+
+ink: list[str] = []
+
+
+@flow
+def letter() -> int:
+    count(1)
+    if not ink:
+        raise ValueError("out of ink")
+    return count(2)
+
+
+def test_a_retry_is_for_engines_that_know_the_flow(here: Any) -> None:
+    ink.clear()
+    run_id = letter(return_state=True).state_details.flow_run_id
+    shut_down()
+    assert "No engine that is alive knows the flow" in run("flow-run", "retry", str(run_id), status=1)
+    ink.append("blue")
+    assert here("retry", str(run_id)).startswith(str(run_id))
+    until(lambda: states_of(run_id)[-1] == "Completed")
+    assert "It has completed" in here("retry", str(run_id), status=1)

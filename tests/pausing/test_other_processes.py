@@ -1,13 +1,15 @@
-"""Resuming flow runs from another process on the same history."""
+"""Resuming and suspending flow runs from another process on the same history."""
 
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import BaseModel, field_validator
 
-from callsheet import flow, pause_flow_run
+from callsheet import flow, pause_flow_run, suspend_flow_run
+from elsewhere import other, until
 from past import states_of
 from pausing_helpers import PATIENCE, Resumer, resume_elsewhere, resumer
 
@@ -68,3 +70,37 @@ def test_the_schema_is_checked_there_and_the_type_here(resumer: Resumer) -> None
     assert resumer.said[0].startswith("RuntimeError Cannot resume this run: Run input validation error: 'n'")
     assert resumer.said[1:] == ["", ""]
     assert states_of(state) == ["Pending", "Running", "Paused", "Running", "Paused", "Running", "Completed"]
+
+
+def test_a_run_of_another_process_is_suspended_and_leaves_at_its_next_task() -> None:
+    with other(
+        """
+from callsheet import Engine
+
+@task
+async def step(number):
+    say("step", number)
+
+@flow
+async def long():
+    say("run", flow_run.id)
+    for number in range(10_000):
+        await step(number)
+        await asyncio.sleep(0.01)
+
+async def main():
+    async with Engine(flows=[long]):
+        say("end", (await long(return_state=True)).name)
+
+asyncio.run(main())
+"""
+    ) as process:
+        run_id = UUID(process.next("run"))
+        process.next("step")
+        until(lambda: states_of(run_id))
+        suspend_flow_run(flow_run_id=run_id)
+        said = process.end()
+    assert said[-1] == "end Suspended"
+    assert states_of(run_id)[-1] == "Suspended"
+    with pytest.raises(RuntimeError, match="cannot be suspended"):
+        suspend_flow_run(flow_run_id=run_id)

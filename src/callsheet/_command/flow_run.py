@@ -17,7 +17,7 @@ from callsheet._model.runs import FlowRun
 from callsheet._model.states import State
 from callsheet.client.orchestration import SyncClient
 from callsheet.exceptions import FlowRunWaitTimeout
-from callsheet.flow_runs import cancel_flow_run, cancel_flow_runs, wait_for_flow_run
+from callsheet.flow_runs import cancel_flow_run, cancel_flow_runs, retry_flow_run, wait_for_flow_run
 
 _MOST_TASK_RUNS: Final = 200
 
@@ -114,8 +114,16 @@ def resume(given: argparse.Namespace) -> int:
         return _answered(given, run_id, client.resume_flow_run(run_id, run_input))
 
 
+def retry(given: argparse.Namespace) -> int:
+    """Have a flow run retried by an engine that knows its flow."""
+    with open_history() as client:
+        run = retry_flow_run(find(client, given.id))
+        _tell(given, [run.id], [run.state])
+    return 0
+
+
 VERBS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
-    "ls": ls, "inspect": inspect, "cancel": cancel, "pause": pause, "resume": resume,
+    "ls": ls, "inspect": inspect, "cancel": cancel, "pause": pause, "resume": resume, "retry": retry,
 }  # fmt: skip
 
 

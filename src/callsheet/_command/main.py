@@ -99,6 +99,8 @@ def _ordering(verbs: Any) -> None:
     pause = _verb(verbs, "pause", "pause a running flow run: no task of it starts until it is resumed")
     pause.add_argument("id", metavar="ID")
     pause.add_argument("--message", metavar="TEXT", help="why, for the history")
+    retry = _verb(verbs, "retry", "run what did not complete in a flow run that failed, crashed or was cancelled")
+    retry.add_argument("id", metavar="ID")
     resume = _verb(verbs, "resume", "resume a paused flow run")
     resume.add_argument("id", metavar="ID")
     resume.add_argument("--input", metavar="JSON", help="what it waits for, as a JSON object")

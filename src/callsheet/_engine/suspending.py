@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from uuid import UUID
 
 from callsheet._clock import from_micros, micros
+from callsheet._engine import letters
 from callsheet._engine.decode import encode_details
 from callsheet._engine.history import the_run
 from callsheet._engine.pausing import Wanted, keyset, question
@@ -115,7 +116,7 @@ def _leave(run: FlowRunActor, answer: Answer) -> NoReturn:
 
 
 async def suspend_other(run_id: UUID, wish: Wish, key: str | None) -> None:
-    """Suspend a flow run of this process; it leaves at its next call.
+    """Suspend a flow run, of whatever process; it leaves at its next call.
 
     Raises:
         ObjectNotFound: There is no such flow run.
@@ -129,22 +130,24 @@ async def suspend_other(run_id: UUID, wish: Wish, key: str | None) -> None:
         order = wish.order(run_id, key or secrets.token_hex(8), core.clock.micros())
         if record.state is not None and record.state.type in TERMINAL_STATES:
             _refuse(f"The run has ended as {record.state.name}.")
-        answer = await _ask(place, core, order, record.definition.key)
-        if answer.verdict is not ACCEPT:
+        answer = await _ask(place, core, order, record.definition.key, record)
+        if answer.verdict != ACCEPT:
             _refuse(f"It is {'' if record.state is None else record.state.name}.")
         await place.catch_up()
     finally:
         await place.reader.aclose()
 
 
-async def _ask(place: Place, core: Core, order: Suspend, flow_key: str) -> Answer:
+async def _ask(place: Place, core: Core, order: Suspend, flow_key: str, elsewhere: RunRecord | None = None) -> Answer:
     if not core.journal.keeps:
         _refuse("at durability 'off' nothing is kept by which it could be resumed.")
     if not await place.apart(lambda: is_known(core, flow_key)):
         _refuse(_UNKNOWN)
     answer = core.ask(order)
+    if answer is NOT_ALIVE and elsewhere is not None:
+        answer = (await letters.order(place, [elsewhere], [order]))[0] or NOT_ALIVE
     if answer is NOT_ALIVE:
-        _refuse("it is not alive in this process. Suspend it where it runs.")
+        _refuse("no engine that is alive runs it.")
     if isinstance(answer.verdict, Abort):
         _refuse(answer.verdict.reason)
     if order.due is not None:
