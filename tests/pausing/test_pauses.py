@@ -7,11 +7,20 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from pydantic import BaseModel, field_validator
 
 from callsheet import Engine, flow, get_client, pause_flow_run, resume_flow_run, task
 from callsheet._clock import utc_now
+from callsheet._engine import resuming
+from callsheet._engine.ambient import ambient_core
+from callsheet._engine.history import the_run
+from callsheet._engine.pausing import keyset
+from callsheet._engine.places import ThreadPlace
+from callsheet._kernel.ports import step
+from callsheet._model.kinds import Kind, StateType
+from callsheet._model.states import StateDetails
 from callsheet.exceptions import FlowPauseTimeout, FlowRunWaitTimeout, NotPausedError, ObjectNotFound
 from callsheet.flow_runs import apause_flow_run, aresume_flow_run, wait_for_flow_run
 from callsheet.input import RunInput, keyset_from_paused_state
@@ -476,3 +485,23 @@ def test_who_needs_input_cannot_go_on_by_itself() -> None:
 
     with pytest.raises(FlowPauseTimeout):
         asks()
+
+
+def test_an_answer_is_not_kept_without_its_resumption() -> None:
+    """Else it would be taken for the answer to the next question, and who answers that would be told of a refusal."""
+
+    @flow
+    def census() -> int:
+        return 1
+
+    run_id = census(return_state=True).state_details.flow_run_id
+    place = ThreadPlace(ambient_core())
+    step(place.catch_up())
+    record = step(the_run(place.reader, Kind.FLOW, run_id))
+    assert record.state is not None
+    late = msgspec.structs.replace(record, state=msgspec.structs.replace(record.state, seq=1, type=StateType.PAUSED))
+    asked = StateDetails(pause_key="1", run_input_keyset=keyset("paused-1"))
+    now = place.core.clock.micros()
+    assert step(resuming._commit(place, late, asked, now, '{"value": 3}', anew=False)) is None
+    assert step(place.reader.read_inputs(run_id)) == ()
+    step(place.reader.aclose())

@@ -164,7 +164,9 @@ async def _commit(
         entries.insert(0, letter)  # in front of the state, on whose number it depends
     if text is not None and details.run_input_keyset is not None:
         answer = stored(record.id, details.run_input_keyset["response"], text, at=now)
-        entries.append(msgspec.structs.replace(answer, guards=(InputFree(record.id, answer.key, answer.id),)))
+        # Kept only along with its resumption: alone it would be taken for the answer to the next question.
+        guards = (SeqIs(record.id, entered.seq), InputFree(record.id, answer.key, answer.id))
+        entries.append(msgspec.structs.replace(answer, guards=guards))
     if await place.apart(lambda: core.commit_guarded(*entries)) is not None:
         return None
     if anew:
