@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
-import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +13,6 @@ import anyio
 import sniffio
 
 from callsheet import flow, run_key, task
-from callsheet.settings import get_current_settings
 
 FOLDER = "KEYED_FLOWS_FOLDER"
 PROGRAM = """
@@ -171,20 +167,3 @@ class Caller:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-
-    def stop(self) -> None:
-        """Stop the process, but not inside of a transaction: then nobody could write until it goes on."""
-        with closing(sqlite3.connect(get_current_settings().database, timeout=0, isolation_level=None)) as db:
-            while True:
-                self.process.send_signal(signal.SIGSTOP)
-                try:
-                    db.execute("BEGIN IMMEDIATE")
-                    db.execute("ROLLBACK")
-                except sqlite3.OperationalError:
-                    self.go_on()
-                    time.sleep(0.001)
-                else:
-                    return
-
-    def go_on(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
