@@ -210,7 +210,7 @@ def rows(place: Place, sql: str) -> list[Any]:
     """Ask the history, beside whoever uses it."""
     if not place.database.exists():
         return []
-    with closing(sqlite3.connect(place.database, timeout=20)) as db:
+    with closing(sqlite3.connect(place.database, timeout=5)) as db:
         return db.execute(sql).fetchall()
 
 
@@ -353,7 +353,11 @@ def wake(turn: Turn, place: Place, whole: float) -> list[str]:
     stopped = spawn(place, 0, lambda: first_life(turn, place))
     time.sleep(turn.moments[0].part * whole)
     os.kill(stopped, signal.SIGSTOP)
-    if not rows(place, "SELECT 1 FROM sqlite_master WHERE name = 'engine'"):
+    try:
+        listed = rows(place, "SELECT 1 FROM sqlite_master WHERE name = 'engine'")
+    except sqlite3.OperationalError:  # it was stopped while it made the file, which nobody else can enter then
+        listed = []
+    if not listed:
         end(stopped)
         return []
     finished = finished_keys(place)
