@@ -210,7 +210,7 @@ def rows(place: Place, sql: str) -> list[Any]:
     """Ask the history, beside whoever uses it."""
     if not place.database.exists():
         return []
-    with closing(sqlite3.connect(place.database, timeout=5)) as db:
+    with closing(sqlite3.connect(place.database, timeout=20)) as db:
         return db.execute(sql).fetchall()
 
 
