@@ -17,8 +17,8 @@ LetterEntry = LetterSent | LetterAnswered | LetterDropped
 _DAY: Final = 24 * 3600 * 1_000_000
 
 _SEND: Final = (
-    "INSERT INTO mailbox (reply_to, to_engine, to_run, name, body, at) SELECT ?1, ?2, ?3, ?4, ?5, ?6"
-    " WHERE NOT EXISTS (SELECT 1 FROM mailbox WHERE to_run = ?3 AND name = ?4 AND reply_to = ?1)"
+    "INSERT INTO mailbox (reply_to, to_engine, to_run, name, body, at) SELECT ?, ?, ?, ?, ?, ?"
+    " WHERE NOT EXISTS (SELECT 1 FROM mailbox WHERE to_run = ? AND name = ? AND reply_to = ?)"
 )
 _ANSWER: Final = "UPDATE mailbox SET answered = ?, answer = ? WHERE reply_to = ? AND answered IS NULL"
 _DROP: Final = "DELETE FROM mailbox WHERE reply_to = ?"
@@ -33,7 +33,8 @@ def write(connection: sqlite3.Connection, entries: Sequence[LetterEntry]) -> Non
         token = entry.token.bytes
         match entry:
             case LetterSent():
-                row = (token, entry.to_engine.bytes, entry.to_run.bytes, entry.name, entry.body, entry.at)
+                run = entry.to_run.bytes
+                row = (token, entry.to_engine.bytes, run, entry.name, entry.body, entry.at, run, entry.name, token)
                 connection.execute(_SEND, row)
             case LetterAnswered(answer=None):
                 connection.execute(_DROP, (token,))

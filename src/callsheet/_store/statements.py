@@ -101,14 +101,14 @@ def _text(table: Table, rows: int) -> str:
     values = "VALUES " + ",".join([one] * rows)
     if table.blobs:
         columns = ",".join(_column(table, index) for index in range(table.width))
-        values = f"SELECT {columns} FROM ({values})"
+        values = f"SELECT {columns} FROM (SELECT ? AS bytes) CROSS JOIN ({values})"
     return table.before + values + table.after
 
 
 def _column(table: Table, index: int) -> str:
     name = f"column{index + 1}"
     if index in table.blobs:
-        return f"iif({name}, substr(?1, {name} >> {_BITS}, {name} & {(1 << _BITS) - 1}), NULL)"
+        return f"iif({name}, substr(bytes, {name} >> {_BITS}, {name} & {(1 << _BITS) - 1}), NULL)"
     return f"nullif({name}, {_NOTHING})" if index in table.nullable else name
 
 

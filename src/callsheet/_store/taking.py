@@ -32,7 +32,7 @@ _BELOW: Final = (
 # … and a task run outside of flows. Few runs are unfinished at any time, and an index knows them.
 _BELOW_TASK: Final = (
     "SELECT id, kind, seq, state_at, created, attempt, 0 FROM run"
-    " WHERE kind = 1 AND notable IN (0, 1, 2, 7, 8) AND root_id = ?1 AND id <> ?1"
+    " WHERE kind = 1 AND notable IN (0, 1, 2, 7, 8) AND root_id = ? AND id <> ?"
 )
 
 
@@ -108,7 +108,7 @@ def _below(connection: sqlite3.Connection, run_id: UUID, kind: Kind, *, whole: b
     Where the run goes on, its unfinished subflows go on as the same runs, and so do the task runs that track them.
     """
     if kind is Kind.TASK:
-        found = connection.execute(_BELOW_TASK, (run_id.bytes,)).fetchall()
+        found = connection.execute(_BELOW_TASK, (run_id.bytes, run_id.bytes)).fetchall()
     else:
         found, flows = list[Row](), [run_id.bytes]
         while flows:
