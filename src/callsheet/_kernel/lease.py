@@ -9,9 +9,10 @@ life is older than its lease, until the next one got through, or was refused.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+
+from callsheet._clock import machine
 
 if TYPE_CHECKING:
     from callsheet._store.protocol import Engines
@@ -43,7 +44,7 @@ class Lease:
 
         It goes into the same transaction as the run, or into one before.
         """
-        now = time.monotonic()
+        now = machine.monotonic()
         if now - self._latest >= self.seconds / 4:
             self._asked = now
             self._engines.touch()
@@ -57,13 +58,13 @@ class Lease:
     @property
     def is_fresh(self) -> bool:
         """Tell whether this engine itself has got a sign of life through within the lease."""
-        return time.monotonic() - self._renewed < self.seconds
+        return machine.monotonic() - self._renewed < self.seconds
 
     def rest(self) -> float | None:
         """Give the seconds until the next sign of life is due; `None` where none is."""
         if not (self._engines.is_listed and self._in_use()):
             return None
-        return max(0.0, self._latest + self.seconds / 4 - time.monotonic())
+        return max(0.0, self._latest + self.seconds / 4 - machine.monotonic())
 
     def lapse(self) -> None:
         """Have the next sign of life be due at once."""
@@ -76,9 +77,9 @@ class Lease:
             LostOwnership: Others have taken this engine for dead.
             StoreError: The place refuses.
         """
-        now = time.monotonic()
+        now = machine.monotonic()
         if not self._engines.renew():
             return None
         self._renewed = now
-        self._grant(self.seconds - (time.monotonic() - now))
+        self._grant(self.seconds - (machine.monotonic() - now))
         return True

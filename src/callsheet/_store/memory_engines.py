@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class MemoryEngines:
     """The engines of a memory store. Called under the store's lock, or by one thread."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryStore, rows: dict[UUID, EngineRecord] | None = None) -> None:
         self._store = store
-        self._rows: dict[UUID, EngineRecord] = {}
+        self._rows: dict[UUID, EngineRecord] = {} if rows is None else rows  # of all engines of one history
         self._me: EngineRecord | None = None
         self._is_due = False
         self.is_listed = False
@@ -150,7 +150,8 @@ class MemoryEngines:
     def sweep(self) -> None:
         """Remove rows of dead engines that own nothing any more."""
         owners = self._owners()
-        self._rows = {id_: row for id_, row in self._rows.items() if not row.lost or id_ in owners}
+        for gone in [id_ for id_, row in self._rows.items() if row.lost and id_ not in owners]:
+            del self._rows[gone]
 
 
 def _waits(run: RunRecord, at: int) -> bool:
