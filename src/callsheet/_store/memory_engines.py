@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
+from callsheet._clock import machine
 from callsheet._model.engines import EngineRecord, Taken, WaitingRun
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import RunRecord, StateEntered
@@ -61,7 +61,7 @@ class MemoryEngines:
             self.is_listed = True
             self._is_due = False
             if self._told is not None:
-                self._told(time.monotonic())
+                self._told(machine.monotonic())
 
     def when_renewed(self, callback: Callable[[float], None]) -> None:
         """Have somebody told of every beat."""
