@@ -229,7 +229,7 @@ class Run(Actor):
     def final_of(self, error: BaseException) -> Final:
         """Turn what was raised into a state, and say whether it must be raised on."""
         reason = self.scope.reason
-        if reason == DEADLINE and isinstance(error, (Exception, Interrupted)):
+        if reason == DEADLINE and (isinstance(error, Exception) or is_interruption(error)):
             return self._timed_out()  # else somebody outside wants us to leave as well, and must be heard
         if not isinstance(error, Exception) and _is_terminated(self):
             ended = TerminationSignal(signal.SIGTERM)
@@ -238,7 +238,7 @@ class Run(Actor):
             )
         if isinstance(error, Pause):
             return Final(_S.CANCELLED, "Cancelled", _SUSPENDED_AROUND, reraise=error)
-        if isinstance(error, Interrupted):
+        if is_interruption(error):
             if reason == SUSPEND:
                 return Final(_S.CANCELLED, "Cancelled", _SUSPENDED_AROUND)
             if reason is not None:

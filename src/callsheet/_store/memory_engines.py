@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -28,6 +29,7 @@ class MemoryEngines:
         self._rows: dict[UUID, EngineRecord] = {}
         self._me: EngineRecord | None = None
         self._is_due = False
+        self._told: Callable[[float], None] | None = None
         self.is_listed = False
 
     # --------------------------------------------------------------------------------------- our own
@@ -58,6 +60,12 @@ class MemoryEngines:
             self._rows[me.id] = msgspec.structs.replace(me, beat=beat + 1)
             self.is_listed = True
             self._is_due = False
+            if self._told is not None:
+                self._told(time.monotonic())
+
+    def when_renewed(self, callback: Callable[[float], None]) -> None:
+        """Have somebody told of every beat."""
+        self._told = callback
 
     def renew(self) -> bool:
         """Renew the beat."""
