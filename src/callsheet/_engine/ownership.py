@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from callsheet._engine.arrivals import Arrivals
 from callsheet._kernel.lease import Lease
 from callsheet._kernel.messages import CancelTree
 from callsheet._kernel.scopes import FENCED
@@ -40,6 +41,7 @@ class Ownership:
         self._recovers = False
         self.watchers: set[object] = set()  # who look out for the death of others
         self.flows: tuple[str, ...] = ()
+        self.arrivals = Arrivals()  # what is being taken up
         self.lease: Lease | None = None
 
     @property

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from callsheet._engine.deaths import Deaths
@@ -126,20 +126,22 @@ class Recovery:
         if flow is None and run.owner is not None and not self._has_waited(run.owner):
             return
         self._core.ownership.vouch()
-        taken = self._engines.take(run.id, at=self._core.clock.micros(), known=flow is not None)
-        if taken is None:
-            return
-        _LOG.info("The run %s was taken up as %s: %s", run.id, taken.name, taken.message)
-        if taken.type is not StateType.PENDING:
-            if run.kind is Kind.FLOW:
-                call_hooks(self._core, flow or imported(run.key), taken.run_id, taken.type)
-            return
+        with self._core.ownership.arrivals.one():
+            taken = self._engines.take(run.id, at=self._core.clock.micros(), known=flow is not None)
+            if taken is not None:
+                _LOG.info("The run %s was taken up as %s: %s", run.id, taken.name, taken.message)
+                if taken.type is StateType.PENDING:
+                    self._revive(run.id, flow)
+        if taken is not None and taken.type is not StateType.PENDING and run.kind is Kind.FLOW:
+            call_hooks(self._core, flow or imported(run.key), taken.run_id, taken.type)
+
+    def _revive(self, run_id: UUID, flow: Any) -> None:
         try:
-            revive(self._core, run.id, flow)
+            revive(self._core, run_id, flow)
         except (LostOwnership, EngineClosed):
             raise
         except Exception:
-            _LOG.exception("The run %s was taken up and could not be started", run.id)
+            _LOG.exception("The run %s was taken up and could not be started", run_id)
 
 
 def _every(page: Page) -> Iterator[WaitingRun]:
