@@ -71,7 +71,7 @@ class Commits:
         self._gate = threading.Lock()  # the queue and the numbers; held for less than a microsecond
         self._bell = threads.bell(self._gate)  # wakes the thread
         self._closed = False
-        self._writer = threading.Lock()  # held by whoever commits
+        self._writer = threads.lock()  # held by whoever commits
         self._urgent = False
         self._queue: list[Entry] = []
         self._batch: list[Entry] | None = None

@@ -144,6 +144,12 @@ class Journal(Commits):
             self._sync(callbacks)
         return callbacks
 
+    def abandon(self, why: LostOwnership) -> None:
+        """Drop what waits and take nothing more, as if others had taken the engine for dead."""
+        callbacks: list[Callback] = []
+        self._lose(why, callbacks)
+        self._fire(callbacks)
+
     def forget_after_fork(self) -> None:
         """Begin empty in a forked child: what the parent accepted is the parent's to commit."""
         self._reset()

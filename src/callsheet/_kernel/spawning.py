@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Protocol
 
 from callsheet._kernel.bell import Bell
@@ -49,6 +50,24 @@ class Flag(Protocol):
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set, for so many seconds at most; tell whether it is."""
         ...
+
+
+class Lock(Protocol):
+    """A lock under which somebody may wait, as `threading.Lock`."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it, or tell that it was not to be had."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 class Sleeper(Protocol):
@@ -108,16 +127,18 @@ class Threads:
     Attributes:
         start: Starts a daemon thread for some work, under a name.
         flag: Makes a flag.
+        lock: Makes a lock for those who wait under it. Others need none of these: nobody else runs meanwhile.
         bell: Makes a bell whose gate is a lock.
         body: Makes a call of a body that may be interrupted.
         simulated: Whether a simulation makes all of these; pools of threads leave their jobs to it then.
     """
 
-    __slots__ = ("bell", "body", "flag", "simulated", "start")
+    __slots__ = ("bell", "body", "flag", "lock", "simulated", "start")
 
     def __init__(self) -> None:
         self.start: Callable[[Callable[[], None], str], Thread] = start_system_thread
         self.flag: Callable[[], Flag] = threading.Event
+        self.lock: Callable[[], Lock] = threading.Lock
         self.bell: Callable[[threading.Lock], Sleeper] = Bell
         self.body: Callable[[], Body] = Interruptible
         self.simulated = False

@@ -68,21 +68,28 @@ def check_history(
     if database is None:
         place = ThreadPlace(current_core())
         step(place.catch_up())
-        history = _read(place.core.store)
+        history = all_of(place.core.store)
     else:
         if not Path(database).expanduser().is_file():
             raise FileNotFoundError(f"There is no history in '{database}'.")
         store = SqliteStore(database)
         store.open()
         try:
-            history = _read(store)
+            history = all_of(store)
         finally:
             store.close()
     history.forced = frozenset(forced)
     return [*judged(history), *missing(history, acknowledged or {})]
 
 
-def _read(store: Store) -> History:
+def check_store(store: Store, acknowledged: Mapping[UUID, str]) -> list[Finding]:
+    """Tell what is wrong with the history in a store that is open, see `check_history`."""
+    history = all_of(store)
+    return [*judged(history), *missing(history, acknowledged)]
+
+
+def all_of(store: Store) -> History:
+    """Read everything that is in a store."""
     unsettled = True
     for _ in range(_LOOKS):
         store.adopt()
@@ -103,7 +110,7 @@ def _alive(store: Store) -> frozenset[UUID] | None:
     """Give the engines that may own runs: listed, not found dead, and not certainly gone."""
     if not store.is_shared:
         return None
-    folder = proofs.folder_beside(Path(store.location))
+    folder = proofs.folder_beside(Path(store.location))  # engines in memory have no proofs to look for there
     return frozenset(
         engine.id
         for engine in store.engines.read()
