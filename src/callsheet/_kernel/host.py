@@ -23,6 +23,8 @@ from weakref import WeakKeyDictionary, ref
 
 from anyio import CancelScope
 
+from callsheet._kernel.turns import Turn
+
 if TYPE_CHECKING:
     import trio
 
@@ -71,6 +73,10 @@ class Host(Protocol):
 
     def checkpoint(self) -> Awaitable[None]:
         """Let others run once, and be cancelled here if that is due."""
+        ...
+
+    def turn_is_over(self) -> bool:
+        """Tell whether a run that begins here must pass a checkpoint first; asked in the loop's thread."""
         ...
 
 
@@ -157,6 +163,7 @@ class AsyncioHost(_Scopes):
         self.loop = ref(loop)  # weak: hosts are found by their loops, and would keep those alive for ever
         self._thread = threading.get_ident()
         self._posts = _Posts()
+        self._turn = Turn()
 
     def new_event(self) -> Event:
         loop = self.loop()
@@ -192,6 +199,9 @@ class AsyncioHost(_Scopes):
         return loop is None or loop.is_closed()
 
     checkpoint = staticmethod(_pass)
+
+    def turn_is_over(self) -> bool:
+        return self._turn.is_over(self.after_step)
 
     @property
     def signal_fd(self) -> int | None:
@@ -253,6 +263,9 @@ class TrioHost(_Scopes):
 
     async def checkpoint(self) -> None:
         await self._trio.lowlevel.checkpoint()
+
+    def turn_is_over(self) -> bool:
+        return True  # by trio's rules every await is a checkpoint, and its users count on that
 
 
 def _nothing() -> None:
