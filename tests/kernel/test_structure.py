@@ -118,7 +118,7 @@ async def test_a_loop_of_quick_runs_obeys_a_deadline_and_lets_others_run(
         group.cancel_scope.cancel()
     assert scope.cancelled_caught
     assert rounds
-    assert ticks >= rounds / 6  # a run asks for the time once, and five of them use up a turn
+    assert ticks >= rounds // 6  # a run asks for the time once, and five of them use up a turn
 
 
 @pytest.mark.anyio

@@ -82,7 +82,7 @@ class Run(Actor):
     async def begin(self, port: Port) -> Final | None:
         """Do what comes before the body; give the run's end where it does not get so far."""
         try:
-            if port.turn_is_over():
+            if self.cell.parent is None or port.turn_is_over():
                 await port.checkpoint()
             if self.type is not _S.RUNNING:
                 await self.prepare(port)

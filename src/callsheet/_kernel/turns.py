@@ -8,7 +8,7 @@ budget of time is used up. (The idea of a cooperative budget, as in Tokio's sche
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic  # of the machine: a virtual clock stands still while runs go on
 
 BUDGET = 0.001  # seconds of one turn, for all runs of the loop together
 
