@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from weakref import WeakSet
 
-from callsheet._clock import SYSTEM_CLOCK, Clock
+from callsheet._clock import Clock, current_clock
 from callsheet._engine.letters import Inbox
 from callsheet._engine.ownership import Ownership, interrupt, lost
 from callsheet._ids import new_id
@@ -39,13 +39,13 @@ _THREAD_SECONDS = 0.5  # for bodies whose runs are over; their threads are daemo
 class Core:
     """Everything that runs of one engine share. Usable from any loop and thread of its process."""
 
-    def __init__(self, store: Store, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, store: Store, settings: Settings, *, clock: Clock | None = None) -> None:
         durability = settings.durability
         store.open()
         self.engine_id = new_id()  # which its root runs belong to, and orders for them are addressed to
         self.store = store
         self.durability = durability
-        self.clock = clock
+        self.clock = clock = current_clock() if clock is None else clock
         self.journal = Journal(store, durability)
         self.journal.on_refused(self._refused)
         self.journal.on_lost(self._lose)

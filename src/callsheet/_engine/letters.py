@@ -16,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from callsheet._clock import monotonic
 from callsheet._engine.deaths import Deaths
 from callsheet._engine.history import records_of
 from callsheet._engine.places import Place
@@ -233,7 +234,7 @@ class _Sending:
 
     async def wait(self, timeout: float | None) -> None:
         place, bell = self._place, Bell()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else monotonic() + timeout
         port = sync_port() if place.host is None else LoopPort(place.host)
         place.core.journal.watch(bell.ring)
         try:
@@ -252,7 +253,7 @@ class _Sending:
             await self._give_up(owners, look=time.monotonic() >= patient_until)
             if not self.pending:
                 return
-            left = _LOOK if deadline is None else deadline - time.monotonic()
+            left = _LOOK if deadline is None else deadline - monotonic()
             if left <= 0:
                 raise TimeoutError
             await port.wait(bell.once, min(left, _LOOK), scope_here())

@@ -1,4 +1,4 @@
-"""Event loops as places where actors can be started. The one module that names backends (with the driver).
+"""Event loops as places where actors can be started. With the driver and `virtual_loops` the home of backends' names.
 
 A host starts bare tasks of its loop, outside of every scope of the user: `submit` is a plain call that may come
 from inside a user's task group, where a group of ours could not be entered without corrupting both. What a host
@@ -48,6 +48,11 @@ class Host(Protocol):
         """Have the loop make a call soon; from any thread. A loop that has ended ignores it."""
         ...
 
+    @property
+    def has_posts(self) -> bool:
+        """Tell whether calls that were posted are still to be made."""
+        ...
+
     def after_step(self, call: Callable[[], object]) -> None:
         """Have the loop make a call after what it is doing; from a task of this loop only, which costs no wake-up.
 
@@ -88,6 +93,9 @@ class _Posts:
         if not self._scheduled:
             self._scheduled = True
             wake(self.run)
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
 
     def run(self) -> None:
         # Cleared first: a call that is added while this loop ends wakes the loop again, which is harmless.
@@ -177,6 +185,10 @@ class AsyncioHost(_Scopes):
         except RuntimeError:  # the loop is closed: nobody is left to be woken
             pass
 
+    @property
+    def has_posts(self) -> bool:
+        return bool(self._posts)
+
     def after_step(self, call: Callable[[], object]) -> None:
         loop = self.loop()
         if loop is not None:
@@ -232,6 +244,10 @@ class TrioHost(_Scopes):
             self._ended = True
 
     after_step = post
+
+    @property
+    def has_posts(self) -> bool:
+        return bool(self._posts)
 
     def is_here(self) -> bool:
         lowlevel = self._trio.lowlevel

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from weakref import WeakSet
 
+from callsheet._clock import virtual_clock
 from callsheet._kernel.critical import Interruptible, critical
 
 __all__ = ["Deadline", "Deadlines", "Interruptible", "WorkerThreads"]
@@ -32,13 +33,26 @@ def _start(thread: threading.Thread) -> None:
         raise RuntimeError(f"No thread could be started for a run: {error}.") from error
 
 
-def start_thread(work: Callable[[], None], name: str) -> None:
+def start_thread(work: Callable[[], None], name: str, *, stands: bool = False) -> None:
     """Start a daemon thread for one piece of work that may wait for the disk.
+
+    Args:
+        work: What it does.
+        name: Its name.
+        stands: It lives for long and does not end by itself, so that virtual time cannot wait for it.
 
     Raises:
         RuntimeError: The interpreter is shutting down, or the system gives no thread.
     """
-    _start(threading.Thread(target=work, name=name, daemon=True))
+
+    def begin(job: Callable[[], None]) -> None:
+        _start(threading.Thread(target=job, name=name, daemon=True))
+
+    clock = virtual_clock()
+    if clock is None or stands:
+        begin(work)
+    else:
+        clock.hop(work, begin)
 
 
 class _Worker:
@@ -102,6 +116,13 @@ class WorkerThreads:
         Raises:
             RuntimeError: the pool is closed, the interpreter is shutting down, or the system gives no thread.
         """
+        clock = virtual_clock()
+        if clock is None:
+            self._begin(job)
+        else:
+            clock.hop(job, self._begin)
+
+    def _begin(self, job: Callable[[], None]) -> None:
         with self._lock:
             if self._closed:
                 raise RuntimeError("The threads are closed.")
