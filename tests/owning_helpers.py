@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from stopping import stop_outside
+
 PATIENCE = 50.0  # seconds; only ever waited for by a test that fails
 LEASE = 0.4  # seconds
 
@@ -127,7 +129,8 @@ class OwnerProcess:
         self.process.wait()
 
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+        """Stop the process, but not inside of a transaction."""
+        stop_outside(self.process)
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)

@@ -36,23 +36,45 @@ class Clock(Protocol):
         ...
 
 
+class Machine:
+    """The clocks of the machine that everything here runs on, and sleeping by them.
+
+    A simulation puts its own in their place, for the whole process, so they are always called by way of `machine`.
+    """
+
+    __slots__ = ("monotonic", "now", "sleep", "time_ns")
+
+    def __init__(self) -> None:
+        self.monotonic: Callable[[], float] = time.monotonic
+        self.time_ns: Callable[[], int] = time.time_ns
+        self.now: Callable[[], datetime] = _now
+        self.sleep: Callable[[float], None] = time.sleep
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+machine = Machine()
+
+
 class SystemClock:
-    """The clocks of the operating system."""
+    """The clocks of the machine."""
 
     __slots__ = ()
     is_virtual = False
 
     def now(self) -> datetime:
         """Give the time of day in UTC, with its time zone."""
-        return datetime.now(UTC)
+        return machine.now()
 
     def micros(self) -> int:
         """Give the time of day as microseconds since the epoch."""
-        return time.time_ns() // 1_000
+        return machine.time_ns() // 1_000
 
     def monotonic(self) -> float:
         """Give seconds of a clock that never jumps back."""
-        return time.monotonic()
+        return machine.monotonic()
 
 
 SYSTEM_CLOCK = SystemClock()
@@ -127,12 +149,12 @@ def standing() -> AbstractContextManager[None]:
 
 def utc_now() -> datetime:
     """Give the time of day in UTC, for objects that users make outside an engine."""
-    return current_clock().now() if _in_use else datetime.now(UTC)
+    return current_clock().now() if _in_use else machine.now()
 
 
 def monotonic() -> float:
     """Give seconds of a clock that never jumps back, for what users time."""
-    return current_clock().monotonic() if _in_use else time.monotonic()
+    return current_clock().monotonic() if _in_use else machine.monotonic()
 
 
 def micros(moment: datetime) -> int:

@@ -69,6 +69,52 @@ class Night:
         self.state = await self.outer(return_state=True)
 
 
+@task
+async def nothing() -> None: ...
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("fails", [False, True])
+async def test_several_branches_that_hear_of_the_order_at_once_leave_as_one(fails: bool) -> None:
+    @flow
+    async def forked() -> None:
+        async def branch() -> None:
+            try:
+                await nothing()
+            except Exception as error:  # not what tells it to leave
+                raise AssertionError from error
+
+        async def failing() -> None:
+            try:
+                await branch()
+            finally:
+                if fails:
+                    raise ValueError("while leaving")
+
+        order = cancel_flow_run(flow_run.id)
+        async with anyio.create_task_group() as group:
+            group.start_soon(branch)
+            group.start_soon(failing)
+            with anyio.CancelScope(shield=True):
+                await order
+
+    state = await forked(return_state=True)
+    assert state.name == "Cancelled"
+
+
+@pytest.mark.anyio
+async def test_several_branches_that_hear_of_the_deadline_at_once_time_out() -> None:
+    @flow(timeout_seconds=0.02)
+    async def forked() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(nothing)
+            group.start_soon(nothing)
+            time.sleep(0.03)
+
+    state = await forked(return_state=True)
+    assert state.name == "TimedOut"
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("sync", [False, True])
 async def test_a_tree_leaves_children_first_and_hooks_run_once(sync: bool) -> None:

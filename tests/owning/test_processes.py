@@ -51,13 +51,6 @@ class History:
         (found,) = [engine for engine in self.engines() if engine.pid == process.pid]
         return found
 
-    def stop(self, process: OwnerProcess) -> None:
-        """Stop a process, but not inside of a transaction: then nobody could write until it goes on."""
-        process.stop()
-        while self.store.try_commit(()) is None:
-            process.go_on()
-            process.stop()
-
     def close(self) -> None:
         self.store.close()
 
@@ -112,7 +105,7 @@ def test_a_stopped_owner_is_fenced_and_told(here, history):
         owner.hears("waiting", "7")
         with OwnerProcess.engine(here, STAY, TAKER) as taker:
             taker.hears("open")
-            history.stop(owner)
+            owner.stop()
             taker.hears("waiting", "7")
             owner.go_on()
             owner.hears("LostOwnership")
@@ -138,7 +131,7 @@ def test_a_stopped_owner_that_wakes_starts_nothing(here, history):
         owner.hears("counting")
         with OwnerProcess.engine(here, STAY, "flows=[counting]") as taker:
             taker.hears("open")
-            history.stop(owner)
+            owner.stop()
             before = len([pid for _, pid in lines(here) if pid == str(owner.pid)])
             taker.hears("counting")
             owner.go_on()
@@ -162,7 +155,7 @@ def test_a_blocking_body_that_was_fenced_is_told_at_its_next_call(here, history)
         owner.hears("waiting", "7")
         with OwnerProcess.engine(here, STAY, TAKER) as taker:
             taker.hears("open")
-            history.stop(owner)
+            owner.stop()
             taker.hears("waiting", "7")
             owner.go_on()
             until(lambda: [engine for engine in history.engines() if engine.pid == owner.pid] == [])
@@ -188,7 +181,7 @@ def test_two_takers_and_one_dead_owner(here, history, how):
         with OwnerProcess.engine(here, STAY, TAKER) as one, OwnerProcess.engine(here, STAY, TAKER) as two:
             one.hears("open")
             two.hears("open")
-            owner.kill() if how == "killed" else history.stop(owner)
+            owner.kill() if how == "killed" else owner.stop()
             until(lambda: all(run.recoveries for run in history.flow_runs()))
             go(here)
             until(lambda: all(run.ended for run in history.flow_runs()))
@@ -231,8 +224,8 @@ def test_a_taker_that_was_stopped_itself_does_not_take_over_at_once(here, histor
         owner.hears("waiting", "7")
         taker.hears("open")
         for _ in range(3):
-            history.stop(taker)
-            history.stop(owner)
+            taker.stop()
+            owner.stop()
             time.sleep(2 * LEASE)
             taker.go_on()  # it wakes first, and sees an old beat
             time.sleep(LEASE / 8)

@@ -52,9 +52,10 @@ def only_theirs(error: BaseException) -> BaseException:
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Tell whether an error is nothing but our own signal to leave, from one branch of a body or from several."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(is_interruption, cast("BaseExceptionGroup[BaseException]", error).exceptions))
+    """Tell whether an error is our own signal to leave, from one branch of a body or from several; others may have failed."""
+    if isinstance(error, BaseExceptionGroup) and not isinstance(error, Exception):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return all(isinstance(one, Exception) or is_interruption(one) for one in group.exceptions)
     return isinstance(error, Interrupted)
 
 

@@ -31,6 +31,7 @@ class Host(Protocol):
     """A running event loop, seen from any thread."""
 
     engines: list[Any]  # explicit engines that are open here, innermost last
+    posts: _Posts  # calls that are still to be made
 
     def new_scope(self) -> CancelScope:
         """Give a cancel scope for the running task."""
@@ -46,11 +47,6 @@ class Host(Protocol):
 
     def post(self, call: Callable[[], object]) -> None:
         """Have the loop make a call soon; from any thread. A loop that has ended ignores it."""
-        ...
-
-    @property
-    def has_posts(self) -> bool:
-        """Tell whether calls that were posted are still to be made."""
         ...
 
     def after_step(self, call: Callable[[], object]) -> None:
@@ -82,25 +78,22 @@ class Host(Protocol):
 class _Posts:
     """Calls from other threads, with one wake-up of the loop for all that arrive together."""
 
-    __slots__ = ("_calls", "_scheduled")
+    __slots__ = ("calls", "_scheduled")
 
     def __init__(self) -> None:
-        self._calls: deque[Callable[[], object]] = deque()
+        self.calls: deque[Callable[[], object]] = deque()
         self._scheduled = False
 
     def add(self, call: Callable[[], object], wake: Callable[[Callable[[], None]], object]) -> None:
-        self._calls.append(call)
+        self.calls.append(call)
         if not self._scheduled:
             self._scheduled = True
             wake(self.run)
 
-    def __bool__(self) -> bool:
-        return bool(self._calls)
-
     def run(self) -> None:
         # Cleared first: a call that is added while this loop ends wakes the loop again, which is harmless.
         self._scheduled = False
-        calls = self._calls
+        calls = self.calls
         while calls:
             try:
                 calls.popleft()()
@@ -164,7 +157,7 @@ class AsyncioHost(_Scopes):
         self.engines: list[Any] = []
         self.loop = ref(loop)  # weak: hosts are found by their loops, and would keep those alive for ever
         self._thread = threading.get_ident()
-        self._posts = _Posts()
+        self.posts = _Posts()
 
     def new_event(self) -> Event:
         loop = self.loop()
@@ -181,18 +174,14 @@ class AsyncioHost(_Scopes):
         loop = self.loop()
         try:
             if loop is not None:
-                self._posts.add(call, loop.call_soon_threadsafe)
+                self.posts.add(call, loop.call_soon_threadsafe)
         except RuntimeError:  # the loop is closed: nobody is left to be woken
             pass
-
-    @property
-    def has_posts(self) -> bool:
-        return bool(self._posts)
 
     def after_step(self, call: Callable[[], object]) -> None:
         loop = self.loop()
         if loop is not None:
-            self._posts.add(call, loop.call_soon)
+            self.posts.add(call, loop.call_soon)
 
     def is_here(self) -> bool:
         loop = asyncio._get_running_loop()  # pyright: ignore[reportPrivateUsage] - never raises
@@ -225,7 +214,7 @@ class TrioHost(_Scopes):
         self.engines: list[Any] = []
         self._trio = trio
         self._token = ref(token)  # weak, as the loop of an asyncio host
-        self._posts = _Posts()
+        self.posts = _Posts()
         self._ended = False
 
     def new_event(self) -> Event:
@@ -239,15 +228,11 @@ class TrioHost(_Scopes):
         token = self._token()
         try:
             if token is not None:
-                self._posts.add(call, token.run_sync_soon)
+                self.posts.add(call, token.run_sync_soon)
         except self._trio.RunFinishedError:
             self._ended = True
 
     after_step = post
-
-    @property
-    def has_posts(self) -> bool:
-        return bool(self._posts)
 
     def is_here(self) -> bool:
         lowlevel = self._trio.lowlevel
@@ -289,6 +274,14 @@ def correct_library(context: Context, name: str | None) -> None:
 _asyncio_hosts: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncioHost] = WeakKeyDictionary()
 _trio_hosts: WeakKeyDictionary[Any, TrioHost] = WeakKeyDictionary()
 _last = threading.local()
+simulated_threads: set[object] = set()
+"""Tasks of trio that stand for threads without a loop, in a simulation."""
+
+
+def is_in_simulated_thread() -> bool:
+    """Tell whether the caller runs in what stands for a thread."""
+    trio = sys.modules["trio"]
+    return trio.lowlevel.in_trio_task() and trio.lowlevel.current_task() in simulated_threads
 
 
 def current_host() -> Host | None:
@@ -305,6 +298,8 @@ def current_host() -> Host | None:
         return host
     trio = sys.modules.get("trio")
     if trio is None or not hasattr(trio, "lowlevel") or not trio.lowlevel.in_trio_run():
+        return None
+    if simulated_threads and is_in_simulated_thread():
         return None
     token = trio.lowlevel.current_trio_token()
     trio_host = _trio_hosts.get(token)
@@ -334,12 +329,15 @@ class RuntimeThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._host: AsyncioHost | None = None
+        self._lent: Host | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
     def host(self) -> Host:
         """Give the thread's host, starting the thread where needed."""
         with self._lock:
+            if self._lent is not None:
+                return self._lent
             if self._host is None:
                 started: SimpleQueue[AsyncioHost] = SimpleQueue()
                 self._thread = threading.Thread(
@@ -348,6 +346,10 @@ class RuntimeThread:
                 self._thread.start()
                 self._host = started.get()
             return self._host
+
+    def lend(self, host: Host | None) -> None:
+        """Use another loop instead of the thread's, until it is taken back: that of a simulation, which has no threads."""
+        self._lent = host
 
     def _run(self, started: SimpleQueue[AsyncioHost]) -> None:
         loop = self._loop = asyncio.new_event_loop()

@@ -8,7 +8,6 @@ generators: one logic, one small driver for each way of waiting.)
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from inspect import isawaitable
@@ -22,6 +21,7 @@ from callsheet._kernel.critical import critical
 from callsheet._kernel.host import Host, current_host, runtime_thread
 from callsheet._kernel.scopes import DEADLINE, Interrupted, RunScope
 from callsheet._kernel.signals import Once
+from callsheet._kernel.spawning import Flag, threads
 from callsheet.exceptions import BlockingWaitError
 
 T = TypeVar("T")
@@ -172,7 +172,7 @@ class ThreadPort:
         if not once.is_set:
             clock = virtual_clock()
             if clock is None:
-                event = threading.Event()
+                event = threads.flag()
                 _block(event, timeout, event.set, once, scope)
             else:
                 with clock.parking(timeout) as parking:
@@ -191,9 +191,7 @@ class ThreadPort:
         return run_on(runtime_thread.host(), value)
 
 
-def _block(
-    event: threading.Event, timeout: float | None, wake: Callable[[], object], once: Once, scope: RunScope | None
-) -> None:
+def _block(event: Flag, timeout: float | None, wake: Callable[[], object], once: Once, scope: RunScope | None) -> None:
     once.subscribe(wake)
     if scope is not None:
         scope.subscribe(wake)

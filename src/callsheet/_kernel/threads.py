@@ -13,24 +13,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from weakref import WeakSet
 
 from callsheet._clock import virtual_clock
 from callsheet._kernel.critical import Interruptible, critical
+from callsheet._kernel.spawning import Thread, threads
 
 __all__ = ["Deadline", "Deadlines", "Interruptible", "WorkerThreads"]
 
 IDLE_SECONDS = 2.0
-
-
-def _start(thread: threading.Thread) -> None:
-    # 3.11 would start a thread that never gets to run, and wait for it for ever.
-    if sys.is_finalizing():
-        raise RuntimeError("The interpreter is shutting down: no more runs can be started on threads.")
-    try:
-        thread.start()
-    except RuntimeError as error:
-        raise RuntimeError(f"No thread could be started for a run: {error}.") from error
 
 
 def start_thread(work: Callable[[], None], name: str, *, stands: bool = False) -> None:
@@ -44,15 +36,11 @@ def start_thread(work: Callable[[], None], name: str, *, stands: bool = False) -
     Raises:
         RuntimeError: The interpreter is shutting down, or the system gives no thread.
     """
-
-    def begin(job: Callable[[], None]) -> None:
-        _start(threading.Thread(target=job, name=name, daemon=True))
-
     clock = virtual_clock()
     if clock is None or stands:
-        begin(work)
+        threads.start(work, name)
     else:
-        clock.hop(work, begin)
+        clock.hop(work, lambda job: threads.start(job, name))
 
 
 class _Worker:
@@ -64,7 +52,7 @@ class _Worker:
         self.job: Callable[[], None] | None = job
         self.wake = threading.Lock()
         self.wake.acquire()
-        self.thread: threading.Thread | None = None
+        self.thread: Thread | None = None
 
 
 class WorkerThreads:
@@ -116,6 +104,9 @@ class WorkerThreads:
         Raises:
             RuntimeError: the pool is closed, the interpreter is shutting down, or the system gives no thread.
         """
+        if threads.simulated:
+            threads.start(job, "callsheet-worker")
+            return
         clock = virtual_clock()
         if clock is None:
             self._begin(job)
@@ -134,14 +125,12 @@ class WorkerThreads:
             worker = _Worker(job)
             self._workers.add(worker)
         name = f"callsheet-worker-{next(self._numbers)}"
-        thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
         try:
-            _start(thread)
+            worker.thread = threads.start(partial(self._work, worker), name)
         except BaseException:
             with self._lock:
                 self._workers.discard(worker)
             raise
-        worker.thread = thread
 
     def retire(self) -> None:
         """End the threads that wait for a job, without waiting for that; the next job starts a new one."""
@@ -165,7 +154,7 @@ class WorkerThreads:
             workers = list(self._workers)
         self.retire()
         for worker in workers:
-            if worker.thread is not None and worker.thread is not threading.current_thread():
+            if worker.thread is not None and not worker.thread.is_here():
                 worker.thread.join(max(0.0, deadline - time.monotonic()))
         return len(self._workers)
 
@@ -257,7 +246,7 @@ class Deadlines:
         self._heap: list[tuple[float, int, Deadline]] = []
         self._cancelled = 0  # of those in the heap
         self._numbers = itertools.count()
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self._wakes_at = 0.0
         self._closed = False
 
@@ -290,17 +279,15 @@ class Deadlines:
             self._heap.clear()
             thread = self._thread
             self._changed.notify()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        if thread is not None and not thread.is_here():
+            thread.join(None)
 
     def _launch(self) -> None:
-        thread = threading.Thread(target=self._watch, name="callsheet-deadlines", daemon=True)
         try:
-            _start(thread)
+            self._thread = threads.start(self._watch, "callsheet-deadlines")
         except BaseException:
             self._heap.clear()  # it holds the one new entry only, or those that nobody watched
             raise
-        self._thread = thread
         self._wakes_at = self._heap[0][0]
 
     def _cancel(self, entry: Deadline) -> bool:

@@ -78,7 +78,7 @@ class VirtualClock:
         """Tell, in the loop's thread, whether anything is under way that takes real time."""
         # A guest that is parked is counted as being at work, and has taken back a hold that it never had. What was posted
         # is looked at last: several threads share a wake-up of the loop, and one may have posted for another's.
-        return self._holds + self._guests() > 0 or (self._host is not None and self._host.has_posts)
+        return self._holds + self._guests() > 0 or (self._host is not None and bool(self._host.posts.calls))
 
     def hold(self) -> None:
         """Let it stand still until as many calls of `release`. Any thread."""
