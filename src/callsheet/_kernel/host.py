@@ -78,7 +78,7 @@ class Host(Protocol):
 class _Posts:
     """Calls from other threads, with one wake-up of the loop for all that arrive together."""
 
-    __slots__ = ("calls", "_scheduled")
+    __slots__ = ("_scheduled", "calls")
 
     def __init__(self) -> None:
         self.calls: deque[Callable[[], object]] = deque()
