@@ -9,7 +9,6 @@ asked goes on without it.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +16,7 @@ from uuid import UUID
 
 import msgspec
 
+from callsheet._clock import machine
 from callsheet._engine.deaths import Deaths
 from callsheet._engine.history import records_of
 from callsheet._engine.live import live_run
@@ -113,7 +113,7 @@ class Inbox:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._latest = 0  # number; they do not come back
-        if core.durability is not Durability.OFF and core.store.location != "memory":
+        if core.durability is not Durability.OFF and core.store.is_shared:
             core.journal.watch(self._look, lambda: bool(core.orchestrator.roots or core.flows))
 
     def _look(self) -> None:
@@ -290,7 +290,7 @@ class _Sending:
 
     async def _wait(self, timeout: float | None) -> None:
         place, bell = self._place, Bell()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else machine.monotonic() + timeout
         port = _port(place)
         place.core.journal.watch(bell.ring)
         try:
@@ -300,16 +300,16 @@ class _Sending:
             place.core.journal.unwatch(bell.ring)
 
     async def _until_answered(self, port: Port, bell: Bell, deadline: float | None) -> None:
-        place, patient_until = self._place, time.monotonic() + _PATIENT
+        place, patient_until = self._place, machine.monotonic() + _PATIENT
         while True:
             bell.renew()
             await place.catch_up()
             owners = await _owners(place.reader, self._roots)  # first: who ends a run answers before
             self._take(await place.reader.read_letters(list(self.pending)))
-            await self._give_up(owners, look=time.monotonic() >= patient_until)
+            await self._give_up(owners, look=machine.monotonic() >= patient_until)
             if not self.pending:
                 return
-            left = _LOOK if deadline is None else deadline - time.monotonic()
+            left = _LOOK if deadline is None else deadline - machine.monotonic()
             if left <= 0:
                 raise TimeoutError
             await port.wait(bell.once, min(left, _LOOK), scope_here())

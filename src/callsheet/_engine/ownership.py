@@ -91,7 +91,7 @@ class Ownership:
                 flows=self.flows,
             )
         )
-        if folder is not None and self.lease is None:
+        if core.store.is_shared and self.lease is None:
             self.lease = core.journal.lease = Lease(
                 core.store.engines, self._seconds, self._is_in_use, core.orchestrator.grant
             )

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import heapq
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from callsheet._clock import machine
 from callsheet._engine.deaths import Deaths
 from callsheet._engine.flow_facts import describe_flow
 from callsheet._engine.hooks_apart import call_hooks
 from callsheet._engine.known_flows import imported
 from callsheet._engine.reviving import revive
+from callsheet._kernel.spawning import threads
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import Kind, StateType
 from callsheet.exceptions import EngineClosed, LostOwnership, StoreError
@@ -49,12 +49,12 @@ class Recovery:
         self._engines = core.store.engines
         self._deaths = Deaths(core)
         self._seen_dead: dict[UUID, float] = {}
-        self._news = threading.Event()
-        self._ended = threading.Event()
+        self._news = threads.flag()
+        self._ended = threads.flag()
         self._stopping = False
         self._looked = 0  # microseconds; what was due then has been seen
-        # In memory, nobody comes from outside: what is to be taken up is told of.
-        self._rest = None if core.ownership.folder is None else min(core.lease / 4, _LONGEST)
+        # Where nobody comes from outside, what is to be taken up is told of.
+        self._rest = min(core.lease / 4, _LONGEST) if core.store.is_shared else None
 
     def start(self) -> None:
         """Begin, on a thread of its own."""
@@ -117,7 +117,7 @@ class Recovery:
         if run.owner is None:
             return True
         leases = _UNKNOWN if flow is None else 0 if describe_flow(flow)[0].code == run.code else _OTHER_CODE
-        now = time.monotonic()
+        now = machine.monotonic()
         return now - self._seen_dead.setdefault(run.owner, now) >= leases * self._core.lease
 
     # ------------------------------------------------------------------------------------------- taking
