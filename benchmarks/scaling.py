@@ -1,6 +1,6 @@
 """What one task run costs in flows of many sizes, and among many flows at once; and how much of the file it takes.
 
-`python -m benchmarks.scaling` measures and prints; with `--keep` the page of the docs shows it.
+`python -m benchmarks scaling` measures and prints; with `--keep` the page of the docs shows it.
 """
 
 from __future__ import annotations
@@ -154,13 +154,13 @@ def rows(_: int) -> list[Row]:
     return rows
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Measure, and print or keep it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks scaling", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="have the page of the docs show it")
     parser.add_argument("--share", type=float, default=1.0, help="multiplies all sizes: small, to see whether it works")
     parser.add_argument("--here", choices=LEVELS, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     if asked.here:
         print(json.dumps(asyncio.run(here(asked.here, asked.share))))
         return 0

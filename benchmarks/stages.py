@@ -1,6 +1,6 @@
 """Where the time of one task run goes: bytecode instructions by stage, and microseconds that are estimated from them.
 
-`python -m benchmarks.stages` measures and prints; with `--keep` the page of the docs shows it.
+`python -m benchmarks stages` measures and prints; with `--keep` the page of the docs shows it.
 
 Instructions are counted on every thread, between two sizes of one flow; code of libraries counts for the stage that calls it. Time
 inside of C functions (SQLite above all) is taken by a profile, less what the profile itself costs. The processor's time of a
@@ -219,6 +219,8 @@ def table(found: dict[str, Any]) -> Iterator[str]:
         for name in shown
     ]
     yield "| **all** | " + " | ".join(totals) + " |"
+    in_c = [sum(one.get("caller c", 0) for one in measured[name]["stages"].values()) for name in shown]
+    yield "| of it inside of C functions | " + " | ".join(f"({micros:.1f})" for micros in in_c) + " |"
     yield "| by the clock | " + " | ".join(f"({measured[name]['clock']:.0f})" for name in shown) + " |"
     journal = [sum(one.get("journal instructions", 0) for one in measured[name]["stages"].values()) for name in shown]
     yield (
@@ -228,12 +230,12 @@ def table(found: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Measure, and print or keep it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.stages", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks stages", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="have the page of the docs show it")
     parser.add_argument("--here", choices=("clock", "instructions", "c"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     if asked.here:
         print(json.dumps(here(asked.here)))
         return 0

@@ -200,6 +200,27 @@ def test_a_turn_ends_with_all_that_it_has_started(tmp_path: Path):
     assert list(processes.marked(mark)) == []
 
 
+DRIVER = """
+import os, sys, time
+from pathlib import Path
+from benchmarks.peers import processes
+processes.begin([sys.executable, "-c", "import time; time.sleep(60)"], os.environ, Path(sys.argv[1]) / "turn")
+time.sleep(60)
+"""
+
+
+@linux
+def test_a_driver_that_is_killed_leaves_no_turn_behind(tmp_path: Path):
+    mark = str(tmp_path)
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, mark], cwd=ROOT, env={**os.environ, processes.MARK: mark}, start_new_session=True
+    )
+    until(lambda: len(list(processes.marked(mark))) == 2)
+    driver.kill()
+    driver.wait()
+    until(lambda: not list(processes.marked(mark)))
+
+
 @linux
 def test_a_turn_with_too_many_threads_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(processes, "MOST_THREADS", 5)

@@ -43,6 +43,7 @@ class Engine:
     sizes: Mapping[str, int] = field(default_factory=dict[str, int])  # where neither size is right for it
     limits: Mapping[str, float] = field(default_factory=dict[str, float])  # where it needs longer: seconds
     only: tuple[str, ...] = ()  # workloads; nothing: all that it can do
+    enough: float = 8.0  # seconds that its turns at one workload may have taken before it gets no further one
 
     def size(self, workload: Workload) -> int:
         """Say how often it does a workload."""
@@ -55,8 +56,8 @@ class Engine:
 
 # One piece of these takes 10 ms to 1 s with that server, so that the sizes of others would take an hour.
 _PREFECT: Final = {
-    "sequential": 100, "gather": 300, "submit": 50, "flows": 20, "sync_called": 100, "sync_submitted": 100, "retry": 100,
-    "persisted": 50, "chain": 50, "diamond": 100, "beside_threads": 20, "held": 100,
+    "sequential": 100, "gather": 300, "submit": 50, "map": 500, "flows": 20, "flows_at_once": 100, "sync_called": 100,
+    "sync_submitted": 100, "retry": 100, "persisted": 50, "chain": 50, "diamond": 100, "beside_threads": 20, "held": 100,
 }  # fmt: skip
 
 ENGINES: Final = {
@@ -71,7 +72,7 @@ ENGINES: Final = {
         Engine(
             "prefect", "prefect_", "prefect", "prefect",
             # The web framework is pinned because newer ones keep this server from starting.
-            ("prefect", "fastapi==0.139.0"), server=True, sizes=_PREFECT, limits={"flows_at_once": 300, "cold": 120},
+            ("prefect", "fastapi==0.139.0"), server=True, sizes=_PREFECT, limits={"flows_at_once": 240, "cold": 120}, enough=20,
         ),
         Engine(
             "prefect-3.1.5", "prefect_", "prefect", "prefect",
@@ -80,7 +81,7 @@ ENGINES: Final = {
                 "prefect==3.1.5", "importlib_metadata", "fastapi==0.115.6", "starlette==0.41.3", "pydantic==2.10.4",
                 "sqlalchemy==2.0.36", "aiosqlite==0.20.0", "anyio==4.7.0", "uvicorn==0.34.0",
             ),
-            server=True, sizes={**_PREFECT, "flows_at_once": 50}, limits={"flows_at_once": 120, "cold": 120},
+            server=True, sizes={**_PREFECT, "flows_at_once": 30, "gather": 100, "map": 200}, limits={"flows_at_once": 120, "cold": 120},
             only=("import", "cold", "sequential", "gather", "map", "flows", "flows_at_once", "sync_called", "retry"),
         ),
         Engine("dbos", "dbos_", "dbos", "dbos", ("dbos", "fastapi", "uvicorn")),

@@ -15,12 +15,13 @@ CLEAR: Final = 0.90  # worse than this, and outside of the noise, is a regressio
 _UNITS: Final[dict[Unit, str]] = {"per second": "/s", "seconds": " s", "bytes": " B"}
 
 
-def said(figure: Figure | None, unit: Unit) -> str:
-    """Write a figure: the median, and its range where there were several turns."""
+def said(figure: Figure | None, unit: Unit, size: int | None = None) -> str:
+    """Write a figure: the median, its range where there were several turns, and its size where that is not the usual one."""
     if figure is None:
         return ""
     spread = f" [{short(figure.least)}–{short(figure.most)}]" if figure.turns > 1 else ""
-    return f"{short(figure.middle)}{_UNITS[unit]}{spread}"
+    pieces = f" ({figure.size:,})" if size and figure.size != size else ""
+    return f"{short(figure.middle)}{_UNITS[unit]}{spread}{pieces}"
 
 
 def short(value: float) -> str:
@@ -38,7 +39,7 @@ def table(run: Run) -> Iterator[str]:
     yield "|---" * (len(engines) + 1) + "|"
     for name, workload in WORKLOADS.items():
         if name in found:
-            cells = [said(found[name].get(engine), workload.unit) for engine in engines]
+            cells = [said(found[name].get(engine), workload.unit, workload.size) for engine in engines]
             yield f"| {workload.title} | " + " | ".join(cells) + " |"
     yield ""
     yield from notes(found)

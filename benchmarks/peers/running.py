@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from benchmarks.peers import report
 from benchmarks.peers.catalogue import ENGINES, FLOORS, OURS, PEERS, WORKLOADS
@@ -16,8 +16,6 @@ from benchmarks.peers.environments import python_of, version_of
 from benchmarks.peers.figures import facts
 from benchmarks.peers.servers import Servers
 from benchmarks.peers.turns import Stage, Turn, environment, take
-
-ENOUGH: Final = 15.0  # seconds that a peer's turns at one workload may have taken before it gets no further one
 
 
 @dataclass
@@ -116,7 +114,7 @@ def _due(book: Book, workload: str, engine: str, round: int) -> bool:
         return False
     if round and WORKLOADS[workload].once:
         return False
-    return engine in (*OURS, *FLOORS) or book.spent[workload, engine] < ENOUGH
+    return engine in (*OURS, *FLOORS) or book.spent[workload, engine] < ENGINES[engine].enough
 
 
 def _say(turn: Turn, since: float) -> None:

@@ -126,9 +126,7 @@ def bare_sqlite(size: int) -> dict[str, Callable[[int], Any]]:
     one, many = same.writing(1), same.writing(1000)
     return {
         **dict.fromkeys(("sequential", "flows", "chain"), one),
-        **dict.fromkeys(
-            ("gather", "submit", "map", "gather_many", "submit_many", "diamond", "soak", "flows_at_once"), many
-        ),
+        **dict.fromkeys(("gather", "submit", "map", "gather_many", "submit_many", "diamond", "flows_at_once"), many),
         "beside_threads": beside,
     }
 
