@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from callsheet._engine.arrivals import Arrivals
 from callsheet._kernel.lease import Lease
 from callsheet._kernel.messages import CancelTree
 from callsheet._kernel.scopes import FENCED
@@ -40,6 +41,7 @@ class Ownership:
         self._recovers = False
         self.watchers: set[object] = set()  # who look out for the death of others
         self.flows: tuple[str, ...] = ()
+        self.arrivals = Arrivals()  # what is being taken up
         self.lease: Lease | None = None
 
     @property
@@ -89,7 +91,7 @@ class Ownership:
                 flows=self.flows,
             )
         )
-        if folder is not None and self.lease is None:
+        if core.store.is_shared and self.lease is None:
             self.lease = core.journal.lease = Lease(
                 core.store.engines, self._seconds, self._is_in_use, core.orchestrator.grant
             )

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import heapq
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from callsheet._clock import machine
 from callsheet._engine.deaths import Deaths
 from callsheet._engine.hooks_apart import call_hooks
 from callsheet._engine.known_flows import imported
 from callsheet._engine.reviving import revive
+from callsheet._kernel.spawning import threads
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import Kind, StateType
 from callsheet.exceptions import EngineClosed, LostOwnership, StoreError
@@ -46,12 +46,12 @@ class Recovery:
         self._engines = core.store.engines
         self._deaths = Deaths(core)
         self._seen_dead: dict[UUID, float] = {}
-        self._news = threading.Event()
-        self._ended = threading.Event()
+        self._news = threads.flag()
+        self._ended = threads.flag()
         self._stopping = False
         self._looked = 0  # microseconds; what was due then has been seen
-        # In memory, nobody comes from outside: what is to be taken up is told of.
-        self._rest = None if core.ownership.folder is None else min(core.lease / 4, _LONGEST)
+        # Where nobody comes from outside, what is to be taken up is told of.
+        self._rest = min(core.lease / 4, _LONGEST) if core.store.is_shared else None
 
     def start(self) -> None:
         """Begin, on a thread of its own."""
@@ -111,7 +111,7 @@ class Recovery:
 
     def _has_waited(self, owner: UUID) -> bool:
         """Tell whether there was time for somebody to come who knows the runs of a dead engine."""
-        now = time.monotonic()
+        now = machine.monotonic()
         return now - self._seen_dead.setdefault(owner, now) >= self._core.lease
 
     # ------------------------------------------------------------------------------------------- taking
@@ -126,20 +126,22 @@ class Recovery:
         if flow is None and run.owner is not None and not self._has_waited(run.owner):
             return
         self._core.ownership.vouch()
-        taken = self._engines.take(run.id, at=self._core.clock.micros(), known=flow is not None)
-        if taken is None:
-            return
-        _LOG.info("The run %s was taken up as %s: %s", run.id, taken.name, taken.message)
-        if taken.type is not StateType.PENDING:
-            if run.kind is Kind.FLOW:
-                call_hooks(self._core, flow or imported(run.key), taken.run_id, taken.type)
-            return
+        with self._core.ownership.arrivals.one():
+            taken = self._engines.take(run.id, at=self._core.clock.micros(), known=flow is not None)
+            if taken is not None:
+                _LOG.info("The run %s was taken up as %s: %s", run.id, taken.name, taken.message)
+                if taken.type is StateType.PENDING:
+                    self._revive(run.id, flow)
+        if taken is not None and taken.type is not StateType.PENDING and run.kind is Kind.FLOW:
+            call_hooks(self._core, flow or imported(run.key), taken.run_id, taken.type)
+
+    def _revive(self, run_id: UUID, flow: Any) -> None:
         try:
-            revive(self._core, run.id, flow)
+            revive(self._core, run_id, flow)
         except (LostOwnership, EngineClosed):
             raise
         except Exception:
-            _LOG.exception("The run %s was taken up and could not be started", run.id)
+            _LOG.exception("The run %s was taken up and could not be started", run_id)
 
 
 def _every(page: Page) -> Iterator[WaitingRun]:

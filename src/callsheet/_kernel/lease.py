@@ -9,9 +9,10 @@ life is older than its lease, until the next one got through, or was refused.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+
+from callsheet._clock import machine
 
 if TYPE_CHECKING:
     from callsheet._store.protocol import Engines
@@ -46,7 +47,7 @@ class Lease:
         It goes into the same transaction as the run, or into one before. If that takes long, the journal's thread does
         not wait for it; nor does it wait longer because somebody asks once more.
         """
-        now = time.monotonic()
+        now = machine.monotonic()
         if now - self._renewed >= self.seconds / 4:
             if self._asked is None:
                 self._asked = now
@@ -57,19 +58,19 @@ class Lease:
     def _seen(self, since: float) -> None:
         """Hear that a sign of life is committed, by whichever transaction; it is as old as `since`."""
         self._renewed, self._asked = since, None
-        self._grant(self.seconds - (time.monotonic() - since))
+        self._grant(self.seconds - (machine.monotonic() - since))
 
     @property
     def is_fresh(self) -> bool:
         """Tell whether this engine itself has got a sign of life through within the lease."""
-        return time.monotonic() - self._renewed < self.seconds
+        return machine.monotonic() - self._renewed < self.seconds
 
     def rest(self) -> float | None:
         """Give the seconds until the next sign of life is due; `None` where none is."""
         if not (self._engines.is_listed and self._in_use()):
             return None
         since = self._renewed if self._asked is None else self._asked
-        return max(0.0, since + self.seconds / 4 - time.monotonic())
+        return max(0.0, since + self.seconds / 4 - machine.monotonic())
 
     def lapse(self) -> None:
         """Have the next sign of life be due at once."""

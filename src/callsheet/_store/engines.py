@@ -7,13 +7,13 @@ alive, and asked for in every transaction of the engine: where it is lost, or go
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
 
+from callsheet._clock import machine
 from callsheet._model.engines import EngineRecord, Taken, WaitingRun
 from callsheet._model.kinds import Kind
 from callsheet._model.records import Entry, Refusal
@@ -102,7 +102,7 @@ class SqliteEngines:
         me = self._me
         if me is None:
             return True
-        self._written_at = time.monotonic()
+        self._written_at = machine.monotonic()
         flows = _to_json(me.flows)
         if self.is_listed:
             return connection.execute(_RENEW, (flows, me.id.bytes)).rowcount == 1

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
 
+from callsheet._clock import machine
 from callsheet._model.engines import EngineRecord, Taken, WaitingRun
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import RunRecord, StateEntered
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class MemoryEngines:
     """The engines of a memory store. Called under the store's lock, or by one thread."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryStore, rows: dict[UUID, EngineRecord] | None = None) -> None:
         self._store = store
-        self._rows: dict[UUID, EngineRecord] = {}
+        self._rows: dict[UUID, EngineRecord] = {} if rows is None else rows  # of all engines of one history
         self._me: EngineRecord | None = None
         self._is_due = False
         self._told: Callable[[float], None] | None = None
@@ -61,7 +61,7 @@ class MemoryEngines:
             self.is_listed = True
             self._is_due = False
             if self._told is not None:
-                self._told(time.monotonic())
+                self._told(machine.monotonic())
 
     def when_renewed(self, callback: Callable[[float], None]) -> None:
         """Have somebody told of every beat."""
@@ -158,7 +158,8 @@ class MemoryEngines:
     def sweep(self) -> None:
         """Remove rows of dead engines that own nothing any more."""
         owners = self._owners()
-        self._rows = {id_: row for id_, row in self._rows.items() if not row.lost or id_ in owners}
+        for gone in [id_ for id_, row in self._rows.items() if row.lost and id_ not in owners]:
+            del self._rows[gone]
 
 
 def _waits(run: RunRecord, at: int) -> bool:

@@ -194,6 +194,11 @@ class Store(Protocol):
         ...
 
     @property
+    def is_shared(self) -> bool:
+        """Tell whether other engines may read and write the same history."""
+        ...
+
+    @property
     def engines(self) -> Engines:
         """Give what is known of the engines that share the place."""
         ...
