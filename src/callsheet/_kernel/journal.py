@@ -115,13 +115,15 @@ class Journal(Commits):
             return self._lost
         # The thread may be stuck in a dying disk; then its batch is lost, and said to be.
         if self._writer.acquire(timeout=max(0.01, deadline - machine.monotonic())):
+            with self._gate:
+                self._refuses = True  # what were accepted from here on would be said to be lost
             try:
                 callbacks = self._finish(deadline)
             finally:
                 self._writer.release()
             self._fire(callbacks)
         with self._gate:
-            self._closed = True
+            self._closed = self._refuses = True
             left = (*(self._batch or ()), *self._queue)  # what is in the redo log is safe
             callbacks = self._pop_waiters()
         if left and self._trouble.failure is None:
@@ -147,7 +149,7 @@ class Journal(Commits):
     def forget_after_fork(self) -> None:
         """Begin empty in a forked child: what the parent accepted is the parent's to commit."""
         self._reset()
-        self._closed = True
+        self._closed = self._refuses = True
 
     # ----------------------------------------------------------------------------------------- accept
 
@@ -160,7 +162,7 @@ class Journal(Commits):
         if self._level is Durability.OFF:
             return self._put_off(entries)
         with self._gate:
-            if self._closed:
+            if self._refuses:
                 raise self._why_closed()
             self._queue += entries
             self._accepted = position = self._accepted + len(entries)
