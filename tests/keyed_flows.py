@@ -13,6 +13,7 @@ import anyio
 import sniffio
 
 from callsheet import flow, run_key, task
+from stopping import stop_outside
 
 FOLDER = "KEYED_FLOWS_FOLDER"
 PROGRAM = """
@@ -167,3 +168,10 @@ class Caller:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def stop(self) -> None:
+        """Stop the process, but not inside of a transaction."""
+        stop_outside(self.process)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from stopping import stop_outside
+
 PATIENCE = 50.0  # seconds; only ever waited for by a test that fails
 LEASE = 0.4  # seconds
 
@@ -78,10 +80,10 @@ anyio.run(main)
 class OwnerProcess:
     """A program of its own process, on the history of the test."""
 
-    def __init__(self, here: Path, program: str, *, lease: float = LEASE, **variables: str) -> None:
+    def __init__(self, here: Path, program: str, *, lease: float = LEASE, flows: str = FLOWS, **variables: str) -> None:
         environment = {**os.environ, "CALLSHEET_LEASE_SECONDS": str(lease), "CALLSHEET_LOGGING_LEVEL": "CRITICAL"}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", FLOWS + textwrap.dedent(program), str(here)],
+            [sys.executable, "-c", flows + textwrap.dedent(program), str(here)],
             stdout=subprocess.PIPE,
             text=True,
             env={**environment, **variables},
@@ -127,7 +129,8 @@ class OwnerProcess:
         self.process.wait()
 
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+        """Stop the process, but not inside of a transaction."""
+        stop_outside(self.process)
 
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)

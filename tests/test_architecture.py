@@ -24,7 +24,7 @@ LONG_FILES: dict[str, tuple[int, str]] = {}
 LONG_FUNCTIONS: dict[str, tuple[int, str]] = {}
 
 # The modules that may start threads, and those that may name a backend (asyncio, trio). Everything else asks them.
-THREAD_STARTERS = {"_kernel/threads.py", "_kernel/journal.py", "_kernel/alarms.py", "_kernel/host.py"}
+THREAD_STARTERS = {"_kernel/spawning.py", "_kernel/alarms.py", "_kernel/host.py"}
 
 
 def name_of(path: Path) -> str:

@@ -724,3 +724,23 @@ def test_a_batch_that_is_prepared_meanwhile_takes_no_others_place(path: Path) ->
     assert [log.message for log in run_now(SqliteStore(path).blocking_reader().read_logs(LogFilter())).items] == [
         "mine"
     ]
+
+
+@pytest.mark.parametrize("rows", [1, 8, 128])
+def test_what_is_written_walks_over_no_table(path: Path, rows: int) -> None:
+    """The price of a batch must not grow with the history."""
+    tables = [one for one in vars(statements).values() if isinstance(one, statements.Table)]
+    assert len(tables) > 10
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        migrate.migrate(connection, path)
+        ours = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            values = [0] * (table.width * rows)
+            if table.blobs:
+                values = [b"", *values]
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {statements._text(table, rows)}", values).fetchall()
+            walks = [step[3] for step in plan if step[3].removeprefix("SCAN ").split()[0] in ours]
+            assert not walks, (table.before, walks)
+    finally:
+        connection.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -23,22 +24,44 @@ class Clock(Protocol):
         ...
 
 
+class Machine:
+    """The clocks of the machine that everything here runs on, and sleeping by them.
+
+    A simulation puts its own in their place, for the whole process, so they are always called by way of `machine`.
+    """
+
+    __slots__ = ("monotonic", "now", "sleep", "time_ns")
+
+    def __init__(self) -> None:
+        self.monotonic: Callable[[], float] = time.monotonic
+        self.time_ns: Callable[[], int] = time.time_ns
+        self.now: Callable[[], datetime] = _now
+        self.sleep: Callable[[float], None] = time.sleep
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+machine = Machine()
+
+
 class SystemClock:
-    """The clocks of the operating system."""
+    """The clocks of the machine."""
 
     __slots__ = ()
 
     def now(self) -> datetime:
         """Give the time of day in UTC, with its time zone."""
-        return datetime.now(UTC)
+        return machine.now()
 
     def micros(self) -> int:
         """Give the time of day as microseconds since the epoch."""
-        return time.time_ns() // 1_000
+        return machine.time_ns() // 1_000
 
     def monotonic(self) -> float:
         """Give seconds of a clock that never jumps back."""
-        return time.monotonic()
+        return machine.monotonic()
 
 
 SYSTEM_CLOCK = SystemClock()
@@ -46,7 +69,7 @@ SYSTEM_CLOCK = SystemClock()
 
 def utc_now() -> datetime:
     """Give the time of day in UTC, for objects that users make outside an engine."""
-    return datetime.now(UTC)
+    return machine.now()
 
 
 def micros(moment: datetime) -> int:

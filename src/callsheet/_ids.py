@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import random
 import threading
-import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from uuid import UUID, SafeUUID, uuid5
+
+from callsheet._clock import machine
 
 _lock = threading.Lock()
 _last = 0
@@ -32,7 +35,7 @@ def new_id() -> UUID:
     global _last
     bits = _random.getrandbits(73)
     # 48 bits of time, the version, 12 random bits, the variant, a 0 that counting on has room in, 61 random bits.
-    fresh = time.time_ns() // 1_000_000 << 80 | bits >> 61 << 64 | bits & _MASK_61 | _VERSION_AND_VARIANT
+    fresh = machine.time_ns() // 1_000_000 << 80 | bits >> 61 << 64 | bits & _MASK_61 | _VERSION_AND_VARIANT
     with _lock:
         # A clock that stands still or jumps back must not reorder ids: count on from the last one.
         _last = value = fresh if fresh > _last else _last + 1
@@ -40,6 +43,25 @@ def new_id() -> UUID:
     _set_int(made, value)
     _set_is_safe(made, _UNKNOWN)
     return made
+
+
+@contextmanager
+def repeatable(seed: int) -> Generator[None, None, None]:
+    """Make the same ids, names and tokens for the same seed inside a block, in the whole process."""
+    global _last
+    before, state = _last, _random.getstate()
+    _random.seed(seed)
+    _last = 0
+    try:
+        yield
+    finally:
+        _random.setstate(state)
+        _last = before
+
+
+def new_token() -> str:
+    """Make 32 hexadecimal digits that nobody else has."""
+    return f"{_random.getrandbits(128):032x}"
 
 
 def forget_after_fork() -> None:

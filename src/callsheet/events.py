@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import Self
 from uuid import UUID
 
+from callsheet._clock import machine
 from callsheet._engine.history import RECORDED_WITHIN
 from callsheet._engine.live import when_ended
 from callsheet._engine.places import LoopPlace, current_core
@@ -79,7 +79,7 @@ class Watch:
         self._finished = False
         self._alive: Once | None = None  # set when the run and its hooks have ended, if it is of this process
         self._looked = self._took = 0.0
-        self._began = time.monotonic()
+        self._began = machine.monotonic()
 
     @property
     def cursor(self) -> str:
@@ -133,23 +133,23 @@ class Watch:
             journal.unfollow(bell.ring)
 
     async def _look(self, port: LoopPort) -> None:
-        place, began = LoopPlace(self._core, port.host), time.monotonic()
+        place, began = LoopPlace(self._core, port.host), machine.monotonic()
         try:
             await place.catch_up()
             self._waiting.extend(await self._tree.read(place.reader))
         finally:
             await place.reader.aclose()
-            self._looked = time.monotonic()
+            self._looked = machine.monotonic()
             self._took = self._looked - began
 
     async def _rest(self, port: LoopPort) -> None:
-        left = self._looked + max(_REST, min(_SHARE * self._took, _LONGEST_REST)) - time.monotonic()
+        left = self._looked + max(_REST, min(_SHARE * self._took, _LONGEST_REST)) - machine.monotonic()
         if left > 0 and self._looked:
             await port.wait(Once(), left)
 
     async def _may_come(self, port: LoopPort, bell: Bell) -> bool:
         """Wait for the run to appear: of one that has just begun elsewhere, the id may be known before the record is."""
-        left = self._began + RECORDED_WITHIN - time.monotonic()
+        left = self._began + RECORDED_WITHIN - machine.monotonic()
         if left > 0:
             await port.wait(bell.once, left)
         return left > 0

@@ -15,6 +15,7 @@ from callsheet.flow_runs import cancel_flow_run
 from callsheet.states import Cancelled
 from elsewhere import PATIENCE, other, until
 from past import runs, states_of
+from stopping import stop_outside
 
 NIGHT = """
 @task
@@ -61,7 +62,7 @@ def test_a_process_that_does_not_answer_is_fenced_first(monkeypatch: pytest.Monk
         run_id = UUID(process.next("outer"))
         process.next("asleep")
         until(lambda: len(runs()) == 4)
-        process.process.send_signal(signal.SIGSTOP)
+        stop_outside(process.process)
         try:
             state = cancel_flow_run(run_id)
         finally:

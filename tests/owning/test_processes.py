@@ -12,7 +12,7 @@ import pytest
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import RunFilter, RunRecord
 from callsheet._store.sqlite import SqliteStore
-from owning_helpers import LEASE, PATIENCE, OwnerProcess, lines, until
+from owning_helpers import FLOWS, LEASE, PATIENCE, OwnerProcess, lines, until
 from store_helpers import readers_are_closed, run_now
 
 __all__ = ["readers_are_closed"]  # a fixture that every test here uses
@@ -50,13 +50,6 @@ class History:
     def engines_of(self, process: OwnerProcess) -> Any:
         (found,) = [engine for engine in self.engines() if engine.pid == process.pid]
         return found
-
-    def stop(self, process: OwnerProcess) -> None:
-        """Stop a process, but not inside of a transaction: then nobody could write until it goes on."""
-        process.stop()
-        while self.store.try_commit(()) is None:
-            process.go_on()
-            process.stop()
 
     def close(self) -> None:
         self.store.close()
@@ -112,7 +105,7 @@ def test_a_stopped_owner_is_fenced_and_told(here, history):
         owner.hears("waiting", "7")
         with OwnerProcess.engine(here, STAY, TAKER) as taker:
             taker.hears("open")
-            history.stop(owner)
+            owner.stop()
             taker.hears("waiting", "7")
             owner.go_on()
             owner.hears("LostOwnership")
@@ -138,7 +131,7 @@ def test_a_stopped_owner_that_wakes_starts_nothing(here, history):
         owner.hears("counting")
         with OwnerProcess.engine(here, STAY, "flows=[counting]") as taker:
             taker.hears("open")
-            history.stop(owner)
+            owner.stop()
             before = len([pid for _, pid in lines(here) if pid == str(owner.pid)])
             taker.hears("counting")
             owner.go_on()
@@ -162,7 +155,7 @@ def test_a_blocking_body_that_was_fenced_is_told_at_its_next_call(here, history)
         owner.hears("waiting", "7")
         with OwnerProcess.engine(here, STAY, TAKER) as taker:
             taker.hears("open")
-            history.stop(owner)
+            owner.stop()
             taker.hears("waiting", "7")
             owner.go_on()
             until(lambda: [engine for engine in history.engines() if engine.pid == owner.pid] == [])
@@ -188,7 +181,7 @@ def test_two_takers_and_one_dead_owner(here, history, how):
         with OwnerProcess.engine(here, STAY, TAKER) as one, OwnerProcess.engine(here, STAY, TAKER) as two:
             one.hears("open")
             two.hears("open")
-            owner.kill() if how == "killed" else history.stop(owner)
+            owner.kill() if how == "killed" else owner.stop()
             until(lambda: all(run.recoveries for run in history.flow_runs()))
             go(here)
             until(lambda: all(run.ended for run in history.flow_runs()))
@@ -231,8 +224,8 @@ def test_a_taker_that_was_stopped_itself_does_not_take_over_at_once(here, histor
         owner.hears("waiting", "7")
         taker.hears("open")
         for _ in range(3):
-            history.stop(taker)
-            history.stop(owner)
+            taker.stop()
+            owner.stop()
             time.sleep(2 * LEASE)
             taker.go_on()  # it wakes first, and sees an old beat
             time.sleep(LEASE / 8)
@@ -274,6 +267,41 @@ def test_what_nobody_can_take_over_is_marked_with_its_hooks_called_once(here, hi
             until(lambda: [line for line in lines(here) if line[0] == "crashed"])
             time.sleep(LEASE)
             assert [line[2] for line in lines(here) if line[0] == "crashed"] == [str(run.id)]
+
+
+def test_other_code_takes_a_run_over_when_there_was_time_for_the_same(here, history):
+    other_code = FLOWS.replace('await step("after")', 'await step("later")')
+    with OwnerProcess.engine(here, RUN) as owner:
+        owner.hears("open")
+        owner.hears("waiting", "7")
+        with OwnerProcess.engine(here, STAY, TAKER, flows=other_code) as taker:
+            taker.hears("open")
+            owner.kill()
+            killed = time.monotonic()
+            taker.hears("waiting", "7")
+            assert time.monotonic() - killed >= 3 * LEASE
+            go(here)
+            run = until(history.ended)
+    assert run.state.name == "Completed"
+    assert lines(here) == [["before", str(owner.pid)], ["later", str(taker.pid)]]
+
+
+def test_other_code_leaves_a_run_to_the_same(here, history):
+    other_code = FLOWS.replace('await step("after")', 'await step("later")')
+    with OwnerProcess.engine(here, RUN, lease=LONG) as owner:
+        owner.hears("open")
+        owner.hears("waiting", "7")
+        with (
+            OwnerProcess.engine(here, STAY, TAKER, flows=other_code, lease=LONG) as other,
+            OwnerProcess.engine(here, STAY, TAKER, lease=LONG) as same,
+        ):
+            other.hears("open")
+            same.hears("open")
+            owner.kill()
+            same.hears("waiting", "7")
+            go(here)
+            until(history.ended)
+    assert lines(here) == [["before", str(owner.pid)], ["after", str(same.pid)]]
 
 
 def test_an_engine_that_starts_again_in_time_finds_its_runs(here, history):

@@ -124,6 +124,24 @@ def test_of_many_that_wait_one_takes_over(stage: Stage, other: Caller) -> None:
     assert check_history() == []
 
 
+@pytest.mark.parametrize(("name", "backend"), ALL)
+def test_one_that_stands_still_for_a_lease_has_lost_its_run(
+    stage: Stage, name: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALLSHEET_LEASE_SECONDS", "0.4")
+    with Caller() as other:
+        other.tell(f"call({name!r}, 'k', backend={backend!r})")
+        stage.await_body()
+        other.stop()
+        stage.open_before()
+        assert call(name, "k", 1, backend) == "1: first second"
+        other.go_on()
+        (stage.folder / "gate").open("w").close()
+        assert other.hear().startswith("LostOwnership")
+    assert stage.notes.count("first") == 1
+    assert check_history() == []
+
+
 def test_one_that_is_slow_keeps_its_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSHEET_LEASE_SECONDS", "0.4")
     with Caller() as other:

@@ -9,10 +9,11 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, cast
 
 from callsheet._kernel import alarms
-from callsheet._kernel.critical import Interruptible, critical
+from callsheet._kernel.critical import critical
 from callsheet._kernel.host import correct_library
 from callsheet._kernel.scopes import DEADLINE, Interrupted, RunScope
 from callsheet._kernel.signals import Once
+from callsheet._kernel.spawning import threads
 
 if TYPE_CHECKING:
     from callsheet._engine.run import Run
@@ -65,7 +66,7 @@ def _under_alarm(
 async def _on_worker(
     run: Run, port: Port, timeout: float, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    scope, done, body = run.scope, Once(), Interruptible()
+    scope, done, body = run.scope, Once(), threads.body()
     box: list[Any] = []
     context = copy_context()
     correct_library(context, None)

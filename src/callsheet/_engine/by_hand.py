@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, cast
 from uuid import UUID
@@ -16,7 +15,7 @@ from callsheet._engine.names import default_task_run_name
 from callsheet._engine.places import LoopPlace, Place, current_core
 from callsheet._engine.task_run import describe_task, task_inputs_of
 from callsheet._engine.upstream import find_inputs
-from callsheet._ids import new_id
+from callsheet._ids import new_id, new_token
 from callsheet._kernel.host import here
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import RunCreated, RunFilter, RunRecord, StateEntered
@@ -47,7 +46,7 @@ def local_run(
     parent = parent_task_run_context or TaskRunContext.get()
     flow_run_id: UUID | None = None if flow_context is None else flow_context.flow_run.id
     run_id = id or new_id()
-    dynamic_key = uuid.uuid4().hex if flow_run_id is not None else f"{task.task_key}-{uuid.uuid4().hex}"
+    dynamic_key = new_token() if flow_run_id is not None else f"{task.task_key}-{new_token()}"
     state: State[Any] = State(
         type=StateType.SCHEDULED if deferred else StateType.PENDING,
         state_details=StateDetails(task_run_id=run_id, flow_run_id=flow_run_id, deferred=True if deferred else None),

@@ -84,7 +84,7 @@ async def _cancel_elsewhere(
     """Have the owners of runs cancel them; what no living engine runs is ended where it is stored."""
     answers = await letters.order(place, runs, [orders[run.id] for run in runs])
     for run, answer in zip(runs, answers, strict=True):
-        if answer is None or answer == NOT_ALIVE:
+        if answer is None:
             await _end_stored(place, run, message)
     await place.catch_up()
 

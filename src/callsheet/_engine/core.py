@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 from weakref import WeakSet
 
@@ -36,8 +36,16 @@ if TYPE_CHECKING:
 _THREAD_SECONDS = 0.5  # for bodies whose runs are over; their threads are daemons
 
 
+class Beset(Protocol):
+    """Has something happen before or after the body of a task run; what it raises the body has raised."""
+
+    def __call__(self, run: Any, *, before: bool) -> None: ...
+
+
 class Core:
     """Everything that runs of one engine share. Usable from any loop and thread of its process."""
+
+    beset: Beset | None = None  # what a simulation does to task bodies
 
     def __init__(self, store: Store, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
         durability = settings.durability

@@ -68,8 +68,7 @@ class Deaths:
             return True
         if self.is_dead(engine):
             return core.store.engines.fence(engine.id, engine.beat)
-        core.ownership.vouch()
-        lease = core.ownership.lease
+        lease = core.ownership.listed()
         if lease is not None and not lease.is_fresh:
             lease.renew()  # the first one; from here on the journal's thread sees to it
         return False

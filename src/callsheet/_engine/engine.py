@@ -114,9 +114,12 @@ class Engine:
         """Tell whether runs can be started in it here."""
         return self._core is not None and (self._core.usable or self._core.lost)
 
+    def _opened(self, settings: Settings) -> Core:
+        return ambient.open_core(settings)
+
     def _made(self, settings: Settings, home: Host | None) -> Core:
         """Make the machinery; blocks on the disk."""
-        core = ambient.open_core(settings)
+        core = self._opened(settings)
         core.home = home
         core.flows = self._flows
         core.journal.on_lost(lambda: self._replace(core))

@@ -74,10 +74,11 @@ class Heir:
     def _taken(self, run_id: UUID) -> FlowRunActor | None:
         core = self._core
         core.ownership.vouch()
-        taken = core.store.engines.take(run_id, at=core.clock.micros())
-        if taken is None:
-            return None
-        if taken.type is StateType.PENDING:
-            return revive(core, run_id, self._flow, parameters=self._parameters, home=self._home)
+        with core.ownership.arrivals.one():
+            taken = core.store.engines.take(run_id, at=core.clock.micros())
+            if taken is None:
+                return None
+            if taken.type is StateType.PENDING:
+                return revive(core, run_id, self._flow, parameters=self._parameters, home=self._home)
         call_hooks(core, self._flow, taken.run_id, taken.type)
         return None

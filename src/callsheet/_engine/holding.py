@@ -32,8 +32,8 @@ async def hold(place: Place, run_id: UUID, message: str | None) -> Resumption:
     await place.catch_up()
     record = await the_run(place.reader, Kind.FLOW, run_id)
     if answer is NOT_ALIVE:
-        (ordered,) = await letters.order(place, [record], [order])
-        if ordered is None or ordered == NOT_ALIVE:
+        ordered = await letters.order_one(place, record, order)
+        if ordered is None:
             return Resumption(Abort(_NOBODY_RUNS_IT), _NOBODY_RUNS_IT, None)
         answer = ordered
     if isinstance(answer.verdict, Abort):

@@ -33,6 +33,7 @@ def take_here(core: Core, run_id: UUID, flow: Any) -> None:
         StoreError: The history cannot be written.
     """
     core.ownership.vouch()
-    taken = core.store.engines.take(run_id, at=core.clock.micros(), known=True)
-    if taken is not None and taken.type is StateType.PENDING:
-        revive(core, run_id, flow)
+    with core.ownership.arrivals.one():
+        taken = core.store.engines.take(run_id, at=core.clock.micros(), known=True)
+        if taken is not None and taken.type is StateType.PENDING:
+            revive(core, run_id, flow)

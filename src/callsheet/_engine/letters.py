@@ -9,20 +9,22 @@ asked goes on without it.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import msgspec
 
+from callsheet._clock import machine
 from callsheet._engine.deaths import Deaths
 from callsheet._engine.history import records_of
+from callsheet._engine.live import live_run
 from callsheet._engine.places import Place
 from callsheet._engine.run_inputs import Bell
 from callsheet._engine.waiting import scope_here
 from callsheet._ids import new_id
-from callsheet._kernel.messages import Answer, Hold, Resumed, SetState, Suspend
+from callsheet._kernel.messages import NOT_ALIVE, Answer, Hold, Resumed, SetState, Suspend
 from callsheet._kernel.ports import LoopPort, Port, sync_port
 from callsheet._model.kinds import Durability
 from callsheet._model.letters import Letter
@@ -45,7 +47,7 @@ QUERY: Final = "query"
 
 Order = SetState | Hold | Suspend
 _order = msgspec.msgpack.Decoder(Order).decode
-_answer = msgspec.msgpack.Decoder(Answer).decode
+_order_answer = msgspec.msgpack.Decoder(Answer).decode
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
@@ -106,41 +108,57 @@ RECEIVERS: Final[dict[str, Receiver]] = {ORDER: _carry_out, RESUMED: _resumed, Q
 
 
 class Inbox:
-    """The letters that an engine gets. While runs are alive in it, it looks whenever other processes have committed."""
+    """The letters that an engine gets. While runs are alive in it, or it takes runs up, it looks whenever other processes have committed."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._latest = 0  # number; they do not come back
-        if core.durability is not Durability.OFF and core.store.location != "memory":
-            core.journal.watch(self._look, lambda: bool(core.orchestrator.roots))
+        if core.durability is not Durability.OFF and core.store.is_shared:
+            core.journal.watch(self._look, lambda: bool(core.orchestrator.roots or core.flows))
 
     def _look(self) -> None:
         core = self._core
         position = 0
         for letter in core.store.letters_to(core.engine_id, self._latest):
             self._latest = letter.number
-            answer = self._answer(letter)
+            if live_run(core, letter.to_run) is None and core.ownership.arrivals.when_settled(
+                partial(_answer_late, core, letter)
+            ):
+                continue
+            answer = _answer(core, letter)
             if not isinstance(answer, Later):
                 position = core.journal.put(LetterAnswered(letter.token, core.clock.micros(), answer))
         if position:
             core.journal.notify(position, _nothing)  # somebody waits for it
 
-    def _answer(self, letter: Letter) -> bytes | Later | None:
-        receiver = RECEIVERS.get(letter.name)
-        if receiver is None:
-            return _pack(Reply(error=f"It does not know letters of the kind {letter.name!r}."))
-        try:
-            body = receiver(self._core, letter)
-        except Exception as error:
-            _LOG.exception("A letter of the kind %r could not be answered", letter.name)
-            return _pack(Reply(error=f"{type(error).__name__}: {error}"))
-        return _pack(Reply(body)) if isinstance(body, bytes) else body
+
+def _answer(core: Core, letter: Letter) -> bytes | Later | None:
+    receiver = RECEIVERS.get(letter.name)
+    if receiver is None:
+        return _pack(Reply(error=f"It does not know letters of the kind {letter.name!r}."))
+    try:
+        body = receiver(core, letter)
+    except Exception as error:
+        _LOG.exception("A letter of the kind %r could not be answered", letter.name)
+        return _pack(Reply(error=f"{type(error).__name__}: {error}"))
+    return _pack(Reply(body)) if isinstance(body, bytes) else body
+
+
+def _answer_late(core: Core, letter: Letter) -> None:
+    """Answer a letter about a run that was on its way into the engine."""
+    answer = _answer(core, letter)
+    if not isinstance(answer, Later):
+        _put_answer(core, letter, answer)
 
 
 def give_answer(core: Core, letter: Letter, body: bytes) -> None:
     """Answer a letter whose receiver said `LATER`, from any thread."""
+    _put_answer(core, letter, _pack(Reply(body)))
+
+
+def _put_answer(core: Core, letter: Letter, answer: bytes | None) -> None:
     try:
-        position = core.journal.put(LetterAnswered(letter.token, core.clock.micros(), _pack(Reply(body))))
+        position = core.journal.put(LetterAnswered(letter.token, core.clock.micros(), answer))
     except StoreError:  # closed meanwhile: whoever asked sees that the engine is gone
         return
     core.journal.notify(position, _nothing)
@@ -162,13 +180,38 @@ async def order(place: Place, runs: Sequence[RunRecord], wanted: Sequence[Order]
         wanted: What, of each.
 
     Returns:
-        The answers, in order; `None`: no living engine owns the run, or not any more. Whoever asks looks again then.
+        The answers, in order; `None`: the run is alive in no engine, or not any more. Whoever asks looks again then.
 
     Raises:
         StoreError: The history cannot be read or written, or an engine could not carry it out.
     """
-    bodies = await send(place, runs, ORDER, [_pack(_bare(one)) for one in wanted])
-    return [None if body is None else _answer(body) for body in bodies]
+    sending = _Sending(place, runs)
+    bodies = await sending.through(ORDER, [_pack(_bare(one)) for one in wanted], None)
+    answers = [None if body is None else _as_answer(body) for body in bodies]
+    if sending.own:  # they were on their way when this engine was asked before
+        await place.core.ownership.arrivals.settled(_port(place))
+        for index in sending.own:
+            answer = place.core.ask(wanted[index])
+            answers[index] = None if answer is NOT_ALIVE else answer
+    return answers
+
+
+async def order_one(place: Place, run: RunRecord, wanted: Order) -> Answer | None:
+    """Give an order for one run to the engine that owns it; where the run changes hands meanwhile, to the next one.
+
+    Returns:
+        The answer; `None`: the run is alive in no engine.
+
+    Raises:
+        StoreError: The history cannot be read or written, or an engine could not carry it out.
+    """
+    root, owner = run.root_id or run.id, None
+    while True:
+        (answer,) = await order(place, [run], [wanted])
+        await place.catch_up()
+        before, owner = owner, (await _owners(place.reader, [root])).get(root)
+        if answer is not None or owner is None or owner == before:
+            return answer
 
 
 def _bare(order: Order) -> Order:
@@ -189,21 +232,23 @@ async def send(
         timeout: Seconds to wait at most for all answers; `None`: as long as those live who are to answer.
 
     Returns:
-        The answers, in order; `None`: no living engine owns the run, or not any more. Whoever asks looks again then.
+        The answers, in order; `None`: no other living engine owns the run, or not any more. Whoever asks looks again then.
 
     Raises:
         TimeoutError: They did not answer in time.
         LetterRefused: An engine could not do it, and said why.
         StoreError: The history cannot be read or written.
     """
-    sending = _Sending(place, runs)
-    await sending.post(name, bodies)
-    if sending.pending:
-        try:
-            await sending.wait(timeout)
-        finally:
-            sending.close()
-    return sending.answers
+    return await _Sending(place, runs).through(name, bodies, timeout)
+
+
+def _as_answer(body: bytes) -> Answer | None:
+    said: Answer = _order_answer(body)
+    return None if said == NOT_ALIVE else said
+
+
+def _port(place: Place) -> Port:
+    return sync_port() if place.host is None else LoopPort(place.host)
 
 
 class _Sending:
@@ -217,13 +262,25 @@ class _Sending:
         self._runs = runs
         self._deaths = Deaths(place.core)
         self._tokens: list[UUID] = []
+        self.own: list[int] = []  # which runs belong to the engine that asks
 
-    async def post(self, name: str, bodies: Sequence[bytes]) -> None:
+    async def through(self, name: str, bodies: Sequence[bytes], timeout: float | None) -> list[bytes | None]:
+        await self._post(name, bodies)
+        if self.pending:
+            try:
+                await self._wait(timeout)
+            finally:
+                self._close()
+        return self.answers
+
+    async def _post(self, name: str, bodies: Sequence[bytes]) -> None:
         core = self._place.core
         owners = await _owners(self._place.reader, self._roots)
         at = core.clock.micros()
         for index, (run, body) in enumerate(zip(self._runs, bodies, strict=True)):
             owner = owners.get(self._roots[index])
+            if owner == core.engine_id:
+                self.own.append(index)
             if owner is None or owner == core.engine_id:
                 continue
             token = new_id()
@@ -231,28 +288,28 @@ class _Sending:
             self.pending[token] = index, owner
             self._tokens.append(token)
 
-    async def wait(self, timeout: float | None) -> None:
+    async def _wait(self, timeout: float | None) -> None:
         place, bell = self._place, Bell()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        port = sync_port() if place.host is None else LoopPort(place.host)
+        deadline = None if timeout is None else machine.monotonic() + timeout
+        port = _port(place)
         place.core.journal.watch(bell.ring)
         try:
             with self._deaths.watching():
-                await self._wait(port, bell, deadline)
+                await self._until_answered(port, bell, deadline)
         finally:
             place.core.journal.unwatch(bell.ring)
 
-    async def _wait(self, port: Port, bell: Bell, deadline: float | None) -> None:
-        place, patient_until = self._place, time.monotonic() + _PATIENT
+    async def _until_answered(self, port: Port, bell: Bell, deadline: float | None) -> None:
+        place, patient_until = self._place, machine.monotonic() + _PATIENT
         while True:
             bell.renew()
             await place.catch_up()
             owners = await _owners(place.reader, self._roots)  # first: who ends a run answers before
             self._take(await place.reader.read_letters(list(self.pending)))
-            await self._give_up(owners, look=time.monotonic() >= patient_until)
+            await self._give_up(owners, look=machine.monotonic() >= patient_until)
             if not self.pending:
                 return
-            left = _LOOK if deadline is None else deadline - time.monotonic()
+            left = _LOOK if deadline is None else deadline - machine.monotonic()
             if left <= 0:
                 raise TimeoutError
             await port.wait(bell.once, min(left, _LOOK), scope_here())
@@ -278,7 +335,7 @@ class _Sending:
         """Find the dead among those who are to answer (blocking)."""
         return {owner for owner in {owner for _, owner in self.pending.values()} if self._deaths.is_left(owner)}
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Take the letters back."""
         self._place.core.journal.put(*(LetterDropped(token) for token in self._tokens))
 

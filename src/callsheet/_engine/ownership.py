@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from callsheet._engine.arrivals import Arrivals
 from callsheet._kernel.lease import Lease
 from callsheet._kernel.messages import CancelTree
 from callsheet._kernel.scopes import FENCED
@@ -35,9 +37,11 @@ class Ownership:
         self._seconds = seconds
         self._proof: Proof | None = None
         self._is_listed = core.durability is Durability.OFF  # nothing is owned where nothing is kept
+        self._entering = threading.Lock()
         self._recovers = False
         self.watchers: set[object] = set()  # who look out for the death of others
         self.flows: tuple[str, ...] = ()
+        self.arrivals = Arrivals()  # what is being taken up
         self.lease: Lease | None = None
 
     @property
@@ -48,21 +52,29 @@ class Ownership:
 
     def vouch(self) -> None:
         """Make sure, before a root run begins, that others know of this engine and of a sign of life."""
-        if not self._is_listed:
-            self._enter()
-        if self.lease is not None:
-            self.lease.vouch()
+        lease = self.lease if self._is_listed else self.listed()
+        if lease is not None:
+            lease.vouch()
+
+    def listed(self) -> Lease | None:
+        """Make sure that others know of this engine from its next transaction on, and give its lease, if it has one."""
+        with self._entering:  # who comes second waits: a run of an engine that is not listed is anybody's
+            if not self._is_listed:
+                self._enter()
+                self._is_listed = True
+        return self.lease
 
     def take_up(self, flows: tuple[str, ...]) -> None:
         """Let others know whose runs this engine takes up; from now on it gives signs of life all the time."""
-        self.flows = flows
-        self._recovers = True
-        self._enter()
+        with self._entering:
+            self.flows = flows
+            self._recovers = True
+            self._enter()
+            self._is_listed = True
         self._core.store.engines.renew()  # at once, if nobody else is writing just now
 
     def _enter(self) -> None:
         core, folder = self._core, self.folder
-        self._is_listed = True
         if folder is not None and self._proof is None:
             with suppress(OSError):  # the lease decides
                 self._proof = Proof(folder, core.engine_id.hex)
@@ -79,7 +91,7 @@ class Ownership:
                 flows=self.flows,
             )
         )
-        if folder is not None and self.lease is None:
+        if core.store.is_shared and self.lease is None:
             self.lease = core.journal.lease = Lease(
                 core.store.engines, self._seconds, self._is_in_use, core.orchestrator.grant
             )
@@ -102,6 +114,7 @@ class Ownership:
     def disown(self) -> None:
         """Leave everything to the process from which this one was forked: the proof is that one's."""
         self._proof = self.lease = None
+        self._entering = threading.Lock()
 
 
 def interrupt(core: Core) -> None:

@@ -118,7 +118,7 @@ class _Pausing:
         self.wake: datetime | None = None
         self.port: Port = port_here()
         self.host = self.port.host
-        self.shared = run.core.store.location != "memory"  # other processes may resume it
+        self.shared = run.core.store.is_shared  # other processes may resume it
         self._place: Place | None = None
 
     # ------------------------------------------------------------------------------------- the whole

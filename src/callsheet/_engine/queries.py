@@ -12,6 +12,7 @@ from uuid import UUID
 import msgspec
 
 from callsheet._engine import letters
+from callsheet._engine.core import cores
 from callsheet._engine.history import the_run, the_run_soon
 from callsheet._engine.live import live_run
 from callsheet._engine.places import Place
@@ -126,7 +127,14 @@ async def query(place: Place, port: Port, run_id: UUID, name: str, args: tuple[A
     """
     run = _find(run_id)
     if run is None:
-        return await _query_elsewhere(place, port, run_id, name, args, timeout)
+        said = await _ask_elsewhere(place, port, run_id, name, args, timeout)
+        if said.what != "gone":
+            return _understood(name, said)
+        for core in cores():  # it may have been on its way into an engine of this process
+            await core.ownership.arrivals.settled(port)
+        run = _find(run_id)
+    if run is None:
+        raise await _not_live(place, run_id)
     answer = Answer()
     _handler_of(run, name).start(args, answer, port, run.core.workers)
     if not await port.wait(answer.done, timeout, scope_here()):
@@ -141,8 +149,6 @@ def _too_late(run_id: UUID, name: str, timeout: float | None) -> QueryTimeout:
 
 
 def _find(run_id: UUID) -> FlowRunActor | None:
-    from callsheet._engine.core import cores
-
     for core in cores():
         run = live_run(core, run_id) if core.usable else None
         if run is not None and run.is_flow:
@@ -180,9 +186,9 @@ _said = msgspec.msgpack.Decoder(_Said).decode
 _pack = msgspec.msgpack.Encoder().encode
 
 
-async def _query_elsewhere(
+async def _ask_elsewhere(
     place: Place, port: Port, run_id: UUID, name: str, args: tuple[Any, ...], timeout: float | None
-) -> Any:
+) -> _Said:
     record = await the_run_soon(place, port, Kind.FLOW, run_id)
     body = _pack(_Question(name, to_json(args)))
     said = None
@@ -191,16 +197,15 @@ async def _query_elsewhere(
             (said,) = await letters.send(place, [record], letters.QUERY, [body], timeout)
         except TimeoutError:
             raise _too_late(run_id, name, timeout) from None
-    answer = _Said("gone") if said is None else _said(said)
-    match answer.what:
-        case "value":
-            return from_json(answer.text)
-        case "failed":
-            raise QueryFailed(f"The handler of the query {name!r} failed in the process of the flow run: {answer.text}")
-        case "unknown":
-            raise UnknownQuery(answer.text)
-        case "gone":
-            raise await _not_live(place, run_id)
+    return _Said("gone") if said is None else _said(said)
+
+
+def _understood(name: str, answer: _Said) -> Any:
+    if answer.what == "failed":
+        raise QueryFailed(f"The handler of the query {name!r} failed in the process of the flow run: {answer.text}")
+    if answer.what == "unknown":
+        raise UnknownQuery(answer.text)
+    return from_json(answer.text)
 
 
 def asked(core: Core, letter: Letter) -> bytes | letters.Later:

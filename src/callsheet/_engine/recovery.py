@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import heapq
 import logging
-import threading
-import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+from callsheet._clock import machine
 from callsheet._engine.deaths import Deaths
+from callsheet._engine.flow_facts import describe_flow
 from callsheet._engine.hooks_apart import call_hooks
 from callsheet._engine.known_flows import imported
 from callsheet._engine.reviving import revive
+from callsheet._kernel.spawning import threads
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import Kind, StateType
 from callsheet.exceptions import EngineClosed, LostOwnership, StoreError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger("callsheet.engine")
 _LONGEST: Final = 0.5  # seconds between looks whether a process of this machine has ended
 _PAGE: Final = 100
+_UNKNOWN: Final = 1  # leases for those who know the flow of a dead engine's run to come
+_OTHER_CODE: Final = 3  # leases for those who know it with the code that the run was started with
 _CLOSING: Final = 5.0  # seconds for a look that is under way
 
 Page = Callable[[UUID | None], tuple["WaitingRun", ...]]
@@ -46,12 +49,12 @@ class Recovery:
         self._engines = core.store.engines
         self._deaths = Deaths(core)
         self._seen_dead: dict[UUID, float] = {}
-        self._news = threading.Event()
-        self._ended = threading.Event()
+        self._news = threads.flag()
+        self._ended = threads.flag()
         self._stopping = False
         self._looked = 0  # microseconds; what was due then has been seen
-        # In memory, nobody comes from outside: what is to be taken up is told of.
-        self._rest = None if core.ownership.folder is None else min(core.lease / 4, _LONGEST)
+        # Where nobody comes from outside, what is to be taken up is told of.
+        self._rest = min(core.lease / 4, _LONGEST) if core.store.is_shared else None
 
     def start(self) -> None:
         """Begin, on a thread of its own."""
@@ -109,10 +112,13 @@ class Recovery:
         if any(engine.lost for engine in listed):
             self._engines.sweep()
 
-    def _has_waited(self, owner: UUID) -> bool:
-        """Tell whether there was time for somebody to come who knows the runs of a dead engine."""
-        now = time.monotonic()
-        return now - self._seen_dead.setdefault(owner, now) >= self._core.lease
+    def _has_waited(self, run: WaitingRun, flow: Any) -> bool:
+        """Tell whether there was time for somebody to come who knows the run of a dead engine, or knows it better."""
+        if run.owner is None:
+            return True
+        leases = _UNKNOWN if flow is None else 0 if describe_flow(flow)[0].code == run.code else _OTHER_CODE
+        now = machine.monotonic()
+        return now - self._seen_dead.setdefault(run.owner, now) >= leases * self._core.lease
 
     # ------------------------------------------------------------------------------------------- taking
 
@@ -123,23 +129,25 @@ class Recovery:
         flow = self._core.flows.get(run.key) if run.kind is Kind.FLOW else None
         if flow is None and run.kind is Kind.FLOW and (run.owner is None or run.key in known):
             return  # another engine's, or nobody's yet
-        if flow is None and run.owner is not None and not self._has_waited(run.owner):
+        if not self._has_waited(run, flow):
             return
         self._core.ownership.vouch()
-        taken = self._engines.take(run.id, at=self._core.clock.micros(), known=flow is not None)
-        if taken is None:
-            return
-        _LOG.info("The run %s was taken up as %s: %s", run.id, taken.name, taken.message)
-        if taken.type is not StateType.PENDING:
-            if run.kind is Kind.FLOW:
-                call_hooks(self._core, flow or imported(run.key), taken.run_id, taken.type)
-            return
+        with self._core.ownership.arrivals.one():
+            taken = self._engines.take(run.id, at=self._core.clock.micros(), known=flow is not None)
+            if taken is not None:
+                _LOG.info("The run %s was taken up as %s: %s", run.id, taken.name, taken.message)
+                if taken.type is StateType.PENDING:
+                    self._revive(run.id, flow)
+        if taken is not None and taken.type is not StateType.PENDING and run.kind is Kind.FLOW:
+            call_hooks(self._core, flow or imported(run.key), taken.run_id, taken.type)
+
+    def _revive(self, run_id: UUID, flow: Any) -> None:
         try:
-            revive(self._core, run.id, flow)
+            revive(self._core, run_id, flow)
         except (LostOwnership, EngineClosed):
             raise
         except Exception:
-            _LOG.exception("The run %s was taken up and could not be started", run.id)
+            _LOG.exception("The run %s was taken up and could not be started", run_id)
 
 
 def _every(page: Page) -> Iterator[WaitingRun]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
 
 import msgspec
@@ -24,7 +24,7 @@ from callsheet._engine.leaving import NotRecoverable
 from callsheet._engine.past import details_of, fork_of, past_of
 from callsheet._engine.places import LoopPlace, ThreadPlace
 from callsheet._engine.recording import Calls
-from callsheet._kernel.messages import Suspend, TakeUp
+from callsheet._kernel.messages import SetState, Suspend, TakeUp
 from callsheet._kernel.ports import step
 from callsheet._kernel.scopes import CANCEL, Interrupted
 from callsheet._model.kinds import SUSPENDED, SUSPENDING, TERMINAL_STATES, Kind
@@ -127,20 +127,24 @@ async def remember(run: FlowRunActor, record: RunRecord, port: Port) -> None:
     """Read what there is of a run's earlier lives, before its body is called.
 
     Raises:
-        Interrupted: It was about to be cancelled.
+        Interrupted: It was about to be cancelled, or has been ended by somebody else.
         NotRecoverable: Its parameters cannot be had back.
         StoreError: The history cannot be read.
     """
-    from callsheet._engine.changes import Watch
+    from callsheet._engine.changes import watching
     from callsheet._engine.memory import read_memory
 
     core, cell = run.core, run.cell
     place = ThreadPlace(core) if port.host is None else LoopPlace(core, port.host)
     try:
         await place.catch_up()
-        past = past_of(record, await place.reader.read_states(cell.id))
-        is_other = past.reuse is not None or past.fork is not None or run.cell.definition.code != record.definition.code
-        watch = partial(Watch, run.definition.on_change) if is_other else None
+        states = await place.reader.read_states(cell.id)
+        if states and states[-1].type in TERMINAL_STATES:
+            _leave_as(run, states[-1])
+        past = past_of(record, states)
+        has_other_code = run.cell.definition.code != record.definition.code
+        is_other = has_other_code or past.reuse is not None or past.fork is not None
+        watch = partial(watching, run, has_other_code=has_other_code) if is_other else None
         memory = await read_memory(place.reader, past, watch)
     finally:
         await place.reader.aclose()
@@ -155,6 +159,17 @@ async def remember(run: FlowRunActor, record: RunRecord, port: Port) -> None:
         run.parameters = _parameters(run.definition, record, run.parameters)
     if not memory.is_empty:
         core.memories[cell.id] = memory
+
+
+def _leave_as(run: FlowRunActor, state: StateRecord) -> NoReturn:
+    """Let a run end as somebody has ended it on the record, a moment before it was taken up."""
+    cell = run.cell
+    cell.seq = state.seq
+    cell.overruled = SetState(
+        run_id=cell.id, kind=cell.kind, type=state.type, name=state.name, message=state.message, at=state.at
+    )
+    run.scope.cancel(CANCEL)
+    raise Interrupted
 
 
 def _go_on_after(run: FlowRunActor, state: StateRecord) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import random
 import signal
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from callsheet._clock import machine
 from callsheet._engine.actor import Actor
 from callsheet._engine.hooks import run_hooks, sheltered
 from callsheet._engine.leaving import Final, NotRecoverable, as_raised, is_interruption, only_theirs
@@ -102,13 +102,13 @@ class Run(Actor):
         parent = self.cell.parent
         around = None if parent is None else parent.actor
         if around is not None and around.rested:
-            fresh = monotonic() - around.rested < _FRESH
+            fresh = machine.monotonic() - around.rested < _FRESH
             around.rested = 0.0
             if fresh:
                 return
         await port.checkpoint()
         if self.is_flow:
-            self.rested = monotonic()
+            self.rested = machine.monotonic()
 
     async def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | None:
         """Give how the run ends after an attempt, or `None` where another one begins."""
@@ -291,7 +291,7 @@ class Run(Actor):
                 elif await self.core.acknowledge(self.cell, position, port) and self.cell.parent is not None:
                     around = self.cell.parent.actor
                     if around is not None:
-                        around.rested = monotonic()
+                        around.rested = machine.monotonic()
         return self._end_abandoned(final) if self.core.journal.is_lost else final  # its end may not be on record
 
     def _end_abandoned(self, final: Final) -> Final:

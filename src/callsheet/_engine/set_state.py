@@ -42,7 +42,7 @@ async def set_state(place: Place, order: SetState) -> Outcome:
             return Outcome(answer.verdict, answer.seq, answer.at)
         record = await the_run(place.reader, order.kind, order.run_id)
         (ordered,) = await letters.order(place, [record], [order])
-        if ordered is not None and ordered != NOT_ALIVE:
+        if ordered is not None:
             return Outcome(ordered.verdict, ordered.seq, ordered.at)
         outcome = await _set_stored(place, record, order)
         if outcome is not None:

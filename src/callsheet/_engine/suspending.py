@@ -145,7 +145,7 @@ async def _ask(place: Place, core: Core, order: Suspend, flow_key: str, elsewher
         _refuse(_UNKNOWN)
     answer = core.ask(order)
     if answer is NOT_ALIVE and elsewhere is not None:
-        answer = (await letters.order(place, [elsewhere], [order]))[0] or NOT_ALIVE
+        answer = await letters.order_one(place, elsewhere, order) or NOT_ALIVE
     if answer is NOT_ALIVE:
         _refuse("no engine that is alive runs it.")
     if isinstance(answer.verdict, Abort):

@@ -231,10 +231,16 @@ class TaskRunActor(Run):
         return await self._call(port, args, kwargs)
 
     async def _call(self, port: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        task = self.definition
+        task, beset = self.definition, self.core.beset
+        if beset is not None:
+            beset(self, before=True)
         if task.isasync:
-            return bodies.used_up(await port.call_async(task.fn, args, kwargs, self.scope, task.timeout_seconds))
-        return await bodies.call_sync(self, port, task.fn, args, kwargs)
+            value = bodies.used_up(await port.call_async(task.fn, args, kwargs, self.scope, task.timeout_seconds))
+        else:
+            value = await bodies.call_sync(self, port, task.fn, args, kwargs)
+        if beset is not None:
+            beset(self, before=False)
+        return value
 
     def conclude(self, value: Any) -> Final:
         if self.is_cached:

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from callsheet._kernel.critical import critical, is_bookkeeping
 from callsheet._kernel.host import current_host
+from callsheet._kernel.spawning import threads
 from callsheet.exceptions import TerminationSignal
 
 RETRY_SECONDS = 0.005  # an alarm that came in a critical section comes again
@@ -43,7 +44,7 @@ def usable() -> bool:
 
 
 def _signals_usable() -> bool:
-    return current_host() is None and in_main_thread()
+    return current_host() is None and not threads.simulated and in_main_thread()
 
 
 def in_main_thread() -> bool:

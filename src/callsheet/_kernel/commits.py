@@ -7,14 +7,14 @@ import itertools
 import logging
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from callsheet._kernel.bell import Bell
+from callsheet._clock import machine
 from callsheet._kernel.lease import Lease
 from callsheet._kernel.lost import HEAVY, weight
+from callsheet._kernel.spawning import threads
 from callsheet._kernel.trouble import Trouble
 from callsheet._model.kinds import Durability
 from callsheet._model.records import Entry, OutcomeRecorded, Refusal
@@ -69,7 +69,7 @@ class Commits:
 
     def _reset(self) -> None:
         self._gate = threading.Lock()  # the queue and the numbers; held for less than a microsecond
-        self._bell = Bell(self._gate)  # wakes the thread
+        self._bell = threads.bell(self._gate)  # wakes the thread
         self._closed = False
         self._writer = threading.Lock()  # held by whoever commits
         self._urgent = False
@@ -169,7 +169,7 @@ class Commits:
             return False
         self._wrote(sync=sync)
         if not self._logged:
-            self._logged_since = time.monotonic()
+            self._logged_since = machine.monotonic()
         self._logged.append((number, self._batch_end, batch))
         self._advance(batch, callbacks)
         return True
@@ -243,7 +243,7 @@ class Commits:
         return self._attempt(lease.renew, callbacks) is not None
 
     def _wrote(self, *, sync: bool) -> None:
-        self._unsynced_since = None if sync else self._unsynced_since or time.monotonic()
+        self._unsynced_since = None if sync else self._unsynced_since or machine.monotonic()
 
     def _show(self, position: int, callbacks: list[Callback]) -> None:
         with self._gate:
@@ -304,7 +304,7 @@ class Commits:
 
     def _sync_is_due(self) -> bool:
         since = self._unsynced_since
-        return since is not None and time.monotonic() - since >= self._sync_interval
+        return since is not None and machine.monotonic() - since >= self._sync_interval
 
     def _sync(self, callbacks: list[Callback]) -> bool:
         """Let what was committed survive a power loss; the caller holds the writer's lock."""

@@ -273,6 +273,14 @@ def correct_library(context: Context, name: str | None) -> None:
 _asyncio_hosts: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncioHost] = WeakKeyDictionary()
 _trio_hosts: WeakKeyDictionary[Any, TrioHost] = WeakKeyDictionary()
 _last = threading.local()
+simulated_threads: set[object] = set()
+"""Tasks of trio that stand for threads without a loop, in a simulation."""
+
+
+def is_in_simulated_thread() -> bool:
+    """Tell whether the caller runs in what stands for a thread."""
+    trio = sys.modules["trio"]
+    return trio.lowlevel.in_trio_task() and trio.lowlevel.current_task() in simulated_threads
 
 
 def current_host() -> Host | None:
@@ -289,6 +297,8 @@ def current_host() -> Host | None:
         return host
     trio = sys.modules.get("trio")
     if trio is None or not hasattr(trio, "lowlevel") or not trio.lowlevel.in_trio_run():
+        return None
+    if simulated_threads and is_in_simulated_thread():
         return None
     token = trio.lowlevel.current_trio_token()
     trio_host = _trio_hosts.get(token)
@@ -318,12 +328,15 @@ class RuntimeThread:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._host: AsyncioHost | None = None
+        self._lent: Host | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
 
     def host(self) -> Host:
         """Give the thread's host, starting the thread where needed."""
         with self._lock:
+            if self._lent is not None:
+                return self._lent
             if self._host is None:
                 started: SimpleQueue[AsyncioHost] = SimpleQueue()
                 self._thread = threading.Thread(
@@ -332,6 +345,10 @@ class RuntimeThread:
                 self._thread.start()
                 self._host = started.get()
             return self._host
+
+    def lend(self, host: Host | None) -> None:
+        """Use another loop instead of the thread's, until it is taken back: that of a simulation, which has no threads."""
+        self._lent = host
 
     def _run(self, started: SimpleQueue[AsyncioHost]) -> None:
         loop = self._loop = asyncio.new_event_loop()

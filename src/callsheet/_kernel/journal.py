@@ -10,14 +10,14 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import threading
-import time
 from collections.abc import Callable
 
+from callsheet._clock import machine
 from callsheet._kernel.commits import MOST_LOGGED, Callback, Commits, call_all
 from callsheet._kernel.lease import Lease
 from callsheet._kernel.lost import HEAVY, Lost, weight
 from callsheet._kernel.outside import Outside
+from callsheet._kernel.spawning import Thread, threads
 from callsheet._model.kinds import Durability
 from callsheet._model.records import Entry, InputStored, RunCreated, StateEntered
 from callsheet._store import forks
@@ -80,7 +80,7 @@ class Journal(Commits):
         self._idle = False
         self._stopping = False
         self._lost = Lost()
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self._outside = Outside(self._store)
 
     # ------------------------------------------------------------------------------------ start, stop
@@ -94,12 +94,10 @@ class Journal(Commits):
         self._store.open()
         if self._level is Durability.OFF or self._thread is not None:
             return
-        thread = threading.Thread(target=self._run, name="callsheet-journal", daemon=True)
         try:
-            thread.start()
+            self._thread = threads.start(self._run, "callsheet-journal")
         except RuntimeError:  # "can't create new thread at interpreter shutdown"
             return
-        self._thread = thread
 
     def close(self, timeout: float = 10.0) -> Lost:
         """Commit what is left, end the thread, and say what could not be saved. The store stays open.
@@ -107,16 +105,16 @@ class Journal(Commits):
         Args:
             timeout: seconds for all of it.
         """
-        deadline = time.monotonic() + timeout
+        deadline = machine.monotonic() + timeout
         with self._gate:
             self._stopping = True
             self._bell.ring()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread is not None and not self._thread.is_here():
+            self._thread.join(max(0.0, deadline - machine.monotonic()))
         if self._closed:
             return self._lost
         # The thread may be stuck in a dying disk; then its batch is lost, and said to be.
-        if self._writer.acquire(timeout=max(0.01, deadline - time.monotonic())):
+        if self._writer.acquire(timeout=max(0.01, deadline - machine.monotonic())):
             try:
                 callbacks = self._finish(deadline)
             finally:
@@ -135,12 +133,12 @@ class Journal(Commits):
 
     def _finish(self, deadline: float) -> list[Callback]:
         callbacks: list[Callback] = []
-        for pause in pauses(max(0.01, deadline - time.monotonic())):
+        for pause in pauses(max(0.01, deadline - machine.monotonic())):
             done = self._commit_next(callbacks)
             if self._shown >= self._accepted or self._trouble.hopeless:
                 break
             if not done:
-                time.sleep(pause)
+                machine.sleep(pause)
                 self._reopen()
         if self._unsynced_since is not None and self._trouble.degraded is None:
             self._sync(callbacks)
@@ -288,7 +286,7 @@ class Journal(Commits):
         if self._thread is None or not self._thread.is_alive():
             self._flush_without_thread(position)
         else:
-            done = threading.Event()
+            done = threads.flag()
             self.notify_shown(position, done.set)
             done.wait()
         if self._shown < position and (error := self._trouble.failure or self._trouble.degraded):
@@ -301,7 +299,7 @@ class Journal(Commits):
                 if not self._commit_next(callbacks):
                     if self._trouble.hopeless:
                         break
-                    time.sleep(pause)
+                    machine.sleep(pause)
                     self._reopen()
                 if self._shown >= position:
                     break
@@ -335,7 +333,7 @@ class Journal(Commits):
                     self._store.tend()
             except Exception:  # whatever it was, the thread that saves history goes on
                 _logger.exception("The journal stumbled")
-                time.sleep(self._gather)
+                machine.sleep(self._gather)
 
     def _work(self) -> bool:
         callbacks: list[Callback] = []
@@ -365,7 +363,7 @@ class Journal(Commits):
         """Tell whether to write the tables now: for a caller who waits for its commit they can wait a little."""
         if self._watchers or self._stopping or len(self._logged) > MOST_LOGGED // 2:
             return True
-        return bool(self._logged) and time.monotonic() >= self._logged_since + SETTLE_AFTER
+        return bool(self._logged) and machine.monotonic() >= self._logged_since + SETTLE_AFTER
 
     def _wait_for_work(self) -> None:
         while True:
@@ -378,7 +376,7 @@ class Journal(Commits):
                     return
                 self._idle = True
                 since = self._unsynced_since
-            seconds = None if since is None else since + self._sync_interval - time.monotonic()
+            seconds = None if since is None else since + self._sync_interval - machine.monotonic()
             look = self._outside.rest()
             for due in (rest, look):
                 if due is not None:
@@ -387,7 +385,7 @@ class Journal(Commits):
 
     def _pause(self, attempts: int) -> None:
         if self._trouble.only_held:
-            time.sleep(next(pauses()) * min(attempts, 8))
+            machine.sleep(next(pauses()) * min(attempts, 8))
             return
         self._bell.sleep(min(0.05 * 2 ** min(attempts, 6), _RETRY_LONGEST))
         with self._writer:

@@ -9,9 +9,10 @@ life is older than its lease, until the next one got through, or was refused.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+
+from callsheet._clock import machine
 
 if TYPE_CHECKING:
     from callsheet._store.protocol import Engines
@@ -36,38 +37,44 @@ class Lease:
         self._engines = engines
         self._in_use = in_use
         self._grant = grant
-        self._renewed = self._asked = _NEVER
+        self._renewed = _NEVER
+        self._asked: float | None = None  # since when a sign of life is to go with the next transaction
+        engines.when_renewed(self._seen)
 
     def vouch(self) -> None:
         """Make sure, before a root run begins, that a sign of life is no older than those of engines at work.
 
-        It goes into the same transaction as the run, or into one before.
+        It goes into the same transaction as the run, or into one before. If that takes long, the journal's thread does
+        not wait for it; nor does it wait longer because somebody asks once more.
         """
-        now = time.monotonic()
-        if now - self._latest >= self.seconds / 4:
-            self._asked = now
-            self._engines.touch()
+        now = machine.monotonic()
+        if now - self._renewed >= self.seconds / 4:
+            if self._asked is None:
+                self._asked = now
+                self._engines.touch()
             if not self._in_use():
                 self._grant(self.seconds)
 
-    @property
-    def _latest(self) -> float:
-        return max(self._renewed, self._asked)
+    def _seen(self, since: float) -> None:
+        """Hear that a sign of life is committed, by whichever transaction; it is as old as `since`."""
+        self._renewed, self._asked = since, None
+        self._grant(self.seconds - (machine.monotonic() - since))
 
     @property
     def is_fresh(self) -> bool:
         """Tell whether this engine itself has got a sign of life through within the lease."""
-        return time.monotonic() - self._renewed < self.seconds
+        return machine.monotonic() - self._renewed < self.seconds
 
     def rest(self) -> float | None:
         """Give the seconds until the next sign of life is due; `None` where none is."""
         if not (self._engines.is_listed and self._in_use()):
             return None
-        return max(0.0, self._latest + self.seconds / 4 - time.monotonic())
+        since = self._renewed if self._asked is None else self._asked
+        return max(0.0, since + self.seconds / 4 - machine.monotonic())
 
     def lapse(self) -> None:
         """Have the next sign of life be due at once."""
-        self._renewed = self._asked = _NEVER
+        self._renewed, self._asked = _NEVER, None
 
     def renew(self) -> bool | None:
         """Give a sign of life; `None` where another process holds the place just now.
@@ -76,9 +83,4 @@ class Lease:
             LostOwnership: Others have taken this engine for dead.
             StoreError: The place refuses.
         """
-        now = time.monotonic()
-        if not self._engines.renew():
-            return None
-        self._renewed = now
-        self._grant(self.seconds - (time.monotonic() - now))
-        return True
+        return self._engines.renew() or None

@@ -87,7 +87,7 @@ class Register(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=Tr
 class TakeUp(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
     """A run whose earlier life was cut off is alive again: it is in the history, and its states go on from there.
 
-    With `why` it enters Pending, unless it is in it.
+    With `why` it enters Pending, unless it is a root run that was put into it by the engine's claim.
     """
 
     cell: Any

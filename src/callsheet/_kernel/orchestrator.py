@@ -179,7 +179,7 @@ class Orchestrator:
         cell: Cell = message.cell
         self._attach(cell, cell.parent)
         at = self._micros()
-        if message.why is None or cell.type is _PENDING:
+        if message.why is None or (cell.type is _PENDING and cell.parent is None):  # the claim has put it there
             return Answer(ACCEPT, cell.seq, at, 0)
         return self._enter(cell, ACCEPT, _PENDING, "Pending", at, message.why, None)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final
 
+from callsheet._clock import machine
 from callsheet._store.protocol import Store
 from callsheet.exceptions import StoreError
 
@@ -37,13 +37,13 @@ class Outside:
         """Give the seconds until the next look; `None` where nobody listens."""
         if not any(wanted is None or wanted() for _, wanted in self._listeners):
             return None
-        return max(0.0, self._look_again - time.monotonic())
+        return max(0.0, self._look_again - machine.monotonic())
 
     def look(self) -> list[Callable[[], None]]:
         """Give those who are to be told now: none, most of the time."""
         if self.rest() != 0.0:
             return []
-        self._look_again = time.monotonic() + LOOK_OUTSIDE
+        self._look_again = machine.monotonic() + LOOK_OUTSIDE
         try:
             if not self._store.changed_outside():
                 return []

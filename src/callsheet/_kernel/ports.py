@@ -8,7 +8,6 @@ generators: one logic, one small driver for each way of waiting.)
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from inspect import isawaitable
@@ -21,6 +20,7 @@ from callsheet._kernel.critical import critical
 from callsheet._kernel.host import Host, current_host, runtime_thread
 from callsheet._kernel.scopes import DEADLINE, Interrupted, RunScope
 from callsheet._kernel.signals import Once
+from callsheet._kernel.spawning import threads
 from callsheet.exceptions import BlockingWaitError
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ class ThreadPort:
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if not once.is_set:
-            event = threading.Event()
+            event = threads.flag()
             once.subscribe(event.set)
             if scope is not None:
                 scope.subscribe(event.set)

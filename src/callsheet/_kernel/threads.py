@@ -13,23 +13,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from weakref import WeakSet
 
 from callsheet._kernel.critical import Interruptible, critical
+from callsheet._kernel.spawning import Thread, threads
 
 __all__ = ["Deadline", "Deadlines", "Interruptible", "WorkerThreads"]
 
 IDLE_SECONDS = 2.0
-
-
-def _start(thread: threading.Thread) -> None:
-    # 3.11 would start a thread that never gets to run, and wait for it for ever.
-    if sys.is_finalizing():
-        raise RuntimeError("The interpreter is shutting down: no more runs can be started on threads.")
-    try:
-        thread.start()
-    except RuntimeError as error:
-        raise RuntimeError(f"No thread could be started for a run: {error}.") from error
 
 
 def start_thread(work: Callable[[], None], name: str) -> None:
@@ -38,7 +30,7 @@ def start_thread(work: Callable[[], None], name: str) -> None:
     Raises:
         RuntimeError: The interpreter is shutting down, or the system gives no thread.
     """
-    _start(threading.Thread(target=work, name=name, daemon=True))
+    threads.start(work, name)
 
 
 class _Worker:
@@ -50,7 +42,7 @@ class _Worker:
         self.job: Callable[[], None] | None = job
         self.wake = threading.Lock()
         self.wake.acquire()
-        self.thread: threading.Thread | None = None
+        self.thread: Thread | None = None
 
 
 class WorkerThreads:
@@ -102,6 +94,9 @@ class WorkerThreads:
         Raises:
             RuntimeError: the pool is closed, the interpreter is shutting down, or the system gives no thread.
         """
+        if threads.simulated:
+            threads.start(job, "callsheet-worker")
+            return
         with self._lock:
             if self._closed:
                 raise RuntimeError("The threads are closed.")
@@ -113,14 +108,12 @@ class WorkerThreads:
             worker = _Worker(job)
             self._workers.add(worker)
         name = f"callsheet-worker-{next(self._numbers)}"
-        thread = threading.Thread(target=self._work, args=(worker,), name=name, daemon=True)
         try:
-            _start(thread)
+            worker.thread = threads.start(partial(self._work, worker), name)
         except BaseException:
             with self._lock:
                 self._workers.discard(worker)
             raise
-        worker.thread = thread
 
     def retire(self) -> None:
         """End the threads that wait for a job, without waiting for that; the next job starts a new one."""
@@ -144,7 +137,7 @@ class WorkerThreads:
             workers = list(self._workers)
         self.retire()
         for worker in workers:
-            if worker.thread is not None and worker.thread is not threading.current_thread():
+            if worker.thread is not None and not worker.thread.is_here():
                 worker.thread.join(max(0.0, deadline - time.monotonic()))
         return len(self._workers)
 
@@ -236,7 +229,7 @@ class Deadlines:
         self._heap: list[tuple[float, int, Deadline]] = []
         self._cancelled = 0  # of those in the heap
         self._numbers = itertools.count()
-        self._thread: threading.Thread | None = None
+        self._thread: Thread | None = None
         self._wakes_at = 0.0
         self._closed = False
 
@@ -269,17 +262,15 @@ class Deadlines:
             self._heap.clear()
             thread = self._thread
             self._changed.notify()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        if thread is not None and not thread.is_here():
+            thread.join(None)
 
     def _launch(self) -> None:
-        thread = threading.Thread(target=self._watch, name="callsheet-deadlines", daemon=True)
         try:
-            _start(thread)
+            self._thread = threads.start(self._watch, "callsheet-deadlines")
         except BaseException:
             self._heap.clear()  # it holds the one new entry only, or those that nobody watched
             raise
-        self._thread = thread
         self._wakes_at = self._heap[0][0]
 
     def _cancel(self, entry: Deadline) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 
+from callsheet._clock import machine
 from callsheet._store import mishaps
 from callsheet.exceptions import LostOwnership, StoreClosed, StoreError, StoreLocked, StoreNotADatabase, StoreTooNew
 
@@ -39,7 +39,7 @@ class Trouble:
 
     def failed(self, error: StoreError) -> None:
         """Note a commit that failed."""
-        now = time.monotonic()
+        now = machine.monotonic()
         self._since = since = self._since or now
         if self.degraded is None:
             _logger.warning("History is not being saved just now and is kept in memory: %s", error)
@@ -49,7 +49,7 @@ class Trouble:
 
     def held(self) -> None:
         """Note that another process holds the place; an error only when it goes on for too long."""
-        now = time.monotonic()
+        now = machine.monotonic()
         self._since = since = self._since or now
         if now - since >= self._deadline:
             self.failed(mishaps.held(self._location, now - since))

@@ -7,12 +7,12 @@ import logging
 import sys
 from datetime import UTC
 from typing import Any, Final
-from uuid import uuid4
 
 import msgspec
 from pydantic_core import ValidationError
 
 from callsheet._clock import utc_now
+from callsheet._ids import new_token
 from callsheet._results import access
 from callsheet._results.records import ResultRecord, parse_head
 from callsheet._results.serializing import Serializer
@@ -28,7 +28,7 @@ _wire: Final = msgspec.json.Decoder(Wire).decode
 
 def DEFAULT_STORAGE_KEY_FN() -> str:  # noqa: N802 - the name that programs use
     """Make a storage key that nobody else has: 32 random hex digits."""
-    return uuid4().hex
+    return new_token()
 
 
 def format_storage_key(template: str) -> str:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from callsheet._clock import machine
 from callsheet._model.engines import EngineRecord, Taken, WaitingRun
 from callsheet._model.kinds import Kind
 from callsheet._model.records import Entry, Refusal
@@ -43,17 +44,17 @@ _DEAD: Final = (
     " SELECT id FROM owners WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM engine WHERE NOT lost))"
 )
 _LEFT: Final = (
-    "SELECT run.id, run.kind, d.key, run.owner FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    "SELECT run.id, run.kind, d.key, run.owner, d.code FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
     f" WHERE run.owner IN {_DEAD} AND run.id > ? ORDER BY run.id LIMIT ?"
 )
 _UNOWNED: Final = (
-    "SELECT run.id, run.kind, d.key, NULL FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    "SELECT run.id, run.kind, d.key, NULL, d.code FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
     " WHERE run.kind = 0 AND run.notable = 0 AND run.owner IS NULL AND run.parent_id IS NULL"
     " AND coalesce(run.due_at, 0) <= ? AND run.id > ? ORDER BY run.id LIMIT ?"
 )
 # Suspended ones whose time has come.
 _TO_WAKE: Final = (
-    "SELECT run.id, run.kind, d.key, NULL FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    "SELECT run.id, run.kind, d.key, NULL, d.code FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
     " WHERE run.state_type = 7 AND run.due_at IS NOT NULL AND run.due_at <= ?"
     " AND run.kind = 0 AND run.owner IS NULL AND run.parent_id IS NULL AND run.id > ? ORDER BY run.id LIMIT ?"
 )
@@ -82,6 +83,8 @@ class SqliteEngines:
         self.is_listed = False
         self.is_due = False  # the row is to be written, or renewed, in the next transaction
         self.guard: bytes | None = None  # the id of the row that has to be there
+        self._written_at = 0.0
+        self._told: Callable[[float], None] = _nobody
 
     # --------------------------------------------------------------------------------------- our own
 
@@ -99,6 +102,7 @@ class SqliteEngines:
         me = self._me
         if me is None:
             return True
+        self._written_at = machine.monotonic()
         flows = _to_json(me.flows)
         if self.is_listed:
             return connection.execute(_RENEW, (flows, me.id.bytes)).rowcount == 1
@@ -112,6 +116,11 @@ class SqliteEngines:
             self.guard = self._me.id.bytes
             self.is_listed = True
             self.is_due = False
+            self._told(self._written_at)
+
+    def when_renewed(self, callback: Callable[[float], None]) -> None:
+        """Have somebody told of every committed beat."""
+        self._told = callback
 
     def renew(self) -> bool:
         """Renew the beat; false: not now."""
@@ -130,6 +139,7 @@ class SqliteEngines:
         """Let go of what belongs to the process from which this one was forked."""
         self._me = self.guard = None
         self.is_listed = self.is_due = False
+        self._told = _nobody
 
     # --------------------------------------------------------------------------------------- the others
 
@@ -179,6 +189,10 @@ class SqliteEngines:
         self._place.transact(lambda connection: connection.execute(_SWEEP), _SHORT)
 
 
+def _nobody(_: float) -> None:
+    pass
+
+
 _to_json = msgspec.json.Encoder().encode
 _flows = msgspec.json.Decoder(tuple[str, ...]).decode
 
@@ -201,5 +215,5 @@ def _record(row: Row) -> EngineRecord:
 
 
 def _waiting(row: Row) -> WaitingRun:
-    run, kind, key, owner = row
-    return WaitingRun(UUID(bytes=run), Kind(kind), key or "", None if owner is None else UUID(bytes=owner))
+    run, kind, key, owner, code = row
+    return WaitingRun(UUID(bytes=run), Kind(kind), key or "", None if owner is None else UUID(bytes=owner), code or "")

@@ -88,6 +88,8 @@ class MemoryStore:
         'memory'
     """
 
+    is_shared = False
+
     def __init__(self, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self.changed = threading.Condition(threading.RLock())

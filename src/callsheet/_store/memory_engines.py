@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 
+from callsheet._clock import machine
 from callsheet._model.engines import EngineRecord, Taken, WaitingRun
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import RunRecord, StateEntered
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 class MemoryEngines:
     """The engines of a memory store. Called under the store's lock, or by one thread."""
 
-    def __init__(self, store: MemoryStore) -> None:
+    def __init__(self, store: MemoryStore, rows: dict[UUID, EngineRecord] | None = None) -> None:
         self._store = store
-        self._rows: dict[UUID, EngineRecord] = {}
+        self._rows: dict[UUID, EngineRecord] = {} if rows is None else rows  # of all engines of one history
         self._me: EngineRecord | None = None
         self._is_due = False
+        self._told: Callable[[float], None] | None = None
         self.is_listed = False
 
     # --------------------------------------------------------------------------------------- our own
@@ -58,6 +60,12 @@ class MemoryEngines:
             self._rows[me.id] = msgspec.structs.replace(me, beat=beat + 1)
             self.is_listed = True
             self._is_due = False
+            if self._told is not None:
+                self._told(machine.monotonic())
+
+    def when_renewed(self, callback: Callable[[float], None]) -> None:
+        """Have somebody told of every beat."""
+        self._told = callback
 
     def renew(self) -> bool:
         """Renew the beat."""
@@ -109,7 +117,9 @@ class MemoryEngines:
 
     def _some(self, wanted: Callable[[RunRecord], bool], limit: int, after: UUID | None) -> tuple[WaitingRun, ...]:
         found = [run for run in self._store.records() if (after is None or run.id > after) and wanted(run)]
-        return tuple(WaitingRun(run.id, run.kind, run.definition.key, run.owner) for run in found[:limit])
+        return tuple(
+            WaitingRun(run.id, run.kind, run.definition.key, run.owner, run.definition.code) for run in found[:limit]
+        )
 
     def take(self, run_id: UUID, *, at: int, known: bool = True) -> Taken | None:
         """Take a run up."""
@@ -150,7 +160,8 @@ class MemoryEngines:
     def sweep(self) -> None:
         """Remove rows of dead engines that own nothing any more."""
         owners = self._owners()
-        self._rows = {id_: row for id_, row in self._rows.items() if not row.lost or id_ in owners}
+        for gone in [id_ for id_, row in self._rows.items() if row.lost and id_ not in owners]:
+            del self._rows[gone]
 
 
 def _waits(run: RunRecord, at: int) -> bool:

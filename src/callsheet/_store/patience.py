@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
+
+from callsheet._clock import machine
 
 T = TypeVar("T")
 
@@ -34,9 +35,9 @@ def is_held(error: BaseException) -> bool:
 
 def pauses(patience: float = PATIENCE) -> Iterator[float]:
     """Give pauses in seconds, longer and longer up to 20 ms, each random, until `patience` seconds have passed."""
-    deadline = time.monotonic() + patience
+    deadline = machine.monotonic() + patience
     ceiling = _SHORTEST * 4
-    while time.monotonic() < deadline:
+    while machine.monotonic() < deadline:
         yield random.uniform(_SHORTEST, ceiling)
         ceiling = min(ceiling * 1.5, _LONGEST)
 
@@ -53,5 +54,5 @@ def patiently(attempt: Callable[[], T], *, patience: float = PATIENCE) -> T:
         except sqlite3.Error as error:
             if not is_held(error):
                 raise
-        time.sleep(pause)
+        machine.sleep(pause)
     return attempt()

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from callsheet._clock import machine
+
 _DAY: Final = 86_400.0
 _own: set[str] = set()  # names of this process's files; one is never opened a second time
 
@@ -77,7 +79,7 @@ class Watch:
             mark: The sign of life that is seen now.
             lease: Seconds.
         """
-        now = time.monotonic()
+        now = machine.monotonic()
         if mark != self._mark:
             self._mark, self._silent = mark, 0.0
         else:

@@ -47,6 +47,13 @@ class Engines(Protocol):
         """
         ...
 
+    def when_renewed(self, callback: Callable[[float], None]) -> None:
+        """Call `callback(since)` whenever this engine's beat is committed, by whichever transaction.
+
+        `since` is from before that commit, in seconds of `time.monotonic`. One callback; the next takes its place.
+        """
+        ...
+
     def leave(self) -> None:
         """Remove this engine's row, unless runs are left to it."""
         ...
@@ -193,6 +200,11 @@ class Store(Protocol):
     @property
     def location(self) -> str:
         """Where the history is, for people: a path, or ``memory``."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Tell whether other engines may read and write the same history."""
         ...
 
     @property

@@ -46,8 +46,9 @@ RUN = Table(
     nullable=(9, 11, 12, 13, 14, 17),
 )
 # A run that exists moves on, whatever order batches come in: the newest state counts, and the first start.
+# Materialized, because SQLite else melts the new rows into the join and walks over all runs there are, for every batch.
 MOVE = Table(
-    "WITH new (id, seq, type, name, at, started, attempt, usual, completed) AS (",
+    "WITH new (id, seq, type, name, at, started, attempt, usual, completed) AS MATERIALIZED (",
     9,
     ") UPDATE run SET seq = max(run.seq, new.seq),"
     " state_type = iif(new.seq > run.seq, new.type, run.state_type),"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 from typing import Any, ClassVar, Generic, Self, TypeVar
 from uuid import UUID
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, create_model
 from callsheet._engine import run_inputs
 from callsheet._engine.dual import dual
 from callsheet._engine.pausing import keyset
+from callsheet._ids import new_id
 from callsheet._model.runs import FlowRunInput
 from callsheet._model.states import State
 from callsheet.input import actions
@@ -337,7 +337,7 @@ async def asend_input(
         kind = run_input_subclass_from_type(type(run_input))
         run_input = kind(**(dict(run_input) if isinstance(run_input, BaseModel) else {"value": run_input}))
     prefix = f"{word(type(run_input).__name__)}-auto" if key_prefix is None else key_prefix
-    await actions.acreate_flow_run_input_from_model(f"{prefix}-{uuid.uuid4()}", run_input, flow_run_id, sender)
+    await actions.acreate_flow_run_input_from_model(f"{prefix}-{new_id()}", run_input, flow_run_id, sender)
 
 
 send_input = dual(asend_input)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final, Protocol
-from uuid import uuid4
 
 import msgspec
+
+from callsheet._ids import new_token
 
 LEASE: Final = 15.0
 """Seconds without a sign of life after which a lock is anybody's."""
@@ -29,7 +30,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
     machine: str
     lease: float
-    token: str = msgspec.field(default_factory=lambda: uuid4().hex)
+    token: str = msgspec.field(default_factory=new_token)
     beat: int = 0
 
     def next(self) -> Ticket:

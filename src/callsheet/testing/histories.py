@@ -105,7 +105,7 @@ def _read(store: Store) -> History:
 
 def _alive(store: Store) -> frozenset[UUID] | None:
     """Give the engines that may own runs: listed, not found dead, and not certainly gone."""
-    if store.location == "memory":
+    if not store.is_shared:
         return None
     folder = proofs.folder_beside(Path(store.location))
     return frozenset(
