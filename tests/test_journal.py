@@ -584,6 +584,30 @@ def test_close_says_exactly_what_is_lost(store: Recording, journals: Callable[..
     assert str(run) in error.__notes__[0]
 
 
+def test_nothing_is_accepted_that_close_does_not_commit(
+    store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may put something on record until the last moment: it is saved, or refused, but not taken and then lost."""
+    journal = journals(store, gather=60)
+    original, told = store.try_commit, list[str]()
+
+    def late(entries: Sequence[Entry], *, sync: bool = False, settled: int = 0) -> Any:
+        done = original(entries, sync=sync, settled=settled)
+        try:
+            journal.put(logs(1)[0])
+            told.append("accepted")
+        except StoreClosed:
+            told.append("refused")
+        return done
+
+    journal.put(logs(1)[0])
+    journal.flush()
+    monkeypatch.setattr(store, "try_commit", late)
+    assert not journal.close()
+    assert told[-1] == "refused"
+    assert len(store.written) == 1 + told.count("accepted")
+
+
 def test_close_does_not_wait_for_a_dying_disk(store: Recording, journals: Callable[..., Journal]) -> None:
     journal = journals(store)
     store.go_on.clear()

@@ -60,7 +60,7 @@ class Recovery:
         """Begin, on a thread of its own."""
         self._core.nudge = self._news.set
         self._core.journal.watch(self._news.set)
-        start_thread(self._run, "callsheet-recovery")
+        start_thread(self._run, "callsheet-recovery", stands=True)
 
     def stop(self) -> None:
         """End, after what is being taken just now."""

@@ -70,6 +70,7 @@ class Commits:
     def _reset(self) -> None:
         self._gate = threading.Lock()  # the queue and the numbers; held for less than a microsecond
         self._bell = threads.bell(self._gate)  # wakes the thread
+        self._refuses = False  # nothing more is accepted
         self._closed = False
         self._writer = threading.Lock()  # held by whoever commits
         self._urgent = False
@@ -228,7 +229,7 @@ class Commits:
         with self._gate:
             if self._closed:
                 return
-            self._closed = True
+            self._closed = self._refuses = True
             self._queue, self._batch, self._logged, self._bytes = [], None, [], 0
             self.is_lost = True  # before whoever looks may take the next line for a commit
             self._committed = self._shown = sys.maxsize

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+from callsheet._clock import standing
 from callsheet._model.kinds import Kind, RunOrder
 from callsheet._model.letters import Letter
 from callsheet._model.records import (
@@ -254,11 +255,13 @@ class AiosqliteReader(SqliteReader):
             try:
                 connection = self._connection
                 if connection is None:
-                    connection = self._connection = await self._open()
+                    with standing():
+                        connection = self._connection = await self._open()
                 for pause in pauses(self._patience):
                     try:
                         self._deadline = time.monotonic() + self._longest
-                        return list(await connection.execute_fetchall(query.sql, query.params))
+                        with standing():
+                            return list(await connection.execute_fetchall(query.sql, query.params))
                     except sqlite3.Error as error:
                         if not is_held(error):
                             raise
@@ -295,7 +298,8 @@ class AiosqliteReader(SqliteReader):
                 self._closed = True
                 connection, self._connection, self._raw = self._connection, None, None
                 if connection is not None:
-                    await connection.close()
+                    with standing():
+                        await connection.close()
                     self._thread.join()
 
 
