@@ -24,7 +24,7 @@ from uuid import UUID
 
 from callsheet._engine import decode
 from callsheet._engine.history import records_of
-from callsheet._engine.past import CUT_OFF, Past, Tried, begun, fork_of, tried_of
+from callsheet._engine.past import CUT_OFF, Past, Tried, begun, bodies_begun, fork_of, tried_of
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import OutcomeRecord, RunFilter, RunRecord, StateRecord
 from callsheet._rules.guards import ROLLED_BACK
@@ -38,6 +38,7 @@ _COMPLETED: Final = (StateType.COMPLETED,)
 _STEP: Final = 12  # bytes of a step's identity in the id of its row; the rest is the attempt of the flow run
 
 Runs = Mapping[UUID, RunRecord]
+MakeWatch = Callable[[Sequence["Remembered"], Iterable[str], Mapping[UUID, Sequence[int]]], "Watch"]
 
 
 class Remembered(NamedTuple):
@@ -129,10 +130,9 @@ class Memory:
         """Give the run of a call that has ended, which may be taken later."""
         return self._ended.get(identity)
 
-    def names_left(self) -> list[str]:
-        """Give the names of the calls that have ended and were not taken, the oldest first."""
-        left = sorted(self._ended.values(), key=lambda one: one.record.id)
-        return [one.record.definition.name for one in left]
+    def left(self) -> list[Remembered]:
+        """Give the calls that have ended and were not taken, the oldest first."""
+        return sorted(self._ended.values(), key=lambda one: one.record.id)
 
     def keys_open(self, runs: Runs) -> list[str]:
         """Give the keys of those of some runs that are not taken over."""
@@ -190,13 +190,14 @@ def _counts(record: RunRecord, runs: Runs, attempts: Mapping[UUID, int]) -> bool
     return True
 
 
-async def read_memory(reader: Reader, past: Past, watch: Callable[[Iterable[str]], Watch] | None = None) -> Memory:
+async def read_memory(reader: Reader, past: Past, watch: MakeWatch | None = None) -> Memory:
     """Read what is remembered of a flow run, and of those that it was forked from.
 
     Args:
         reader: Of the history.
         past: What the run's states say.
-        watch: Makes what compares the run's calls with what is remembered, of the keys of those that are not.
+        watch: Makes what compares the run's calls with what is remembered: of that, of the keys of calls that are not,
+            and of when bodies were called, by flow run.
 
     Raises:
         StoreError: The history cannot be read.
@@ -208,16 +209,18 @@ async def read_memory(reader: Reader, past: Past, watch: Callable[[Iterable[str]
     for at in range(0, len(open_), _PAGE):
         states.update(await reader.read_states_of(open_[at : at + _PAGE]))
     memory = Memory(past, outcomes, runs, states)
-    known = dict(runs)
+    known, begun_at = dict(runs), {past.run_id: past.begun}
     fork = past.fork
     while fork is not None:
         borrowed = await _read(reader, fork.source_id)
         memory.borrow(*borrowed, fork.before)
         known |= borrowed[1]
+        if watch is not None:
+            begun_at[fork.source_id] = bodies_begun(await reader.read_states(fork.source_id))
         sources = records_of((await reader.read_runs(RunFilter(ids=(fork.source_id,)), limit=1)).items)
         fork = fork_of(sources[0]) if sources else None
     if watch is not None:
-        memory.watch = watch(memory.keys_open(known))
+        memory.watch = watch(memory.left(), memory.keys_open(known), begun_at)
     return memory
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from callsheet._clock import machine
 from callsheet._engine.deaths import Deaths
+from callsheet._engine.flow_facts import describe_flow
 from callsheet._engine.hooks_apart import call_hooks
 from callsheet._engine.known_flows import imported
 from callsheet._engine.reviving import revive
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger("callsheet.engine")
 _LONGEST: Final = 0.5  # seconds between looks whether a process of this machine has ended
 _PAGE: Final = 100
+_UNKNOWN: Final = 1  # leases for those who know the flow of a dead engine's run to come
+_OTHER_CODE: Final = 3  # leases for those who know it with the code that the run was started with
 _CLOSING: Final = 5.0  # seconds for a look that is under way
 
 Page = Callable[[UUID | None], tuple["WaitingRun", ...]]
@@ -57,7 +60,7 @@ class Recovery:
         """Begin, on a thread of its own."""
         self._core.nudge = self._news.set
         self._core.journal.watch(self._news.set)
-        start_thread(self._run, "callsheet-recovery")
+        start_thread(self._run, "callsheet-recovery", stands=True)
 
     def stop(self) -> None:
         """End, after what is being taken just now."""
@@ -109,10 +112,13 @@ class Recovery:
         if any(engine.lost for engine in listed):
             self._engines.sweep()
 
-    def _has_waited(self, owner: UUID) -> bool:
-        """Tell whether there was time for somebody to come who knows the runs of a dead engine."""
+    def _has_waited(self, run: WaitingRun, flow: Any) -> bool:
+        """Tell whether there was time for somebody to come who knows the run of a dead engine, or knows it better."""
+        if run.owner is None:
+            return True
+        leases = _UNKNOWN if flow is None else 0 if describe_flow(flow)[0].code == run.code else _OTHER_CODE
         now = machine.monotonic()
-        return now - self._seen_dead.setdefault(owner, now) >= self._core.lease
+        return now - self._seen_dead.setdefault(run.owner, now) >= leases * self._core.lease
 
     # ------------------------------------------------------------------------------------------- taking
 
@@ -123,7 +129,7 @@ class Recovery:
         flow = self._core.flows.get(run.key) if run.kind is Kind.FLOW else None
         if flow is None and run.kind is Kind.FLOW and (run.owner is None or run.key in known):
             return  # another engine's, or nobody's yet
-        if flow is None and run.owner is not None and not self._has_waited(run.owner):
+        if not self._has_waited(run, flow):
             return
         self._core.ownership.vouch()
         with self._core.ownership.arrivals.one():

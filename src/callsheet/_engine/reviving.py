@@ -131,7 +131,7 @@ async def remember(run: FlowRunActor, record: RunRecord, port: Port) -> None:
         NotRecoverable: Its parameters cannot be had back.
         StoreError: The history cannot be read.
     """
-    from callsheet._engine.changes import Watch
+    from callsheet._engine.changes import watching
     from callsheet._engine.memory import read_memory
 
     core, cell = run.core, run.cell
@@ -142,8 +142,9 @@ async def remember(run: FlowRunActor, record: RunRecord, port: Port) -> None:
         if states and states[-1].type in TERMINAL_STATES:
             _leave_as(run, states[-1])
         past = past_of(record, states)
-        is_other = past.reuse is not None or past.fork is not None or run.cell.definition.code != record.definition.code
-        watch = partial(Watch, run.definition.on_change) if is_other else None
+        has_other_code = run.cell.definition.code != record.definition.code
+        is_other = has_other_code or past.reuse is not None or past.fork is not None
+        watch = partial(watching, run, has_other_code=has_other_code) if is_other else None
         memory = await read_memory(place.reader, past, watch)
     finally:
         await place.reader.aclose()

@@ -44,17 +44,17 @@ _DEAD: Final = (
     " SELECT id FROM owners WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM engine WHERE NOT lost))"
 )
 _LEFT: Final = (
-    "SELECT run.id, run.kind, d.key, run.owner FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    "SELECT run.id, run.kind, d.key, run.owner, d.code FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
     f" WHERE run.owner IN {_DEAD} AND run.id > ? ORDER BY run.id LIMIT ?"
 )
 _UNOWNED: Final = (
-    "SELECT run.id, run.kind, d.key, NULL FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    "SELECT run.id, run.kind, d.key, NULL, d.code FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
     " WHERE run.kind = 0 AND run.notable = 0 AND run.owner IS NULL AND run.parent_id IS NULL"
     " AND coalesce(run.due_at, 0) <= ? AND run.id > ? ORDER BY run.id LIMIT ?"
 )
 # Suspended ones whose time has come.
 _TO_WAKE: Final = (
-    "SELECT run.id, run.kind, d.key, NULL FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    "SELECT run.id, run.kind, d.key, NULL, d.code FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
     " WHERE run.state_type = 7 AND run.due_at IS NOT NULL AND run.due_at <= ?"
     " AND run.kind = 0 AND run.owner IS NULL AND run.parent_id IS NULL AND run.id > ? ORDER BY run.id LIMIT ?"
 )
@@ -215,5 +215,5 @@ def _record(row: Row) -> EngineRecord:
 
 
 def _waiting(row: Row) -> WaitingRun:
-    run, kind, key, owner = row
-    return WaitingRun(UUID(bytes=run), Kind(kind), key or "", None if owner is None else UUID(bytes=owner))
+    run, kind, key, owner, code = row
+    return WaitingRun(UUID(bytes=run), Kind(kind), key or "", None if owner is None else UUID(bytes=owner), code or "")

@@ -117,7 +117,9 @@ class MemoryEngines:
 
     def _some(self, wanted: Callable[[RunRecord], bool], limit: int, after: UUID | None) -> tuple[WaitingRun, ...]:
         found = [run for run in self._store.records() if (after is None or run.id > after) and wanted(run)]
-        return tuple(WaitingRun(run.id, run.kind, run.definition.key, run.owner) for run in found[:limit])
+        return tuple(
+            WaitingRun(run.id, run.kind, run.definition.key, run.owner, run.definition.code) for run in found[:limit]
+        )
 
     def take(self, run_id: UUID, *, at: int, known: bool = True) -> Taken | None:
         """Take a run up."""
