@@ -46,6 +46,7 @@ class WaitingRun(msgspec.Struct, frozen=True):
     kind: Kind
     key: str  # of its flow or task
     owner: UUID | None
+    recoveries: int = 0
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
