@@ -1,6 +1,7 @@
 """Run every workload in a process of its own and print the table.
 
-With `run`, `setup`, `compare` or `report`: measure other engines beside this one.
+With `run`, `setup`, `compare` or `report`: measure other engines beside this one. With `stages`: where the time of one task run
+goes. With `scaling`: how it grows.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ WORKLOADS = (
     "cold_script",
     "engine_start",
     "web",
+    "scaling",
 )
+PROGRAMS = ("stages", "scaling")
 DEADLINE = 600  # seconds a workload may take
 
 
@@ -64,6 +67,8 @@ def main() -> int:
     """Print the table; the exit code says whether every workload ran, not whether it reached its target."""
     if sys.argv[1:2] and sys.argv[1] in VERBS:
         return side_by_side(sys.argv[1:])
+    if sys.argv[1:2] and sys.argv[1] in PROGRAMS:
+        return import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=WORKLOADS, metavar="NAME")
     parser.add_argument("--rounds", type=int, default=5, help="turns that the medians are taken from")

@@ -26,11 +26,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for_port(port: int, seconds: float) -> None:
+def wait_for_port(port: int, seconds: float, process: subprocess.Popen[bytes] | None = None) -> None:
     """Wait until somebody listens on a port.
 
     Raises:
-        OSError: Nobody did in time.
+        OSError: Nobody did in time, or the process that was to do it has ended.
     """
     until = time.monotonic() + seconds
     while True:
@@ -38,7 +38,7 @@ def wait_for_port(port: int, seconds: float) -> None:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
         except OSError:
-            if time.monotonic() > until:
+            if time.monotonic() > until or (process is not None and process.poll() is not None):
                 raise
             time.sleep(0.05)
 

@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks import page
 from benchmarks.peers import report
-from benchmarks.peers.catalogue import ENGINES, FLOORS, OURS, PEERS, WORKLOADS
-from benchmarks.peers.environments import python_of, set_up, version_of
-from benchmarks.peers.figures import facts
-from benchmarks.peers.turns import take
+from benchmarks.peers.catalogue import ENGINES, PEERS, WORKLOADS
+from benchmarks.peers.chart import chart
+from benchmarks.peers.environments import set_up
+from benchmarks.peers.running import Asked, run
 
 VERBS = ("run", "setup", "compare", "report")
 
@@ -32,20 +33,35 @@ def parser() -> argparse.ArgumentParser:
     """Give the parser of these verbs."""
     top = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     verbs = top.add_subparsers(dest="verb", required=True)
-    run = verbs.add_parser("run", help="measure engines side by side")
-    run.add_argument("--peers", type=_names(PEERS), default=None, help="default: all that are set up")
-    run.add_argument("--workloads", type=_names(tuple(WORKLOADS)), default=list(WORKLOADS))
-    run.add_argument("--rounds", type=int, default=3, help="turns that medians are taken from")
-    run.add_argument("--json", type=Path, default=None, metavar="FILE", help="where to keep every turn")
+    _run_options(verbs.add_parser("run", help="measure engines side by side"))
     setup = verbs.add_parser("setup", help="install peers, each in a virtual environment of its own")
     setup.add_argument("peers", nargs="+", choices=PEERS, metavar="PEER")
-    compare = verbs.add_parser("compare", help="compare two runs")
+    compare = verbs.add_parser(
+        "compare", help="compare two runs; the exit code says whether anything of ours is clearly worse"
+    )
     compare.add_argument("old", type=Path)
     compare.add_argument("new", type=Path)
-    show = verbs.add_parser("report", help="give a run as a table and a chart")
-    show.add_argument("json", type=Path)
+    show = verbs.add_parser(
+        "report", help="give a run as a table and a chart; without a run, write the page of the docs"
+    )
+    show.add_argument("json", type=Path, nargs="?")
     show.add_argument("--svg", type=Path, default=None, metavar="FILE")
+    show.add_argument("--keep", action="store_true", help="make it the run that the page of the docs shows")
     return top
+
+
+def _run_options(run: argparse.ArgumentParser) -> None:
+    run.add_argument("--peers", type=_names(PEERS), default=None, help="default: all that are set up; empty: none")
+    run.add_argument("--workloads", type=_names(tuple(WORKLOADS)), default=list(WORKLOADS))
+    run.add_argument("--rounds", type=int, default=3, help="turns that medians are taken from")
+    run.add_argument("--minutes", type=float, default=20, help="after which no turn of a later round begins")
+    run.add_argument(
+        "--json", type=Path, default=None, metavar="FILE", help="where every turn is kept as soon as it is over"
+    )
+    run.add_argument("--resume", action="store_true", help="go on with FILE: what it has is not measured again")
+    run.add_argument("--pin", type=int, default=None, metavar="CORE", help="bind turns to one core")
+    run.add_argument("--patience", type=float, default=1, help="multiplies time limits, on a machine that is busy")
+    run.add_argument("--scale", type=float, default=1, help="multiplies sizes: small, to see whether everything works")
 
 
 def main(arguments: list[str]) -> int:
@@ -58,53 +74,34 @@ def main(arguments: list[str]) -> int:
                 set_up(ENGINES[name])
             return 0
         case "compare":
-            print("\n".join(report.comparison(_load(asked.old), _load(asked.new))))
-            return 0
+            old, new = _load(asked.old), _load(asked.new)
+            print("\n".join(report.comparison(old, new)))
+            return 1 if any(change.regression for change in report.changes(old, new)) else 0
         case "report":
-            run = _load(asked.json)
-            print("\n".join((*report.table(run), "", *report.targets(run))))
-            if asked.svg is not None:
-                asked.svg.write_text(report.chart(run))
-            return 0
+            return _report(asked)
         case _:
             # Whoever ends us by SIGTERM is not to leave a turn behind, which has a session of its own.
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-            return _run(asked)
+            options = {name: value for name, value in vars(asked).items() if name != "verb"}
+            if asked.resume and asked.json is None:
+                print("`--resume` needs `--json FILE`, the run to go on with.", file=sys.stderr)
+                return 2
+            return run(Asked(**options))
 
 
 def _load(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def _run(asked: argparse.Namespace) -> int:
-    """Let engines take turns, A B A B, workload by workload."""
-    wanted = asked.peers if asked.peers is not None else [name for name in PEERS if python_of(ENGINES[name])]
-    pythons = {name: python_of(ENGINES[name]) for name in (*OURS, *FLOORS, *wanted)}
-    if missing := [name for name, python in pythons.items() if python is None]:
-        print(
-            f"Not set up: {', '.join(missing)}. Run `python -m benchmarks setup {' '.join(missing)}`.", file=sys.stderr
-        )
-        return 2
-    known = {name: python for name, python in pythons.items() if python is not None}
-    run: dict[str, Any] = {
-        "facts": facts(),
-        "versions": {name: version_of(ENGINES[name], python) for name, python in known.items()},
-        "turns": [],
-    }
-    for name in asked.workloads:
-        engines = list(known)
-        for round in range(asked.rounds):
-            for engine in list(engines):
-                turn = take(ENGINES[engine], known[engine], WORKLOADS[name], round)
-                if turn is None:
-                    engines.remove(engine)
-                    continue
-                run["turns"].append(turn.as_dict())
-                print(f"{name} {round + 1} {engine}: {turn.error or f'{turn.seconds:.4g} s, {turn.rate:,.0f}/s'}",
-                      file=sys.stderr, flush=True)  # fmt: skip
-                if turn.error:
-                    engines.remove(engine)
-        if asked.json is not None:
-            asked.json.write_text(json.dumps(run))
-    print("\n".join((*report.table(run), "", *report.targets(run))))
-    return 1 if any(turn["error"] for turn in run["turns"]) else 0
+def _report(asked: argparse.Namespace) -> int:
+    if asked.json is not None:
+        run = _load(asked.json)
+        print("\n".join((*report.table(run), "", *report.targets(run))))
+        if asked.svg is not None:
+            asked.svg.write_text(chart(run))
+        if not asked.keep:
+            return 0
+        page.keep("run", run)
+    page.write()
+    print(f"Written: {page.PAGE.name}, {page.CHART.name}", file=sys.stderr)
+    return 0

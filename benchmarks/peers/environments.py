@@ -14,11 +14,12 @@ ROOT = Path(os.environ.get("CALLSHEET_BENCH_PEERS", "~/.cache/callsheet-benchmar
 
 
 def python_of(engine: Engine) -> Path | None:
-    """Give the interpreter that an engine's scripts run in, or `None` where it is not set up."""
+    """Give the interpreter that an engine's scripts run in, or `None` where it is not set up as it is to be now."""
     if not engine.requirements:
         return Path(sys.executable)
-    python = ROOT / engine.name / "bin" / "python"
-    return python if (ROOT / engine.name / "ready").exists() else None
+    ready = ROOT / engine.name / "ready"
+    wanted = "\n".join(engine.requirements)
+    return ROOT / engine.name / "bin" / "python" if ready.exists() and ready.read_text() == wanted else None
 
 
 def set_up(engine: Engine) -> None:
@@ -28,10 +29,11 @@ def set_up(engine: Engine) -> None:
         subprocess.CalledProcessError: Something cannot be installed; pip has said what.
     """
     place = ROOT / engine.name
-    venv.create(place, with_pip=True)
+    if not (place / "bin" / "python").exists():
+        venv.create(place, symlinks=True, with_pip=True)
     command = [place / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input"]
     subprocess.run([*command, "--upgrade", *engine.requirements], check=True)
-    (place / "ready").touch()
+    (place / "ready").write_text("\n".join(engine.requirements))
 
 
 def version_of(engine: Engine, python: Path) -> str:

@@ -9,24 +9,28 @@ import statistics
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from benchmarks.peers.catalogue import WORKLOADS
+from benchmarks.peers.catalogue import WORKLOADS, Workload
 
 
 @dataclass(frozen=True)
 class Figure:
-    """The median of an engine's turns at a workload; pieces a second, or seconds where fewer are better."""
+    """The median of an engine's turns at a workload, in its unit, and what else was found."""
 
     middle: float
     least: float
     most: float
     turns: int
     size: int
-    p50: float | None  # seconds
-    p99: float | None
-    peak_mb: float | None
-    recorded: float | None  # the share of what was done that the history knows 50 ms later
+    p50: float | None = None  # seconds
+    p99: float | None = None
+    peak_mb: float | None = None
+    recorded: float | None = None  # the share of what was done that the history knows 50 ms later
+    complete: float | None = None  # pieces a second, until the history had them all
+    begin: float | None = None  # seconds until the first piece that was left ran
+    resident_mb: tuple[float, ...] = ()  # after each tenth of the work
+    unanswered: float | None = None  # requests that were given up
 
     def beside(self, other: Figure, *, per_second: bool) -> float:
         """Say how many times as good this one is."""
@@ -53,28 +57,38 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
-def figures(turns: list[dict[str, Any]]) -> dict[str, dict[str, Figure]]:
+Figures = dict[str, dict[str, Figure]]
+_VALUES: Final = {"per second": "rate", "seconds": "seconds"}
+
+
+def figures(turns: list[dict[str, Any]]) -> Figures:
     """Give what each engine reached at each workload. Turns that failed count for nothing."""
     grouped: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for turn in turns:
-        if not turn["error"]:
+        if not turn["error"] and turn["workload"] in WORKLOADS:
             grouped[turn["workload"], turn["engine"]].append(turn)
-    result: dict[str, dict[str, Figure]] = defaultdict(dict)
+    result: Figures = defaultdict(dict)
     for (workload, engine), some in grouped.items():
-        result[workload][engine] = _figure(some, per_second=WORKLOADS[workload].per_second)
+        result[workload][engine] = _figure(some, WORKLOADS[workload])
     return dict(result)
 
 
-def _figure(turns: list[dict[str, Any]], *, per_second: bool) -> Figure:
-    values = [turn["rate" if per_second else "seconds"] for turn in turns]
-    found = [turn["found"] or {} for turn in turns]
+def _figure(turns: list[dict[str, Any]], workload: Workload) -> Figure:
+    found = [turn.get("found") or {} for turn in turns]
+    if workload.unit == "bytes":
+        values = [one["bytes"] for one in found]
+    else:
+        values = [turn[_VALUES[workload.unit]] for turn in turns]
 
     def middle(name: str) -> float | None:
-        some = [one[name] for one in found if name in one]
+        some = [one[name] for one in found if one.get(name) is not None]
         return statistics.median(some) if some else None
 
-    recorded, size = middle("recorded"), turns[0]["size"]
+    recorded, size, complete = middle("recorded"), turns[0]["size"], middle("complete")
+    if any(one.get("busy") for one in found):
+        complete = None
     return Figure(
         statistics.median(values), min(values), max(values), len(values), size, middle("p50"), middle("p99"),
         middle("peak_mb"), None if recorded is None or not size else recorded / size,
+        size / complete if complete else None, middle("begin"), tuple(found[-1].get("resident_mb", ())), middle("unanswered"),
     )  # fmt: skip

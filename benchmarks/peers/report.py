@@ -1,31 +1,31 @@
-"""Figures for people: a table, the targets, a comparison with an earlier run, and a chart."""
+"""Figures for people: a table, the targets, and a comparison with an earlier run."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
-from html import escape
-from typing import Any, Final
+import statistics
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
-from benchmarks.peers.catalogue import ENGINES, OURS, WORKLOADS
-from benchmarks.peers.figures import Figure, figures
-from benchmarks.peers.targets import TARGETS
+from benchmarks.peers.catalogue import ENGINES, FLOORS, OURS, WORKLOADS, Unit
+from benchmarks.peers.figures import Figure, Figures, figures
+from benchmarks.peers.targets import verdicts
 
 Run = dict[str, Any]
-_BAR: Final = 15  # pixels
-_WIDE: Final = 420
-_LEFT: Final = 150
-_OURS: Final = "#d9480f"
-_THEIRS: Final = "#868e96"
+CLEAR: Final = 0.90  # worse than this, and outside of the noise, is a regression
+_UNITS: Final[dict[Unit, str]] = {"per second": "/s", "seconds": " s", "bytes": " B"}
 
 
-def _said(figure: Figure | None, *, per_second: bool) -> str:
+def said(figure: Figure | None, unit: Unit, size: int | None = None) -> str:
+    """Write a figure: the median, its range where there were several turns, and its size where that is not the usual one."""
     if figure is None:
         return ""
-    return f"{_short(figure.middle)} [{_short(figure.least)}–{_short(figure.most)}]" + ("/s" if per_second else " s")
+    spread = f" [{short(figure.least)}–{short(figure.most)}]" if figure.turns > 1 else ""
+    pieces = f" ({figure.size:,})" if size and figure.size != size else ""
+    return f"{short(figure.middle)}{_UNITS[unit]}{spread}{pieces}"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Write a number with three digits or so."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -39,81 +39,104 @@ def table(run: Run) -> Iterator[str]:
     yield "|---" * (len(engines) + 1) + "|"
     for name, workload in WORKLOADS.items():
         if name in found:
-            cells = [_said(found[name].get(engine), per_second=workload.per_second) for engine in engines]
+            cells = [said(found[name].get(engine), workload.unit, workload.size) for engine in engines]
             yield f"| {workload.title} | " + " | ".join(cells) + " |"
     yield ""
+    yield from notes(found)
+    yield from failures(run)
+
+
+def notes(found: Figures) -> Iterator[str]:
+    """Give what else was found out, a line each: histories, waiting times, memory."""
     for name, some in found.items():
         for engine, figure in some.items():
-            if figure.recorded is not None and figure.recorded < 1 and name not in ("flows", "flows_at_once"):
-                yield f"* {engine}, {name}: {figure.recorded:.0%} in its history 50 ms after the end."
+            if figure.recorded is not None and figure.recorded < 1:
+                late = f"complete at {short(figure.complete)}/s" if figure.complete else "not complete 20 s later"
+                yield f"* {engine}, {name}: {figure.recorded:.0%} in its history 50 ms after the end; {late}."
+            if name in ("web", "beside_threads") and figure.p50 and figure.p99:
+                lost = f"; {figure.unanswered:.0f} requests without an answer" if figure.unanswered else ""
+                yield f"* {engine}, {name}: p50 {figure.p50 * 1e3:.3g} ms, p99 {figure.p99 * 1e3:.3g} ms{lost}."
+            if figure.begin is not None:
+                yield f"* {engine}, {name}: the first piece that was left ran after {figure.begin:.2f} s."
+            if figure.resident_mb:
+                yield f"* {engine}, {name}: resident after each tenth {', '.join(f'{mb:.0f}' for mb in figure.resident_mb)} MB."
+
+
+def failures(run: Run) -> Iterator[str]:
+    """Give what did not run, a line each."""
     for engine, name, error in sorted({(t["engine"], t["workload"], t["error"]) for t in run["turns"] if t["error"]}):
         yield f"* {engine}, {name}: DID NOT RUN: {error.splitlines()[-1]}"
 
 
 def targets(run: Run) -> Iterator[str]:
-    """Give a line for each target whose two sides were measured."""
-    found = figures(run["turns"])
-    for target in TARGETS:
-        some = found.get(target.workload, {})
-        ours, other = some.get(target.ours), some.get(target.other)
-        if ours is None or other is None:
-            continue
-        times = ours.beside(other, per_second=WORKLOADS[target.workload].per_second)
-        verdict = "reached" if times >= target.times else "NOT REACHED"
-        yield f"{target.workload:16} {target.ours:18} {_times(times):>9} {target.other:10} (≥ {_times(target.times)}) {verdict}"
+    """Give a table in Markdown of the targets whose sides were measured; what decides is bold."""
+    yield "| workload | target | default (`results`) | `relaxed` | verdict |"
+    yield "|---|---|---|---|---|"
+    for one in verdicts(figures(run["turns"])):
+        levels = [
+            f"**{value}**" if value and one.decided_by in (level, "both") else value
+            for level, value in zip(OURS, (one.default, one.relaxed), strict=True)
+        ]
+        verdict = "reached" if one.reached else "NOT REACHED"
+        yield f"| {one.workload} | {one.wanted} | {' | '.join(levels)} | {verdict} |"
 
 
-def _times(value: float) -> str:
-    return f"{value:,.3g} ×" if value >= 0.75 else f"1/{1 / value:.3g} ×"
+class Change(NamedTuple):
+    """How many times as good an engine is at a workload as before, the machine's own change taken out."""
+
+    workload: str
+    engine: str
+    times: float
+    before: Figure
+    after: Figure
+    noise: bool
+
+    @property
+    def regression(self) -> bool:
+        """Whether it is clearly worse, and ours."""
+        return self.engine in OURS and not self.noise and self.times < CLEAR
 
 
-def comparison(old: Run, new: Run) -> Iterator[str]:
-    """Give a line for each workload of each engine that both runs have: how many times as good it is now."""
+def machine(old: Run, new: Run) -> float:
+    """Say how many times as fast the machine was in the second run: the median of what the floors changed by."""
     before, after = figures(old["turns"]), figures(new["turns"])
+    ratios = [
+        figure.beside(before[name][engine], per_second=WORKLOADS[name].per_second)
+        for name, some in after.items()
+        if WORKLOADS[name].unit != "bytes"
+        for engine, figure in some.items()
+        if engine in FLOORS and engine in before.get(name, {})
+    ]
+    return statistics.median(ratios) if ratios else 1.0
+
+
+def changes(old: Run, new: Run) -> Iterator[Change]:
+    """Give what changed, for each workload of each engine that both runs have."""
+    before, after, factor = figures(old["turns"]), figures(new["turns"]), machine(old, new)
     for name, some in after.items():
-        per_second = WORKLOADS[name].per_second
+        workload = WORKLOADS[name]
+        scale = 1.0 if workload.unit == "bytes" else factor
         for engine, figure in some.items():
             was = before.get(name, {}).get(engine)
             if was is not None:
-                noise = _overlap(was, figure)
-                said = f"{_said(was, per_second=per_second)} → {_said(figure, per_second=per_second)}"
-                times = figure.beside(was, per_second=per_second)
-                yield f"{name:16} {engine:18} {times:6.2f} ×  {said}{'  (within the noise)' if noise else ''}"
+                times = figure.beside(was, per_second=workload.per_second) / scale
+                now = scale if workload.per_second else 1 / scale
+                noise = was.least <= figure.most / now and figure.least / now <= was.most
+                yield Change(name, engine, times, was, figure, noise)
 
 
-def _overlap(one: Figure, other: Figure) -> bool:
-    return one.least <= other.most and other.least <= one.most
-
-
-def chart(run: Run) -> str:
-    """Give a chart as SVG: a group of bars for each workload, on a logarithmic scale."""
-    found = figures(run["turns"])
-    groups = [(WORKLOADS[name], found[name]) for name in WORKLOADS if name in found and WORKLOADS[name].per_second]
-    parts: list[str] = []
-    y = 10
-    for workload, some in groups:
-        parts.append(f'<text x="4" y="{y + 11}" font-weight="bold">{escape(workload.title)} (per second)</text>')
-        y += _BAR + 4
-        y = _bars(parts, y, some)
-        y += 10
-    style = "font-family:sans-serif;font-size:11px"
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDE + 90}" height="{y}" style="{style}">'
-    return "\n".join((head, *parts, "</svg>\n"))
-
-
-def _bars(parts: list[str], y: int, some: dict[str, Figure]) -> int:
-    top = max(figure.middle for figure in some.values())
-    for engine, figure in _by_rate(some.items()):
-        width = max(2.0, _WIDE * (1 - math.log10(top / figure.middle) / 5))  # five decades
-        colour = _OURS if engine in OURS else _THEIRS
-        parts += [
-            f'<text x="{_LEFT - 6}" y="{y + 11}" text-anchor="end">{escape(engine)}</text>',
-            f'<rect x="{_LEFT}" y="{y}" width="{width:.0f}" height="{_BAR - 3}" fill="{colour}"/>',
-            f'<text x="{_LEFT + width + 4:.0f}" y="{y + 11}">{_short(figure.middle)}</text>',
-        ]
-        y += _BAR
-    return y
-
-
-def _by_rate(items: Iterable[tuple[str, Figure]]) -> list[tuple[str, Figure]]:
-    return sorted(items, key=lambda item: -item[1].middle)
+def comparison(old: Run, new: Run) -> Iterator[str]:
+    """Give a line for each change, then the clear regressions of ours."""
+    yield f"The floors say that the machine was {machine(old, new):.2f} × as fast; that is taken out of what follows."
+    found = list(changes(old, new))
+    for one in found:
+        unit = WORKLOADS[one.workload].unit
+        text = (
+            f"{one.workload:16} {one.engine:18} {one.times:6.2f} ×  {said(one.before, unit)} → {said(one.after, unit)}"
+        )
+        yield text + ("  (within the noise)" if one.noise else "")
+    worse = [one for one in found if one.regression]
+    yield ""
+    yield f"Clear regressions: {len(worse) or 'none'}"
+    for one in worse:
+        yield f"* {one.workload}, {one.engine}: {one.times:.2f} × of what it was"

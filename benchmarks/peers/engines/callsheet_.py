@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
-from turn import STATE, main
+from turn import STATE, computing, kill_when_ready, main, soak, weigh
 
 from callsheet import Engine, flow, task
 
 DATABASE = STATE / "callsheet.db"
 clock = time.perf_counter
 failed: set[int] = set()
+begun: list[float] = []  # when the pieces of recovered runs were called
+stuck: list[int] | None = None  # the runs that are stuck; nothing: none is to be
 
 
 @task
@@ -146,21 +148,79 @@ async def diamond(size: int) -> None:
 
 async def beside_threads(size: int) -> list[float]:
     """Await one after the other while others want the interpreter."""
-    stop = threading.Event()
-
-    def compute() -> None:
-        while not stop.is_set():
-            sum(range(1000))
-
-    threads = [threading.Thread(target=compute) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with computing():
         return await sequential(size)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+
+
+@flow
+async def held(size: int) -> dict[str, float]:
+    """Hold the futures of task runs that have ended."""
+
+    async def ended(size: int) -> list[Any]:
+        futures = [noop.submit(i) for i in range(size)]
+        for future in futures:
+            future.wait()
+        return futures
+
+    return await weigh(size, ended)
+
+
+@flow
+async def soaked(size: int) -> dict[str, Any]:
+    """Map a thousand at a time."""
+
+    async def some(size: int) -> None:
+        noop.map(range(size)).result()
+
+    return await soak(size, some)
+
+
+@task
+async def piece(i: int) -> int:
+    """Say that it runs."""
+    begun.append(clock())
+    return i
+
+
+@flow
+async def pieces(run: int) -> None:
+    """Do ten; the process that is to be killed does half of them."""
+    for i in range(10):
+        if i == 5 and stuck is not None:
+            stuck.append(run)
+            await asyncio.sleep(3600)
+        await piece(i)
+
+
+def victim(size: int) -> None:
+    """Get stuck in the middle of all runs, and say so."""
+    global stuck
+    stuck = []
+
+    async def say() -> None:
+        while len(stuck or ()) < size // 5 or recorded("tasks")() < size:
+            await asyncio.sleep(0.01)
+        (STATE / "ready").touch()
+
+    async def run() -> None:
+        await asyncio.gather(say(), *(pieces(i) for i in range(size // 5)))
+
+    asyncio.run(run())
+
+
+def recovery(size: int) -> dict[str, float]:
+    """Take up what a killed process has left."""
+    kill_when_ready("victim", str(size))
+
+    async def run() -> dict[str, float]:
+        count, start = recorded("flows"), clock()
+        async with Engine(database=DATABASE, flows=[pieces]):
+            while count() < size // 5:
+                await asyncio.sleep(0.01)
+            end = clock()
+        return {"seconds": end - begun[0], "begin": begun[0] - start, "again": len(begun) - size}
+
+    return asyncio.run(run())
 
 
 async def cold(size: int) -> None:
@@ -168,10 +228,19 @@ async def cold(size: int) -> None:
     await sequential(size)
 
 
-def recorded() -> int:
-    """Count what has completed."""
-    with closing(sqlite3.connect(DATABASE)) as db:
-        return db.execute("SELECT count(*) FROM run WHERE kind = 1 AND state_type = 3").fetchone()[0]
+def recorded(workload: str) -> Callable[[], int]:
+    """Count what has completed: task runs, or flow runs where a workload has only these."""
+    kind = 0 if workload in ("flows", "flows_at_once") else 1
+
+    def count() -> int:
+        if not DATABASE.exists():
+            return 0
+        with closing(sqlite3.connect(DATABASE)) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'redo'").fetchone():
+                return 0
+            return db.execute("SELECT count(*) FROM run WHERE kind = ? AND state_type = 3", (kind,)).fetchone()[0]
+
+    return count
 
 
 def serve(port: int) -> None:
@@ -206,7 +275,13 @@ if __name__ == "__main__":
             "chain": chain,
             "diamond": diamond,
             "beside_threads": beside_threads,
+            "gather_many": gather,
+            "submit_many": submit,
+            "held": held,
+            "recovery": recovery,
+            "soak": soaked,
         },
+        others={"victim": victim},
         recorded=recorded,
         serve=serve,
     )

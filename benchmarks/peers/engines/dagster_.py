@@ -108,6 +108,7 @@ if __name__ == "__main__":
                 "gather": gather,
                 "flows": flows,
                 "sync_called": sync_called,
+                "chain": sequential,
                 "retry": retry,
             }
         )

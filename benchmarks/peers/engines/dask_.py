@@ -7,7 +7,7 @@ import time
 from contextlib import asynccontextmanager
 
 from distributed import Client, LocalCluster
-from turn import main
+from turn import main, weigh
 
 logging.disable(logging.CRITICAL)  # else a traceback a retry would be timed too
 clock = time.perf_counter
@@ -88,6 +88,17 @@ async def retry(size):
     await clients[0].gather(clients[0].map(flaky, [(now, i) for i in range(size)], retries=1, pure=False))
 
 
+async def held(size):
+    """Hold the futures of tasks that have ended, with what the scheduler in this process keeps of them."""
+
+    async def ended(size):
+        futures = clients[0].map(noop, range(size), pure=False)
+        await clients[0].gather(futures)
+        return futures
+
+    return await weigh(size, ended)
+
+
 @asynccontextmanager
 async def cluster():
     """Keep a cluster and a client."""
@@ -121,6 +132,7 @@ if __name__ == "__main__":
             "chain": chain,
             "diamond": diamond,
             "retry": retry,
+            "held": held,
         },
         around=cluster,
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from turn import STATE, VARIANT, main
+from turn import STATE, VARIANT, computing, main, soak, weigh
 
 clock = time.perf_counter
-ROW = "INSERT INTO run (id, name, state, at, body) VALUES (?, ?, ?, ?, ?)"
 
 
 async def noop(i: int = 0) -> None:
@@ -79,40 +79,78 @@ def in_trio(work: Callable[[int], Awaitable[Any]]) -> Callable[[int], Any]:
     return run
 
 
-def rows(per_commit: int) -> Callable[[int], None]:
-    """Give work that writes a row for each piece, with one index, in a write-ahead log."""
+async def diamond(size: int) -> None:
+    """Let one be followed by many, and all of them by one."""
 
-    def write(size: int) -> None:
-        db = sqlite3.connect(STATE / "floor.db", isolation_level=None)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("CREATE TABLE IF NOT EXISTS run (id BLOB PRIMARY KEY, name, state, at, body) WITHOUT ROWID")
-        db.execute("CREATE INDEX IF NOT EXISTS by_state ON run (state, id)")
-        for start in range(0, size, per_commit):
-            db.execute("BEGIN IMMEDIATE")
-            for _ in range(start, min(start + per_commit, size)):
-                at = time.time_ns()
-                db.execute(ROW, (at.to_bytes(16, "big"), "run", 3, at, b"x" * 100))
-            db.execute("COMMIT")
-        db.close()
+    async def after(*tasks: asyncio.Task[Any]) -> None:
+        for task in tasks:
+            await task
 
-    return write
+    top = asyncio.create_task(noop())
+    middle = [asyncio.create_task(after(top)) for _ in range(size - 2)]
+    await asyncio.create_task(after(*middle))
 
 
+async def beside_threads(size: int) -> list[float]:
+    """Await one after the other while others want the interpreter."""
+    with computing():
+        return await sequential(size)
+
+
+async def held(size: int) -> dict[str, float]:
+    """Hold tasks that have ended."""
+
+    async def ended(size: int) -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(noop(i)) for i in range(size)]
+        await asyncio.gather(*tasks)
+        return tasks
+
+    return await weigh(size, ended)
+
+
+async def soaked(size: int) -> dict[str, Any]:
+    """Gather a thousand at a time."""
+    return await soak(size, gather)
+
+
+def bare_sqlite(size: int) -> dict[str, Callable[[int], Any]]:
+    """Give the shapes of what is written: a run in each transaction where each is waited for, else a thousand."""
+    from same_rows import SameRows
+
+    same = SameRows(STATE, max(size, 10))
+
+    def beside(size: int) -> list[float]:
+        with computing():
+            return same.writing(1)(size)
+
+    one, many = same.writing(1), same.writing(1000)
+    return {
+        **dict.fromkeys(("sequential", "flows", "chain"), one),
+        **dict.fromkeys(("gather", "submit", "map", "gather_many", "submit_many", "diamond", "flows_at_once"), many),
+        "beside_threads": beside,
+    }
+
+
+FANS = ("gather", "submit", "gather_many", "submit_many", "map")
 SHAPES: dict[str, dict[str, Callable[[int], Any]]] = {
     "asyncio": {
         "sequential": sequential,
         "gather": gather,
         "submit": gather,
+        "gather_many": gather,
+        "submit_many": gather,
         "map": gather,
         "flows": sequential,
         "flows_at_once": gather,
         "sync_submitted": to_threads,
         "chain": chain,
+        "diamond": diamond,
+        "beside_threads": beside_threads,
+        "held": held,
+        "soak": soaked,
     },
-    "anyio": {"gather": anyio_group, "submit": anyio_group, "map": anyio_group},
-    "trio": {name: in_trio(trio_nursery) for name in ("gather", "submit", "map")},
-    "sqlite": {"sequential": rows(1), "flows": rows(1), "map": rows(1000), "gather": rows(1000), "submit": rows(1000)},
+    "anyio": dict.fromkeys(FANS, anyio_group),
+    "trio": dict.fromkeys(FANS, in_trio(trio_nursery)),
 }
 
 
@@ -138,4 +176,7 @@ def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(SHAPES[VARIANT], serve=serve if VARIANT == "asyncio" else None)
+    if VARIANT == "sqlite":
+        main(bare_sqlite(int(sys.argv[2])) if sys.argv[1] not in ("cold", "import") else {})
+    else:
+        main(SHAPES[VARIANT], serve=serve if VARIANT == "asyncio" else None)

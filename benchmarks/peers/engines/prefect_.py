@@ -1,18 +1,22 @@
-"""Prefect, with its own temporary server and SQLite."""
+"""Prefect, with its own server and SQLite."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
 
-from prefect import flow, task
-from turn import main
+if "BENCH_SERVER" in os.environ:  # it is read when the package is imported
+    os.environ["PREFECT_API_URL"] = os.environ["BENCH_SERVER"] + "/api"
 
-DATABASE = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
+from prefect import flow, task
+from turn import computing, main, weigh
+
+DATABASE = Path(os.environ.get("BENCH_SERVER_HOME", os.environ["BENCH_STATE"])) / "prefect" / "prefect.db"
 clock = time.perf_counter
 failed: set[int] = set()
 
@@ -136,12 +140,50 @@ async def chain(size):
     last.result()
 
 
-def recorded():
+@flow
+async def diamond(size):
+    """Let one be followed by many, and all of them by one."""
+    top = noop.submit(0)
+    middle = [noop.submit(top) for _ in range(size - 2)]
+    noop.submit(middle).result()
+
+
+async def beside_threads(size):
+    """Await one after the other while others want the interpreter."""
+    with computing():
+        return await sequential(size)
+
+
+@flow
+async def held(size):
+    """Hold the futures of task runs that have ended."""
+
+    async def ended(size):
+        futures = [noop.submit(i) for i in range(size)]
+        for future in futures:
+            future.result()
+        return futures
+
+    return await weigh(size, ended)
+
+
+def recorded(workload):
     """Count what its own database says to be completed."""
-    if not DATABASE.exists():
-        return 0
-    with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True, timeout=30)) as db:
-        return db.execute("SELECT count(*) FROM task_run WHERE state_type = 'COMPLETED'").fetchone()[0]
+    table = "flow_run" if workload in ("flows", "flows_at_once") else "task_run"
+
+    def count():
+        if not DATABASE.exists():
+            return 0
+        with closing(sqlite3.connect(f"file:{DATABASE}?mode=ro", uri=True, timeout=30)) as db:
+            return db.execute(f"SELECT count(*) FROM {table} WHERE state_type = 'COMPLETED'").fetchone()[0]
+
+    return count
+
+
+def server(port):
+    """Become the server that turns share."""
+    arguments = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, [sys.executable, *arguments])
 
 
 def serve(port):
@@ -174,7 +216,11 @@ if __name__ == "__main__":
             "retry": retry,
             "persisted": persisted,
             "chain": chain,
+            "diamond": diamond,
+            "beside_threads": beside_threads,
+            "held": held,
         },
+        others={"server": server},
         recorded=recorded,
         serve=serve,
     )

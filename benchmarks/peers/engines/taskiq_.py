@@ -8,7 +8,7 @@ import time
 from contextlib import asynccontextmanager
 
 from taskiq import InMemoryBroker, SimpleRetryMiddleware
-from turn import main
+from turn import computing, main, soak, weigh
 
 logging.disable(logging.CRITICAL)  # else a traceback a retry would be timed too
 broker = InMemoryBroker(max_async_tasks=100_000, max_stored_results=200_000).with_middlewares(
@@ -77,6 +77,28 @@ async def retry(size):
     await _at_once(flaky, size)
 
 
+async def beside_threads(size):
+    """Await one after the other while others want the interpreter."""
+    with computing():
+        return await sequential(size)
+
+
+async def held(size):
+    """Hold what was kicked, after it has ended."""
+
+    async def ended(size):
+        kicked = await asyncio.gather(*(noop.kiq(i) for i in range(size)))
+        await asyncio.gather(*(one.wait_result(check_interval=0.01) for one in kicked))
+        return kicked
+
+    return await weigh(size, ended)
+
+
+async def soaked(size):
+    """Kick a thousand at a time."""
+    return await soak(size, gather)
+
+
 @asynccontextmanager
 async def started():
     """Keep the broker started."""
@@ -96,6 +118,11 @@ if __name__ == "__main__":
             "sync_called": sync_called,
             "sync_submitted": sync_submitted,
             "retry": retry,
+            "gather_many": gather,
+            "submit_many": gather,
+            "beside_threads": beside_threads,
+            "held": held,
+            "soak": soaked,
         },
         around=started,
     )
