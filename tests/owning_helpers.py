@@ -80,10 +80,10 @@ anyio.run(main)
 class OwnerProcess:
     """A program of its own process, on the history of the test."""
 
-    def __init__(self, here: Path, program: str, *, lease: float = LEASE, **variables: str) -> None:
+    def __init__(self, here: Path, program: str, *, lease: float = LEASE, flows: str = FLOWS, **variables: str) -> None:
         environment = {**os.environ, "CALLSHEET_LEASE_SECONDS": str(lease), "CALLSHEET_LOGGING_LEVEL": "CRITICAL"}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", FLOWS + textwrap.dedent(program), str(here)],
+            [sys.executable, "-c", flows + textwrap.dedent(program), str(here)],
             stdout=subprocess.PIPE,
             text=True,
             env={**environment, **variables},

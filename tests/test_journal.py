@@ -377,6 +377,34 @@ def test_a_failed_batch_is_committed_again_first(
     assert "saved again" in caplog.text
 
 
+def test_a_store_that_cannot_be_opened_anew_at_once_is_no_closed_one(
+    store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = threading.Event()
+
+    def refuses() -> None:
+        opened.set()
+        raise StoreFull("no room to open it either")
+
+    journal = journals(store)
+    store.error = StoreFull("no room")
+    monkeypatch.setattr(store, "open", refuses)
+    position = journal.put(logs(1)[0])
+    told: list[object] = []
+    journal.notify(position, lambda: told.append(journal.failure))
+    assert opened.wait(20)
+    store.error = None  # from here on it is only closed
+    for _ in range(3):  # attempts
+        opened.clear()
+        assert opened.wait(20)
+        assert (journal.failure, told) == (None, [])
+    assert isinstance(journal.degraded, StoreFull)
+    monkeypatch.undo()
+    journal.flush()
+    assert told == [None]
+    assert len(store.written) == 1
+
+
 def test_while_it_fails_the_buffer_fills_and_says_so(
     store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -554,6 +582,30 @@ def test_close_says_exactly_what_is_lost(store: Recording, journals: Callable[..
     assert isinstance(error, StoreFull)
     assert "History of 1 runs could not be saved (1 creations, 3 states, 1 log records)" in str(error)
     assert str(run) in error.__notes__[0]
+
+
+def test_nothing_is_accepted_that_close_does_not_commit(
+    store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may put something on record until the last moment: it is saved, or refused, but not taken and then lost."""
+    journal = journals(store, gather=60)
+    original, told = store.try_commit, list[str]()
+
+    def late(entries: Sequence[Entry], *, sync: bool = False, settled: int = 0) -> Any:
+        done = original(entries, sync=sync, settled=settled)
+        try:
+            journal.put(logs(1)[0])
+            told.append("accepted")
+        except StoreClosed:
+            told.append("refused")
+        return done
+
+    journal.put(logs(1)[0])
+    journal.flush()
+    monkeypatch.setattr(store, "try_commit", late)
+    assert not journal.close()
+    assert told[-1] == "refused"
+    assert len(store.written) == 1 + told.count("accepted")
 
 
 def test_close_does_not_wait_for_a_dying_disk(store: Recording, journals: Callable[..., Journal]) -> None:

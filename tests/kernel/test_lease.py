@@ -61,7 +61,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     class Time:
         monotonic = staticmethod(lambda: made.now)
 
-    monkeypatch.setattr(lease_module, "time", Time)
+    monkeypatch.setattr(lease_module, "machine", Time)
     return made
 
 

@@ -12,7 +12,7 @@ import pytest
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import RunFilter, RunRecord
 from callsheet._store.sqlite import SqliteStore
-from owning_helpers import LEASE, PATIENCE, OwnerProcess, lines, until
+from owning_helpers import FLOWS, LEASE, PATIENCE, OwnerProcess, lines, until
 from store_helpers import readers_are_closed, run_now
 
 __all__ = ["readers_are_closed"]  # a fixture that every test here uses
@@ -267,6 +267,41 @@ def test_what_nobody_can_take_over_is_marked_with_its_hooks_called_once(here, hi
             until(lambda: [line for line in lines(here) if line[0] == "crashed"])
             time.sleep(LEASE)
             assert [line[2] for line in lines(here) if line[0] == "crashed"] == [str(run.id)]
+
+
+def test_other_code_takes_a_run_over_when_there_was_time_for_the_same(here, history):
+    other_code = FLOWS.replace('await step("after")', 'await step("later")')
+    with OwnerProcess.engine(here, RUN) as owner:
+        owner.hears("open")
+        owner.hears("waiting", "7")
+        with OwnerProcess.engine(here, STAY, TAKER, flows=other_code) as taker:
+            taker.hears("open")
+            owner.kill()
+            killed = time.monotonic()
+            taker.hears("waiting", "7")
+            assert time.monotonic() - killed >= 3 * LEASE
+            go(here)
+            run = until(history.ended)
+    assert run.state.name == "Completed"
+    assert lines(here) == [["before", str(owner.pid)], ["later", str(taker.pid)]]
+
+
+def test_other_code_leaves_a_run_to_the_same(here, history):
+    other_code = FLOWS.replace('await step("after")', 'await step("later")')
+    with OwnerProcess.engine(here, RUN, lease=LONG) as owner:
+        owner.hears("open")
+        owner.hears("waiting", "7")
+        with (
+            OwnerProcess.engine(here, STAY, TAKER, flows=other_code, lease=LONG) as other,
+            OwnerProcess.engine(here, STAY, TAKER, lease=LONG) as same,
+        ):
+            other.hears("open")
+            same.hears("open")
+            owner.kill()
+            same.hears("waiting", "7")
+            go(here)
+            until(history.ended)
+    assert lines(here) == [["before", str(owner.pid)], ["after", str(same.pid)]]
 
 
 def test_an_engine_that_starts_again_in_time_finds_its_runs(here, history):

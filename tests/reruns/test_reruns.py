@@ -172,11 +172,16 @@ def changed(world: World, body: Callable[[Any], Any], on_change: Any = "rerun") 
     def last() -> None:
         world.do("last")
 
+    @task
+    def spare() -> int:
+        world.do("spare")
+        return 1
+
     class Tasks:
         pass
 
     tasks: Any = Tasks()
-    tasks.one, tasks.two, tasks.last = one, two, last
+    tasks.one, tasks.two, tasks.last, tasks.spare = one, two, last, spare
 
     @flow(name="versions", on_change=on_change)
     def versions() -> Any:
@@ -245,6 +250,127 @@ def test_a_change_can_be_ignored(world: World) -> None:
 
     ended(retry_flow_run(id_of(failed), flow=changed(world, body, "ignore")))
     assert world.done == ["last"]
+
+
+def in_other_order(tasks: Any) -> int:
+    total = tasks.two(2) + tasks.one(1)
+    tasks.last()
+    return total
+
+
+def test_calls_that_were_swapped_are_a_change(world: World) -> None:
+    world.broken = {"last"}
+    failed = changed(world, first_version)(return_state=True)
+    world.broken, world.done = set(), []
+    run = ended(retry_flow_run(id_of(failed), flow=changed(world, in_other_order, "fail")))
+    assert run.state_name == "Failed"
+    assert "it calls 'one' after 'two', and the calls are recorded in the other order" in run.state.message
+    assert world.done == []
+
+
+def test_calls_that_were_swapped_run_again_from_there(world: World) -> None:
+    world.broken = {"last"}
+    failed = changed(world, first_version)(return_state=True)
+    world.broken, world.done = set(), []
+    run = ended(retry_flow_run(id_of(failed), flow=changed(world, in_other_order)))
+    assert run.state_name == "Completed"
+    assert world.done == ["one 1", "last"]
+
+
+def test_calls_that_were_swapped_can_be_ignored(world: World) -> None:
+    world.broken = {"last"}
+    failed = changed(world, first_version)(return_state=True)
+    world.broken, world.done = set(), []
+    ended(retry_flow_run(id_of(failed), flow=changed(world, in_other_order, "ignore")))
+    assert world.done == ["last"]
+
+
+def with_the_same_key(world: World, on_change: Any = "rerun") -> tuple[Any, Any]:
+    """Give two versions of a flow whose own code differs."""
+
+    @task
+    def one(x: int) -> int:
+        world.do(f"one {x}")
+        return x
+
+    @task
+    def two(x: int) -> int:
+        world.do(f"two {x}")
+        return x
+
+    def before() -> Any:
+        @flow(name="written", on_change=on_change)
+        def written() -> int:
+            total = sum(future.result() for future in one.map([1, 2])) + two(3)
+            world.do("end")
+            return total
+
+        return written
+
+    def after() -> Any:
+        @flow(name="written", on_change=on_change)
+        def written() -> int:
+            total = two(3) + sum(future.result() for future in one.map([1, 2]))
+            world.do("end")
+            return total
+
+        return written
+
+    first, second = before(), after()
+    second._entrypoint = first._entrypoint
+    return first, second
+
+
+@pytest.mark.parametrize(
+    ("on_change", "done"), [("rerun", ["two 3", "one 1", "one 2", "end"]), ("ignore", ["end"]), ("fail", [])]
+)
+def test_code_that_is_written_in_another_order(world: World, on_change: Any, done: list[str]) -> None:
+    first, second = with_the_same_key(world, on_change)
+    world.broken = {"end"}
+    failed = first(return_state=True)
+    world.broken, world.done = set(), []
+    run = ended(retry_flow_run(id_of(failed), flow=second))
+    assert sorted(world.done) == sorted(done)
+    if on_change == "fail":
+        assert "it calls 'two' where a call of 'one' is recorded, which comes later or not at all" in run.state.message
+
+
+def test_unchanged_code_that_goes_another_way_is_no_change(world: World) -> None:
+    def body(tasks: Any) -> int:
+        try:
+            total = tasks.one(1)
+        except ValueError:
+            total = tasks.spare()
+        total += tasks.two(2)
+        tasks.last()
+        return total
+
+    world.broken = {"one 1", "last"}
+    version = changed(world, body, "fail")
+    failed = version(return_state=True)
+    assert world.done == ["one 1", "spare", "two 2", "last"]
+    world.broken, world.done = set(), []
+    run = ended(retry_flow_run(id_of(failed), flow=version))
+    assert (run.state_name, world.done) == ("Completed", ["one 1", "last"])
+
+
+def test_a_call_that_was_missing_may_come_before_those_that_were_not(world: World) -> None:
+    def body(tasks: Any) -> int:
+        try:
+            tasks.one(1)
+        except ValueError:
+            pass
+        total = tasks.two(2)
+        tasks.last()
+        return total
+
+    version = changed(world, body, "fail")
+    world.broken = {"one 1", "last"}
+    failed = version(return_state=True)
+    for broken in ({"last"}, set[str]()):
+        world.broken, world.done = broken, []
+        run = ended(retry_flow_run(id_of(failed), flow=version))
+    assert (run.state_name, world.done) == ("Completed", ["last"])
 
 
 def test_what_was_patched_on_purpose_leaves_old_runs_their_way(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,12 +16,13 @@ from callsheet import flow, sleep, sleep_until, task
 from callsheet._engine import sleeping
 from callsheet.task_runners import ThreadPoolTaskRunner
 from callsheet.waits import asleep, asleep_until
+from harness import ever_longer
 
 SECONDS = 0.05
 
 
-def soon() -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=SECONDS)
+def soon(seconds: float = SECONDS) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
 def took(call: Callable[[], Any]) -> float:
@@ -38,53 +39,50 @@ def test_in_sync_code(wait: Callable[[], None]) -> None:
     assert took(wait) >= SECONDS
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize("wait", [lambda: asleep(SECONDS), lambda: asleep_until(soon())], ids=["for", "until"])
-async def test_in_async_code(wait: Callable[[], Any]) -> None:
-    async def body() -> None:
-        await wait()
+class Others:
+    """Another task of the loop, which counts the moments at which it was let run."""
 
-    ticks = 0
+    def __init__(self) -> None:
+        self.ticks = 0
 
-    async def tick() -> None:
-        nonlocal ticks
+    async def tick(self) -> None:
         while True:
             await anyio.sleep(SECONDS / 5)
-            ticks += 1
+            self.ticks += 1
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(tick)
-        for call in (flow(body), task(body), body):
-            before, began = ticks, time.monotonic()
-            await call()
-            assert time.monotonic() - began >= SECONDS
-            assert ticks > before
-        group.cancel_scope.cancel()
+    async def run_during(self, call: Callable[[float], Awaitable[Any]]) -> None:
+        """Sleep so long that they surely come to run, if they can: on a busy machine a short sleep is over by then."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.tick)
+            before = self.ticks
+            for seconds in ever_longer(lambda: self.ticks > before, first=SECONDS):
+                began, before = time.monotonic(), self.ticks
+                await call(seconds)
+                assert time.monotonic() - began >= seconds
+            group.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("wait", [asleep, lambda seconds: asleep_until(soon(seconds))], ids=["for", "until"])
+async def test_in_async_code(wait: Callable[[float], Any]) -> None:
+    async def body(seconds: float) -> None:
+        await wait(seconds)
+
+    for call in (flow(body), task(body), body):
+        await Others().run_during(call)
 
 
 @pytest.mark.anyio
 async def test_a_sync_flow_in_async_code_lets_others_run() -> None:
-    ticks = 0
+    @flow
+    def inner(seconds: float) -> None:
+        sleep(seconds)
 
     @flow
-    def inner() -> None:
-        sleep(SECONDS)
+    async def outer(seconds: float) -> None:
+        inner(seconds)
 
-    @flow
-    async def outer() -> None:
-        inner()
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await anyio.sleep(SECONDS / 5)
-            ticks += 1
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(tick)
-        await outer()
-        group.cancel_scope.cancel()
-    assert ticks > 0
+    await Others().run_during(outer)
 
 
 def test_what_has_passed_is_not_waited_for() -> None:

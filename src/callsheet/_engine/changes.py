@@ -2,25 +2,70 @@
 
 Nobody looks while an unchanged flow goes on where it was cut off: a call that differs then is merely not deterministic,
 and its recorded outcome stands. Where the code has another digest, or somebody runs the run again (or a fork of it), a
-call differs whose inputs have another digest, or which is none of those that there were while recorded ones are left.
+call differs
+
+* whose inputs have another digest;
+* which is none of those that there were, while recorded ones are left;
+* which was made before one that it comes after now; and where the code has another digest, which comes while one that was
+  made before it has not come (unchanged code may well go another way than in the attempt before).
+
+The order is that of the calls of the body itself in one life of the run. Branches run as they like, and what was made in
+several lives is in the order in which it was missing.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal
+from uuid import UUID
 
 from callsheet._engine.steps import Step
+from callsheet._rules.identity import calls_of_body
 from callsheet.exceptions import FlowChanged
 
 if TYPE_CHECKING:
     from callsheet._engine.flow_run import FlowRunActor
-    from callsheet._engine.memory import Memory
+    from callsheet._engine.memory import Memory, Remembered
     from callsheet._engine.task_run import TaskRunActor
 
 OnChange = Literal["rerun", "fail", "ignore"]
 _NAMED: Final = 5  # recorded calls that a message names
+
+
+class Order:
+    """In which order the body of one flow run has made its calls, in one of its lives."""
+
+    __slots__ = ("_came", "_first", "_last", "_names", "_places")
+
+    def __init__(self) -> None:
+        self._places: dict[bytes, int] = {}  # by call
+        self._names: list[str] = []  # by place
+        self._came: set[int] = set()
+        self._first = 0  # the first place of which nothing has come
+        self._last = -1  # the last one of which something has
+
+    def add(self, call: bytes, name: str) -> None:
+        """Note the next call; an element of a `map` whose call is noted adds nothing."""
+        if self._places.setdefault(call, len(self._names)) == len(self._names):
+            self._names.append(name)
+
+    def come(self, call: bytes, *, strictly: bool) -> str | None:
+        """Note that a call comes; give what is wrong with its place."""
+        place, name = self._places[call], self._names[self._places[call]]
+        if place in self._came:
+            return None
+        first, last = self._first, self._last
+        self._came.add(place)
+        self._last = max(last, place)
+        while self._first in self._came:
+            self._first += 1
+        if strictly and first < place:
+            return f"it calls {name!r} where a call of {self._names[first]!r} is recorded, which comes later or not at all."
+        if last > place:
+            return f"it calls {name!r} after {self._names[last]!r}, and the calls are recorded in the other order."
+        return None
 
 
 class Watch:
@@ -29,13 +74,24 @@ class Watch:
     Args:
         on_change: What to do about a difference.
         open_: The keys of runs in it that are not taken over: calls of these are no news.
+        orders: By identity, the call that it is (or is an element of), and the order in which that was made.
+        strictly: Whether a call also differs that comes while an earlier one has not come.
     """
 
-    __slots__ = ("_on_change", "_open")
+    __slots__ = ("_on_change", "_open", "_orders", "_strictly")
 
-    def __init__(self, on_change: OnChange, open_: Iterable[str]) -> None:
+    def __init__(
+        self,
+        on_change: OnChange,
+        open_: Iterable[str],
+        orders: Mapping[bytes, tuple[bytes, Order]],
+        *,
+        strictly: bool,
+    ) -> None:
         self._on_change = on_change
         self._open = Counter(open_)
+        self._orders = orders
+        self._strictly = strictly
 
     def admits(self, run: FlowRunActor | TaskRunActor, memory: Memory, identity: bytes) -> bool:
         """Tell whether what is remembered still counts for a call.
@@ -60,15 +116,17 @@ class Watch:
         remembered = memory.look(identity)
         if remembered is not None:
             then, now = remembered.outcome.inputs_digest, run.digest
-            if then is None or now is None or then == now:
-                return None
-            return (
-                f"{name!r} was called with other inputs in the run {remembered.record.name!r} ({remembered.record.id})."
-            )
+            if then is not None and now is not None and then != now:
+                return (
+                    f"{name!r} was called with other inputs in the run {remembered.record.name!r} "
+                    f"({remembered.record.id})."
+                )
+            call, order = self._orders.get(identity, (b"", None))
+            return None if order is None else order.come(call, strictly=self._strictly)
         if self._open[key] > 0:
             self._open[key] -= 1
             return None
-        left = memory.names_left()
+        left = [one.record.definition.name for one in memory.left()]
         if not left:
             return None
         more = ", …" if len(left) > _NAMED else ""
@@ -76,10 +134,41 @@ class Watch:
         return f"it calls {name!r} where calls of {recorded}{more} are recorded and come later or not at all."
 
 
+def watching(
+    run: FlowRunActor,
+    remembered: Sequence[Remembered],
+    open_: Iterable[str],
+    begun: Mapping[UUID, Sequence[int]],
+    *,
+    has_other_code: bool,
+) -> Watch:
+    """Give what compares a run's calls with what is remembered of it.
+
+    Args:
+        run: The flow run.
+        remembered: What is, the oldest first.
+        open_: The keys of runs in it that are not taken over.
+        begun: When bodies were called, by flow run: by its own id, and those of the runs that it was forked from.
+        has_other_code: Whether its code is not that of its first life.
+    """
+    calls = calls_of_body(run.calls.parent, ((one.record.definition.key, one.outcome.identity) for one in remembered))
+    lives: dict[tuple[UUID, int], Order] = {}
+    orders: dict[bytes, tuple[bytes, Order]] = {}
+    for one in remembered:
+        record, call = one.record, calls.get(one.outcome.identity)
+        source = record.flow_run_id
+        if call is not None and source is not None:
+            life = bisect_right(begun.get(source, ()), record.created)
+            order = lives.setdefault((source, life), Order())
+            order.add(call, record.definition.name)
+            orders[one.outcome.identity] = call, order
+    return Watch(run.definition.on_change, open_, orders, strictly=has_other_code)
+
+
 def patch(run: FlowRunActor, name: str) -> bool:
     """Tell, once for each name and run, whether the body takes the new way: see `callsheet.patched`."""
     step = Step(run, f"patch:{name}", named=True)
     if not step.known:
         memory = run.core.memories.get(run.cell.id)
-        step.record(memory is None or not memory.names_left())
+        step.record(memory is None or not memory.left())
     return bool(step.value)

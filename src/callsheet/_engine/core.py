@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 from weakref import WeakSet
 
-from callsheet._clock import SYSTEM_CLOCK, Clock
+from callsheet._clock import Clock, current_clock
 from callsheet._engine.letters import Inbox
 from callsheet._engine.ownership import Ownership, interrupt, lost
 from callsheet._ids import new_id
@@ -47,13 +47,13 @@ class Core:
 
     beset: Beset | None = None  # what a simulation does to task bodies
 
-    def __init__(self, store: Store, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, store: Store, settings: Settings, *, clock: Clock | None = None) -> None:
         durability = settings.durability
         store.open()
         self.engine_id = new_id()  # which its root runs belong to, and orders for them are addressed to
         self.store = store
         self.durability = durability
-        self.clock = clock
+        self.clock = clock = current_clock() if clock is None else clock
         self.journal = Journal(store, durability)
         self.journal.on_refused(self._refused)
         self.journal.on_lost(self._lose)

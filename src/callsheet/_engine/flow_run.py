@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from callsheet._clock import from_micros
+from callsheet._clock import from_micros, monotonic
 from callsheet._engine import bodies
 from callsheet._engine.flow_facts import describe_flow, extra_of, identity_of_subflow, parameters_of
 from callsheet._engine.futures import TaskFuture
@@ -200,7 +199,7 @@ class FlowRunActor(Run):
         if self.cell.delivered == "suspend":
             raise Pause(_SUSPENDED, state=self.state)
         # A loop on which the body has computed for long tells of the deadline only after the next turn.
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        if self._deadline is not None and monotonic() > self._deadline:
             self.scope.cancel(DEADLINE)
         self.scope.check()
 
@@ -210,7 +209,7 @@ class FlowRunActor(Run):
             self._track(_S.RUNNING, "Running", None)
         args, kwargs = flow._binder.call_arguments(self.parameters)
         if flow.timeout_seconds is not None:
-            self._deadline = time.monotonic() + flow.timeout_seconds
+            self._deadline = monotonic() + flow.timeout_seconds
         with self._runner():
             self.begin_calls()
             if not self.log_prints:
@@ -243,7 +242,7 @@ class FlowRunActor(Run):
         return replace(value, (TaskFuture,), _final_state)
 
     def _rest(self) -> float | None:
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        return None if self._deadline is None else max(0.0, self._deadline - monotonic())
 
     async def settle_children(self, port: Port, *, cancel: bool) -> None:
         if self.lost_futures and not cancel:

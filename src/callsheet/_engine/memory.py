@@ -24,7 +24,7 @@ from uuid import UUID
 
 from callsheet._engine import decode
 from callsheet._engine.history import records_of
-from callsheet._engine.past import CUT_OFF, Past, Tried, begun, fork_of, tried_of
+from callsheet._engine.past import CUT_OFF, Past, Tried, begun, bodies_begun, fork_of, tried_of
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import OutcomeRecord, RunFilter, RunRecord, StateRecord
 from callsheet._rules.guards import ROLLED_BACK
@@ -38,6 +38,7 @@ _COMPLETED: Final = (StateType.COMPLETED,)
 _STEP: Final = 12  # bytes of a step's identity in the id of its row; the rest is the attempt of the flow run
 
 Runs = Mapping[UUID, RunRecord]
+MakeWatch = Callable[[Sequence["Remembered"], Iterable[str], Mapping[UUID, Sequence[int]]], "Watch"]
 
 
 class Remembered(NamedTuple):
@@ -129,10 +130,9 @@ class Memory:
         """Give the run of a call that has ended, which may be taken later."""
         return self._ended.get(identity)
 
-    def names_left(self) -> list[str]:
-        """Give the names of the calls that have ended and were not taken, the oldest first."""
-        left = sorted(self._ended.values(), key=lambda one: one.record.id)
-        return [one.record.definition.name for one in left]
+    def left(self) -> list[Remembered]:
+        """Give the calls that have ended and were not taken, the oldest first."""
+        return sorted(self._ended.values(), key=lambda one: one.record.id)
 
     def keys_open(self, runs: Runs) -> list[str]:
         """Give the keys of those of some runs that are not taken over."""
@@ -195,11 +195,12 @@ class Wanted(NamedTuple):
 
     Attributes:
         past: What the run's states say.
-        watch: Makes what compares the run's calls with what is remembered, of the keys of those that are not.
+        watch: Makes what compares the run's calls with what is remembered: of that, of the keys of calls that are not,
+            and of when bodies were called, by flow run.
     """
 
     past: Past
-    watch: Callable[[Iterable[str]], Watch] | None = None
+    watch: MakeWatch | None = None
 
 
 async def read_memories(reader: Reader, wanted: Sequence[Wanted]) -> list[Memory] | None:
@@ -236,15 +237,18 @@ async def _memory(
 ) -> Memory:
     past, watch = wanted
     memory = Memory(past, outcomes, runs, {run_id: states[run_id] for run_id in runs if run_id in states})
-    known, fork = dict(runs), past.fork
+    known, begun_at = dict(runs), {past.run_id: past.begun}
+    fork = past.fork
     while fork is not None:
         borrowed = await _read(reader, [fork.source_id]) or {}
         memory.borrow(*borrowed[fork.source_id], fork.before)
         known |= borrowed[fork.source_id][1]
+        if watch is not None:
+            begun_at[fork.source_id] = bodies_begun(await reader.read_states(fork.source_id))
         sources = records_of((await reader.read_runs(RunFilter(ids=(fork.source_id,)), limit=1)).items)
         fork = fork_of(sources[0]) if sources else None
     if watch is not None:
-        memory.watch = watch(memory.keys_open(known))
+        memory.watch = watch(memory.left(), memory.keys_open(known), begun_at)
     return memory
 
 

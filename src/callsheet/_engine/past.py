@@ -71,6 +71,7 @@ class Past(NamedTuple):
     stopped: StateRecord | None  # the Paused state in which it was cut off, or left
     cancelled: bool  # it was about to end as Cancelled
     running: int  # microseconds spent running
+    begun: tuple[int, ...]  # when its body was called, each time
     reuse: Reuse | None  # where somebody asked for the attempt that was cut off, or begins now
     fork: Fork | None
 
@@ -88,6 +89,7 @@ def past_of(record: RunRecord, states: Sequence[StateRecord]) -> Past:
         stopped=last if last is not None and last.type is _S.PAUSED else None,
         cancelled=last is not None and last.type is _S.CANCELLING,
         running=sum(after.at - one.at for one, after in itertools.pairwise(states) if one.type is _S.RUNNING),
+        begun=bodies_begun(states),
         reuse=_reuse(states),
         fork=fork_of(record),
     )
@@ -123,6 +125,11 @@ def _reuse(states: Sequence[StateRecord]) -> Reuse | None:
 def begun(states: Sequence[StateRecord]) -> int:
     """Give when the last attempt of a run began, 0 for the first."""
     return max((state.at for state in states if state.name in (AWAITING_RETRY, RETRYING)), default=0)
+
+
+def bodies_begun(states: Sequence[StateRecord]) -> tuple[int, ...]:
+    """Give when the body of a run was called, each time: in each attempt, and in each life of one."""
+    return tuple(state.at for state in states if state.type is _S.PENDING or state.name in (AWAITING_RETRY, RETRYING))
 
 
 def _attempts(record: RunRecord, states: Sequence[StateRecord]) -> tuple[int, int | None]:

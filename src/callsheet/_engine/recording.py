@@ -58,6 +58,11 @@ class Calls:
         self._own: object = None
         self._foreign: WeakKeyDictionary[Any, bytes] | None = None
 
+    @property
+    def parent(self) -> bytes:
+        """The identity of the run."""
+        return self._branches.parent
+
     def begin(self) -> None:
         """Note that the body begins, here; another attempt counts its calls from the start."""
         self._branches = Branches(self._branches.parent)

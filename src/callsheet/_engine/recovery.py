@@ -15,6 +15,7 @@ from uuid import UUID
 
 from callsheet._clock import machine
 from callsheet._engine.deaths import Deaths
+from callsheet._engine.flow_facts import describe_flow
 from callsheet._engine.hooks_apart import call_hooks
 from callsheet._engine.known_flows import imported
 from callsheet._engine.reviving import revive_all
@@ -34,6 +35,8 @@ _APART: Final = 2
 """Runs that were taken over so often are taken one by one. One that takes its process along is not to count against those
 that were taken with it until they crash as well."""
 _PATIENCE: Final = 0.5  # seconds with a loop that is busy
+_UNKNOWN: Final = 1  # leases for those who know the flow of a dead engine's run to come
+_OTHER_CODE: Final = 3  # leases for those who know it with the code that the run was started with
 _CLOSING: Final = 5.0  # seconds for a look that is under way
 
 Page = Callable[[UUID | None], tuple["WaitingRun", ...]]
@@ -64,7 +67,7 @@ class Recovery:
         """Begin, on a thread of its own."""
         self._core.nudge = self._news.set
         self._core.journal.watch(self._news.set)
-        start_thread(self._run, "callsheet-recovery")
+        start_thread(self._run, "callsheet-recovery", stands=True)
 
     def stop(self) -> None:
         """End, after what is being taken just now."""
@@ -119,10 +122,13 @@ class Recovery:
         if any(engine.lost for engine in listed):
             self._engines.sweep()
 
-    def _has_waited(self, owner: UUID) -> bool:
-        """Tell whether there was time for somebody to come who knows the runs of a dead engine."""
+    def _has_waited(self, run: WaitingRun, flow: Any) -> bool:
+        """Tell whether there was time for somebody to come who knows the run of a dead engine, or knows it better."""
+        if run.owner is None:
+            return True
+        leases = _UNKNOWN if flow is None else 0 if describe_flow(flow)[0].code == run.code else _OTHER_CODE
         now = machine.monotonic()
-        return now - self._seen_dead.setdefault(owner, now) >= self._core.lease
+        return now - self._seen_dead.setdefault(run.owner, now) >= leases * self._core.lease
 
     # ------------------------------------------------------------------------------------------- taking
 
@@ -131,20 +137,16 @@ class Recovery:
         ours: list[WaitingRun] = []
         nobodys: list[WaitingRun] = []
         for run in runs:
-            if run.kind is Kind.FLOW and run.key in self._core.flows:
-                ours.append(run)
-            elif self._is_nobodys(run, known):
-                nobodys.append(run)
+            flow = self._core.flows.get(run.key) if run.kind is Kind.FLOW else None
+            if flow is None and run.kind is Kind.FLOW and (run.owner is None or run.key in known):
+                continue  # another engine's, or nobody's yet
+            if self._has_waited(run, flow):
+                (nobodys if flow is None else ours).append(run)
         self._take([run for run in ours if run.recoveries < _APART])
         for run in ours:
             if run.recoveries >= _APART:
                 self._take([run])
         self._take(nobodys, known=False)
-
-    def _is_nobodys(self, run: WaitingRun, known: set[str]) -> bool:
-        if run.kind is Kind.FLOW and (run.owner is None or run.key in known):
-            return False  # another engine's, or nobody's yet
-        return run.owner is None or self._has_waited(run.owner)
 
     def _take(self, runs: Sequence[WaitingRun], *, known: bool = True) -> None:
         """Take runs up in one transaction, start those that go on, and see to the end of the others."""
@@ -155,18 +157,22 @@ class Recovery:
         core.ownership.vouch()
         by_id = {run.id: run for run in runs}
         ended: list[Taken] = []
-        with core.ownership.arrivals.one():
-            for taken in self._engines.take(tuple(by_id), at=core.clock.micros(), known=known):
-                if taken.type is StateType.PENDING:
-                    self._taken[taken.run_id] = core.flows[by_id[taken.run_id].key]
-                else:
-                    ended.append(taken)
-            self._start()
-        for taken in ended:
-            run = by_id[taken.run_id]
-            _LOG.info("The run %s has ended as %s: %s", run.id, taken.name, taken.message)
-            if run.kind is Kind.FLOW:
-                call_hooks(core, core.flows.get(run.key) or imported(run.key), run.id, taken.type)
+        try:
+            with core.ownership.arrivals.one():
+                for taken in self._engines.take(tuple(by_id), at=core.clock.micros(), known=known):
+                    if taken.type is StateType.PENDING:
+                        self._taken[taken.run_id] = core.flows[by_id[taken.run_id].key]
+                    else:
+                        ended.append(taken)
+                self._start()
+        finally:
+            for taken in ended:
+                self._end(by_id[taken.run_id], taken)
+
+    def _end(self, run: WaitingRun, taken: Taken) -> None:
+        _LOG.info("The run %s has ended as %s: %s", run.id, taken.name, taken.message)
+        if run.kind is Kind.FLOW:
+            call_hooks(self._core, self._core.flows.get(run.key) or imported(run.key), run.id, taken.type)
 
     def _start(self) -> None:
         """Start what was taken. Where it cannot be read just now, the next look does."""

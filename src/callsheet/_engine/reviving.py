@@ -202,7 +202,7 @@ class Recalled(NamedTuple):
 
 async def _recall(reader: Reader, runs: Sequence[FlowRunActor]) -> list[Recalled] | None:
     """Read what there is of the earlier lives of runs that were adopted; `None`: it is too much for several at once."""
-    from callsheet._engine.changes import Watch
+    from callsheet._engine.changes import watching
     from callsheet._engine.memory import Wanted, read_memories
 
     states = await reader.read_states_of([run.cell.id for run in runs])
@@ -211,8 +211,9 @@ async def _recall(reader: Reader, runs: Sequence[FlowRunActor]) -> list[Recalled
     for run, known in zip(runs, found, strict=True):
         record = cast("RunRecord", run.past)
         past = past_of(record, known)
-        is_other = past.reuse is not None or past.fork is not None or run.cell.definition.code != record.definition.code
-        wanted.append(Wanted(past, partial(Watch, run.definition.on_change) if is_other else None))
+        has_other_code = run.cell.definition.code != record.definition.code
+        is_other = has_other_code or past.reuse is not None or past.fork is not None
+        wanted.append(Wanted(past, partial(watching, run, has_other_code=has_other_code) if is_other else None))
     memories = await read_memories(reader, wanted)
     if memories is None:
         return None

@@ -135,7 +135,7 @@ class Run(Actor):
                     await wait_in_life(gate, self, port)
             elif isinstance(verdict, Wait):
                 until = verdict.until or 0.0
-                await port.wait(Once(), max(0.0, until - answer.at / 1e6), self.scope)
+                await port.wait(Once(), _seconds(answer.at, until), self.scope)
             elif isinstance(verdict, Abort):
                 raise Interrupted
             elif isinstance(verdict, Reject) and verdict.type is not _S.RUNNING:
@@ -178,7 +178,7 @@ class Run(Actor):
         if verdict.type is _S.RUNNING:
             return None
         try:
-            await port.wait(Once(), max(0.0, (verdict.scheduled_at or 0.0) - answer.at / 1e6), self.scope)
+            await port.wait(Once(), _seconds(answer.at, verdict.scheduled_at or 0.0), self.scope)
             await self._start(port, "Retrying")
         except BaseException as error:
             return self._before_body(only_theirs(error))
@@ -367,6 +367,11 @@ class Run(Actor):
 
 
 _SUSPENDED_AROUND = "The flow run around this one was suspended."
+
+
+def _seconds(at: int, until: float) -> float:
+    """Give the seconds from one moment (microseconds) to another (seconds, which are exact to the microsecond only)."""
+    return max(0.0, (round(until * 1e6) - at) / 1e6)
 
 
 def _outer_is_ending(run: Run) -> bool:

@@ -90,7 +90,7 @@ async def receive(run: FlowRunActor, place: Place, name: str, timeout: float | N
     limit = None if timeout is None else Step(run, f"signal-until:{name}", {"name": name})
     if not step.known:
         if limit is not None and not limit.known:
-            limit.record(run.core.clock.micros() + int((timeout or 0.0) * 1e6))
+            limit.record(run.core.clock.micros() + round((timeout or 0.0) * 1e6))
         one = _Waiting(run, place, name, None if limit is None else int(limit.value))
         with waiting(run):
             found = await lent(run, one.port, one.through)

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from callsheet._clock import SYSTEM_CLOCK, Clock, from_micros
+from callsheet._clock import Clock, current_clock, from_micros
 from callsheet._engine.run_inputs import port_here
 from callsheet._engine.steps import Step
 from callsheet._engine.suspending import Wish, suspend_here
@@ -44,8 +44,8 @@ async def sleep(seconds: float | None, moment: int | None) -> None:
         Pause: The run was suspended until then.
     """
     body, run, port = flow_body(), current_run.get(), port_here()
-    clock = SYSTEM_CLOCK if run is None else run.core.clock
-    until = int((seconds or 0.0) * 1e6) + clock.micros() if moment is None else moment
+    clock = current_clock() if run is None else run.core.clock
+    until = round((seconds or 0.0) * 1e6) + clock.micros() if moment is None else moment
     if body is not None:
         step = Step(body, "sleep", {} if seconds is None else {"seconds": seconds})
         if not step.known:
@@ -63,7 +63,11 @@ async def _wait_until(until: int, clock: Clock, port: Port, scope: RunScope | No
     if until <= clock.micros():
         await port.checkpoint()
     while (left := until - clock.micros()) > 0:
-        await port.wait(Once(), min(left / 1e6, _SLICE), scope)
+        await port.wait(Once(), _slice(left / 1e6, clock), scope)
+
+
+def _slice(seconds: float, clock: Clock) -> float:
+    return seconds if clock.is_virtual else min(seconds, _SLICE)
 
 
 @contextmanager
@@ -91,7 +95,7 @@ class _Sleep:
             if self._is_alone():
                 await self._leave()
             else:  # until what is under way has ended, perhaps
-                await self._port.wait(Once(), min(self._left() - longest, _SLICE), run.scope)
+                await self._port.wait(Once(), _slice(self._left() - longest, run.core.clock), run.scope)
         await _wait_until(self._until, run.core.clock, self._port, run.scope)
 
     def _left(self) -> float:

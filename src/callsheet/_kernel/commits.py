@@ -70,6 +70,7 @@ class Commits:
     def _reset(self) -> None:
         self._gate = threading.Lock()  # the queue and the numbers; held for less than a microsecond
         self._bell = threads.bell(self._gate)  # wakes the thread
+        self._refuses = False  # nothing more is accepted
         self._closed = False
         self._writer = threading.Lock()  # held by whoever commits
         self._urgent = False
@@ -88,6 +89,7 @@ class Commits:
         self._followers: tuple[Callback, ...] = ()  # who wants to know whenever that grows
         self._unsynced_since: float | None = None
         self._trouble = Trouble(self._store.location, self._ack_deadline)
+        self._shut = False  # the store was closed to begin anew, and could not be opened again so far
         self.is_lost = False  # others took the engine for dead: nothing is committed any more, and nobody waits
 
     # ----------------------------------------------------------------------------------------- state
@@ -206,6 +208,8 @@ class Commits:
         What is not needed can be done in another way, so that nobody hears of it.
         """
         try:
+            if self._shut:
+                self._open_again()
             done = write()
         except LostOwnership as error:
             self._lose(error, callbacks)
@@ -225,7 +229,7 @@ class Commits:
         with self._gate:
             if self._closed:
                 return
-            self._closed = True
+            self._closed = self._refuses = True
             self._queue, self._batch, self._logged, self._bytes = [], None, [], 0
             self.is_lost = True  # before whoever looks may take the next line for a commit
             self._committed = self._shown = sys.maxsize
@@ -323,11 +327,16 @@ class Commits:
         """Begin anew after an error of the disk: what SQLite still has in memory is not to be believed."""
         if self._trouble.degraded is None or self._closed:
             return
+        self._shut = True
         try:
             self._store.close()
-            self._store.open()
+            self._open_again()
         except StoreError as error:
             self._trouble.failed(error)
+
+    def _open_again(self) -> None:
+        self._store.open()
+        self._shut = False
 
     def _pop_waiters(self) -> list[Callback]:
         waiters = sorted((*self._waiters, *self._watchers), key=lambda waiter: waiter[:2])

@@ -1,4 +1,4 @@
-"""Event loops as places where actors can be started. The one module that names backends (with the driver).
+"""Event loops as places where actors can be started. With the driver and `virtual_loops` the home of backends' names.
 
 A host starts bare tasks of its loop, outside of every scope of the user: `submit` is a plain call that may come
 from inside a user's task group, where a group of ours could not be entered without corrupting both. What a host
@@ -31,6 +31,7 @@ class Host(Protocol):
     """A running event loop, seen from any thread."""
 
     engines: list[Any]  # explicit engines that are open here, innermost last
+    posts: _Posts  # calls that are still to be made
 
     def new_scope(self) -> CancelScope:
         """Give a cancel scope for the running task."""
@@ -77,14 +78,14 @@ class Host(Protocol):
 class _Posts:
     """Calls from other threads, with one wake-up of the loop for all that arrive together."""
 
-    __slots__ = ("_calls", "_scheduled")
+    __slots__ = ("_scheduled", "calls")
 
     def __init__(self) -> None:
-        self._calls: deque[Callable[[], object]] = deque()
+        self.calls: deque[Callable[[], object]] = deque()
         self._scheduled = False
 
     def add(self, call: Callable[[], object], wake: Callable[[Callable[[], None]], object]) -> None:
-        self._calls.append(call)
+        self.calls.append(call)
         if not self._scheduled:
             self._scheduled = True
             wake(self.run)
@@ -92,7 +93,7 @@ class _Posts:
     def run(self) -> None:
         # Cleared first: a call that is added while this loop ends wakes the loop again, which is harmless.
         self._scheduled = False
-        calls = self._calls
+        calls = self.calls
         while calls:
             try:
                 calls.popleft()()
@@ -156,7 +157,7 @@ class AsyncioHost(_Scopes):
         self.engines: list[Any] = []
         self.loop = ref(loop)  # weak: hosts are found by their loops, and would keep those alive for ever
         self._thread = threading.get_ident()
-        self._posts = _Posts()
+        self.posts = _Posts()
 
     def new_event(self) -> Event:
         loop = self.loop()
@@ -173,14 +174,14 @@ class AsyncioHost(_Scopes):
         loop = self.loop()
         try:
             if loop is not None:
-                self._posts.add(call, loop.call_soon_threadsafe)
+                self.posts.add(call, loop.call_soon_threadsafe)
         except RuntimeError:  # the loop is closed: nobody is left to be woken
             pass
 
     def after_step(self, call: Callable[[], object]) -> None:
         loop = self.loop()
         if loop is not None:
-            self._posts.add(call, loop.call_soon)
+            self.posts.add(call, loop.call_soon)
 
     def is_here(self) -> bool:
         loop = asyncio._get_running_loop()  # pyright: ignore[reportPrivateUsage] - never raises
@@ -213,7 +214,7 @@ class TrioHost(_Scopes):
         self.engines: list[Any] = []
         self._trio = trio
         self._token = ref(token)  # weak, as the loop of an asyncio host
-        self._posts = _Posts()
+        self.posts = _Posts()
         self._ended = False
 
     def new_event(self) -> Event:
@@ -227,7 +228,7 @@ class TrioHost(_Scopes):
         token = self._token()
         try:
             if token is not None:
-                self._posts.add(call, token.run_sync_soon)
+                self.posts.add(call, token.run_sync_soon)
         except self._trio.RunFinishedError:
             self._ended = True
 

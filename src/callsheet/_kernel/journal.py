@@ -12,7 +12,7 @@ import itertools
 import logging
 from collections.abc import Callable
 
-from callsheet._clock import machine
+from callsheet._clock import machine, virtual_clock
 from callsheet._kernel.commits import MOST_LOGGED, Callback, Commits, call_all
 from callsheet._kernel.lease import Lease
 from callsheet._kernel.lost import HEAVY, Lost, weight
@@ -115,13 +115,15 @@ class Journal(Commits):
             return self._lost
         # The thread may be stuck in a dying disk; then its batch is lost, and said to be.
         if self._writer.acquire(timeout=max(0.01, deadline - machine.monotonic())):
+            with self._gate:
+                self._refuses = True  # what were accepted from here on would be said to be lost
             try:
                 callbacks = self._finish(deadline)
             finally:
                 self._writer.release()
             self._fire(callbacks)
         with self._gate:
-            self._closed = True
+            self._closed = self._refuses = True
             left = (*(self._batch or ()), *self._queue)  # what is in the redo log is safe
             callbacks = self._pop_waiters()
         if left and self._trouble.failure is None:
@@ -147,7 +149,7 @@ class Journal(Commits):
     def forget_after_fork(self) -> None:
         """Begin empty in a forked child: what the parent accepted is the parent's to commit."""
         self._reset()
-        self._closed = True
+        self._closed = self._refuses = True
 
     # ----------------------------------------------------------------------------------------- accept
 
@@ -160,7 +162,7 @@ class Journal(Commits):
         if self._level is Durability.OFF:
             return self._put_off(entries)
         with self._gate:
-            if self._closed:
+            if self._refuses:
                 raise self._why_closed()
             self._queue += entries
             self._accepted = position = self._accepted + len(entries)
@@ -198,6 +200,8 @@ class Journal(Commits):
 
     def notify(self, position: int, callback: Callback) -> None:
         """Call `callback()` once everything up to `position` is committed, or `failure` is set; maybe at once."""
+        if (clock := virtual_clock()) is not None:
+            callback = clock.held(callback)
         with self._gate:
             now = self._committed >= position or self._trouble.failure is not None or self._closed
             if not now:
@@ -208,6 +212,8 @@ class Journal(Commits):
 
     def notify_shown(self, position: int, callback: Callback) -> None:
         """Call `callback()` once everything up to `position` can be read, or `failure` is set; maybe at once."""
+        if (clock := virtual_clock()) is not None:
+            callback = clock.held(callback)
         with self._gate:
             now = self._shown >= position or self._trouble.failure is not None or self._closed
             if not now:

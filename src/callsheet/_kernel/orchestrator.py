@@ -72,7 +72,7 @@ class Orchestrator:
         self._put = journal.put
         self._keeps = journal.keeps
         self._alive = True
-        self._micros = clock.micros
+        self._micros, self._is_virtual = clock.micros, clock.is_virtual
         # By the time of day, which moves on while a machine sleeps. A clock that jumps asks for a sign of life too many.
         self.granted_until = sys.maxsize
         self.mailbox: Mailbox[Message, Answer] = Mailbox(self._handle)
@@ -89,8 +89,8 @@ class Orchestrator:
         self.mailbox.forget()
 
     def grant(self, seconds: float) -> None:
-        """Let runs start for so long from now."""
-        self.granted_until = self._micros() + int(seconds * 1e6)
+        """Let runs start for so long from now. Virtual time may jump that far at once: there nobody waits for a sign."""
+        self.granted_until = sys.maxsize if self._is_virtual else self._micros() + int(seconds * 1e6)
 
     def keep_nothing(self) -> None:
         """Put nothing more on record: what is alive here belongs to another engine by now."""
@@ -254,7 +254,7 @@ class Orchestrator:
         if tried is not None:
             details |= {"identity": tried, "failed": cell.attempt}
         if verdict.scheduled_at is not None:
-            cell.due = int(verdict.scheduled_at * 1e6)
+            cell.due = round(verdict.scheduled_at * 1e6)
             details["scheduled_time"] = from_micros(cell.due)
         said = _encode(details) if details else None
         order = cell.suspension

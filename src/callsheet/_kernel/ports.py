@@ -15,12 +15,13 @@ from typing import Any, Protocol, TypeVar
 
 from anyio import CancelScope, current_time, move_on_after
 
+from callsheet._clock import virtual_clock
 from callsheet._kernel import driver
 from callsheet._kernel.critical import critical
 from callsheet._kernel.host import Host, current_host, runtime_thread
 from callsheet._kernel.scopes import DEADLINE, Interrupted, RunScope
 from callsheet._kernel.signals import Once
-from callsheet._kernel.spawning import threads
+from callsheet._kernel.spawning import Flag, threads
 from callsheet.exceptions import BlockingWaitError
 
 T = TypeVar("T")
@@ -169,16 +170,13 @@ class ThreadPort:
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if not once.is_set:
-            event = threads.flag()
-            once.subscribe(event.set)
-            if scope is not None:
-                scope.subscribe(event.set)
-            try:
-                critical.lift(event.wait, timeout)
-            finally:
-                once.unsubscribe(event.set)
-                if scope is not None:
-                    scope.unsubscribe(event.set)
+            clock = virtual_clock()
+            if clock is None:
+                event = threads.flag()
+                _block(event, timeout, event.set, once, scope)
+            else:
+                with clock.parking(timeout) as parking:
+                    _block(parking.event, None, parking.wake, once, scope)
         if scope is not None and scope.reason is not None:
             raise Interrupted
         return once.is_set
@@ -191,6 +189,18 @@ class ThreadPort:
         if not isawaitable(value):
             return value
         return run_on(runtime_thread.host(), value)
+
+
+def _block(event: Flag, timeout: float | None, wake: Callable[[], object], once: Once, scope: RunScope | None) -> None:
+    once.subscribe(wake)
+    if scope is not None:
+        scope.subscribe(wake)
+    try:
+        critical.lift(event.wait, timeout)
+    finally:
+        once.unsubscribe(wake)
+        if scope is not None:
+            scope.unsubscribe(wake)
 
 
 class SwitchPort:

@@ -46,6 +46,7 @@ class WaitingRun(msgspec.Struct, frozen=True):
     kind: Kind
     key: str  # of its flow or task
     owner: UUID | None
+    code: str = ""  # the digest of its flow's code when it was made
     recoveries: int = 0
 
 

@@ -14,12 +14,15 @@ random number) give a call another identity, except where such inputs belong to 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from hashlib import blake2b
 from struct import Struct
 from typing import Final
 
 ROOT: Final = b""
 _SIZE: Final = 16
+_PROBED: Final = 4  # first elements, one of which is known of any `map` that counts
 _LENGTHS: Final = Struct("<HHIQ").pack  # lengths before contents: "ab"+"c" is not "a"+"bc"
 
 
@@ -109,3 +112,40 @@ def element(call: bytes, index: int) -> bytes:
         False
     """
     return blake2b(call + index.to_bytes(8, "little"), digest_size=_SIZE, person=b"element").digest()
+
+
+def calls_of_body(parent: bytes, known: Iterable[tuple[str, bytes]]) -> dict[bytes, bytes]:
+    """Tell which identities are calls that a body itself has made, in no branch.
+
+    Args:
+        parent: identity of the run whose body it is.
+        known: key and identity of every call that is known, in whatever branch.
+
+    Returns:
+        For each such identity that of the call: the same, or for an element of a `map`, that of the `map`.
+
+    Example:
+        >>> one = task_identity(b"run", ROOT, "load", 1)
+        >>> calls_of_body(b"run", [("load", one), ("load", task_identity(b"run", "a branch", "load", 0))]) == {one: one}
+        True
+    """
+    identities = list(known)
+    wanted, often = {identity for _, identity in identities}, Counter(key for key, _ in identities)
+    found: dict[bytes, bytes] = {}
+    for key, number in often.items():
+        left = number
+        for ordinal in range(_PROBED + number):
+            call = task_identity(parent, ROOT, key, ordinal)
+            some = [call] if call in wanted else [one for one in _elements(call, number, wanted) if one in wanted]
+            found.update((one, call) for one in some)
+            left -= len(some)
+            if left <= 0:
+                break
+    return found
+
+
+def _elements(call: bytes, number: int, wanted: set[bytes]) -> Iterable[bytes]:
+    first = [element(call, index) for index in range(_PROBED)]
+    if wanted.isdisjoint(first):
+        return ()
+    return (*first, *(element(call, index) for index in range(_PROBED, _PROBED + number)))

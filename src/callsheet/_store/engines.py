@@ -44,17 +44,20 @@ _DEAD: Final = (
     " SELECT id FROM owners WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM engine WHERE NOT lost))"
 )
 _LEFT: Final = (
-    "SELECT run.id, run.kind, d.key, run.owner, run.recoveries FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    "SELECT run.id, run.kind, d.key, run.owner, d.code, run.recoveries"
+    " FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
     f" WHERE run.owner IN {_DEAD} AND run.id > ? ORDER BY run.id LIMIT ?"
 )
 _UNOWNED: Final = (
-    "SELECT run.id, run.kind, d.key, NULL, run.recoveries FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    "SELECT run.id, run.kind, d.key, NULL, d.code, run.recoveries"
+    " FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
     " WHERE run.kind = 0 AND run.notable = 0 AND run.owner IS NULL AND run.parent_id IS NULL"
     " AND coalesce(run.due_at, 0) <= ? AND run.id > ? ORDER BY run.id LIMIT ?"
 )
 # Suspended ones whose time has come.
 _TO_WAKE: Final = (
-    "SELECT run.id, run.kind, d.key, NULL, run.recoveries FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    "SELECT run.id, run.kind, d.key, NULL, d.code, run.recoveries"
+    " FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
     " WHERE run.state_type = 7 AND run.due_at IS NOT NULL AND run.due_at <= ?"
     " AND run.kind = 0 AND run.owner IS NULL AND run.parent_id IS NULL AND run.id > ? ORDER BY run.id LIMIT ?"
 )
@@ -215,5 +218,6 @@ def _record(row: Row) -> EngineRecord:
 
 
 def _waiting(row: Row) -> WaitingRun:
-    run, kind, key, owner, recoveries = row
-    return WaitingRun(UUID(bytes=run), Kind(kind), key or "", None if owner is None else UUID(bytes=owner), recoveries)
+    run, kind, key, owner, code, recoveries = row
+    of = None if owner is None else UUID(bytes=owner)
+    return WaitingRun(UUID(bytes=run), Kind(kind), key or "", of, code or "", recoveries)

@@ -118,7 +118,8 @@ class MemoryEngines:
     def _some(self, wanted: Callable[[RunRecord], bool], limit: int, after: UUID | None) -> tuple[WaitingRun, ...]:
         found = [run for run in self._store.records() if (after is None or run.id > after) and wanted(run)]
         return tuple(
-            WaitingRun(run.id, run.kind, run.definition.key, run.owner, run.recoveries) for run in found[:limit]
+            WaitingRun(run.id, run.kind, run.definition.key, run.owner, run.definition.code, run.recoveries)
+            for run in found[:limit]
         )
 
     def take(self, run_ids: Sequence[UUID], *, at: int, known: bool = True) -> tuple[Taken, ...]:
