@@ -29,13 +29,16 @@ class Runaway(Exception):
 def begin(
     command: list[str], environment: dict[str, str], out: Path, pin: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own; what it prints goes to files: a pipe would outlive it in its daemons."""
+    """Start a process in a session and a folder of its own. What it prints goes to files: a pipe would outlive it in its daemons.
+
+    The folder, because some read the settings of whatever project they are started in.
+    """
     if pin is not None and (taskset := shutil.which("taskset")):
         command = [taskset, "-c", str(pin), *command]
     with out.with_suffix(".out").open("wb") as stdout, out.with_suffix(".err").open("wb") as stderr:
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent, cwd=out.parent,
         )  # fmt: skip
 
 

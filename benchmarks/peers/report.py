@@ -111,14 +111,14 @@ def machine(old: Run, new: Run) -> float:
 
 
 def changes(old: Run, new: Run) -> Iterator[Change]:
-    """Give what changed, for each workload of each engine that both runs have."""
+    """Give what changed, for each workload of each engine that both runs have in the same size."""
     before, after, factor = figures(old["turns"]), figures(new["turns"]), machine(old, new)
     for name, some in after.items():
         workload = WORKLOADS[name]
         scale = 1.0 if workload.unit == "bytes" else factor
         for engine, figure in some.items():
             was = before.get(name, {}).get(engine)
-            if was is not None:
+            if was is not None and was.size == figure.size:
                 times = figure.beside(was, per_second=workload.per_second) / scale
                 now = scale if workload.per_second else 1 / scale
                 noise = was.least <= figure.most / now and figure.least / now <= was.most
