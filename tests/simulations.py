@@ -11,7 +11,7 @@ from callsheet import flow, pause_flow_run, sleep, task
 from callsheet.context import TaskRunContext
 from callsheet.exceptions import CallsheetError
 from callsheet.flow_runs import acancel_flow_run, aresume_flow_run, asuspend_flow_run
-from callsheet.testing.simulations import Simulation, scenario
+from callsheet.testing import Faults, Simulation, scenario
 
 # ------------------------------------------------------------------------------------------- many at once
 
@@ -90,7 +90,7 @@ async def transfers(sim: Simulation) -> None:
     moved = sum(5 + n for n, state in enumerate(states) if state.is_completed())
     assert BALANCES.get("b", 0) >= moved, "what completed is booked"
     assert sum(BALANCES.values()) <= 0, "nothing is paid out that was not paid in"
-    if all(state.is_completed() for state in states):
+    if all(state.is_completed() for state in states) and all(one.times == 1 for one in started):
         assert (BALANCES["a"], BALANCES["b"]) == (-18, 18)
 
 
@@ -173,3 +173,24 @@ async def orders(sim: Simulation) -> None:
         for one in started:
             assert (await one.wait()).is_final()
         done.set()
+
+
+# --------------------------------------------------------------------------------- to see a failure repeated
+
+
+@task
+async def once() -> int:
+    return 1
+
+
+@flow
+async def careless() -> int:
+    return await once()
+
+
+async def _failing(sim: Simulation) -> None:
+    assert (await sim.run(careless)).is_completed()
+
+
+failing = scenario(flows=[careless], faults=Faults.none())(_failing)
+failing.name = "simulations:failing"

@@ -239,6 +239,12 @@ class Commits:
             self._bell.ring()
         callbacks += self._lost_by
 
+    def abandon(self, why: LostOwnership) -> None:
+        """Drop what waits and take nothing more, as if others had taken the engine for dead."""
+        callbacks: list[Callback] = []
+        self._lose(why, callbacks)
+        call_all(callbacks)
+
     def _renew(self, lease: Lease, callbacks: list[Callback]) -> bool:
         """Give the engine's sign of life; the caller holds the writer's lock."""
         return self._attempt(lease.renew, callbacks) is not None

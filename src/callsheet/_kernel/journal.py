@@ -137,20 +137,14 @@ class Journal(Commits):
         callbacks: list[Callback] = []
         for pause in pauses(max(0.01, deadline - machine.monotonic())):
             done = self._commit_next(callbacks)
+            if done and self._unsynced_since is not None:
+                self._sync(callbacks)  # during which others may put something
             if self._shown >= self._accepted or self._trouble.hopeless:
                 break
             if not done:
                 machine.sleep(pause)
                 self._reopen()
-        if self._unsynced_since is not None and self._trouble.degraded is None:
-            self._sync(callbacks)
         return callbacks
-
-    def abandon(self, why: LostOwnership) -> None:
-        """Drop what waits and take nothing more, as if others had taken the engine for dead."""
-        callbacks: list[Callback] = []
-        self._lose(why, callbacks)
-        self._fire(callbacks)
 
     def forget_after_fork(self) -> None:
         """Begin empty in a forked child: what the parent accepted is the parent's to commit."""

@@ -1,19 +1,43 @@
 """What tests of flows need."""
 
+from callsheet.testing.faults import Fault, FaultKind, Faults
 from callsheet.testing.findings import Finding, Promise
 from callsheet.testing.histories import check_history
+from callsheet.testing.processes import SimulatedError
+from callsheet.testing.shrinking import shrink
+from callsheet.testing.simulations import (
+    Scenario,
+    Simulated,
+    Simulation,
+    SimulationFailed,
+    Started,
+    scenario,
+    simulate,
+)
 from callsheet.testing.timeline import Happened
 from callsheet.testing.utilities import exceptions_equal, harness, reset
 from callsheet.testing.virtual import VirtualRun, run_virtual
 
 __all__ = [
+    "Fault",
+    "FaultKind",
+    "Faults",
     "Finding",
     "Happened",
     "Promise",
+    "Scenario",
+    "Simulated",
+    "SimulatedError",
+    "Simulation",
+    "SimulationFailed",
+    "Started",
     "VirtualRun",
     "check_history",
     "exceptions_equal",
     "harness",
     "reset",
     "run_virtual",
+    "scenario",
+    "shrink",
+    "simulate",
 ]

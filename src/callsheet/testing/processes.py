@@ -50,6 +50,7 @@ class _Engine(Engine):
         store = SharedStore(self._world.history, self._world.plan, self.crash)
         core = ambient.open_core(settings, store)
         core.beset = self._beset
+        self._world.cores.append(core)
         self._stores.append(store)
         return core
 

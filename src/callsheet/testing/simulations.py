@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -14,13 +14,15 @@ import anyio
 import msgspec
 
 from callsheet._engine import decode
+from callsheet._engine.core import Core
+from callsheet._engine.engine import Engine
 from callsheet._engine.flow_run import FlowRunActor
 from callsheet._kernel.ports import step
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES
 from callsheet._model.states import State
 from callsheet._store.protocol import Store
-from callsheet.exceptions import CallsheetError
+from callsheet.exceptions import CallsheetError, StoreError
 from callsheet.flow_runs import acancel_flow_run
 from callsheet.settings import Setting, temporary_settings
 from callsheet.testing import stage
@@ -163,6 +165,7 @@ class Started:
 
     Attributes:
         id: Its id. Where its process died before anything of it was on record, it is started again, with another id.
+        times: How often it was started. What was done in those that are not on record is done all the same.
     """
 
     id: UUID
@@ -173,6 +176,7 @@ class Started:
         self._parameters = parameters
         self._run: FlowRunActor | None = None
         self._done = Once()
+        self.times = 0
 
     async def begin(self) -> None:
         """Start it, in one of the processes."""
@@ -184,6 +188,7 @@ class Started:
                 break
             await anyio.sleep(_REST)
         self.id, self._done, self._run = begun
+        self.times += 1
         self._done.subscribe(simulation.stir)
 
     async def wait(self) -> State[Any]:
@@ -225,6 +230,7 @@ class Simulation:
         self.processes = [Process(self) for _ in range(scenario.processes)]
         self.acknowledged: dict[UUID, str] = {}
         self.tasks: Any = None
+        self.cores: list[Core] = []
         self.changed = anyio.Event()
         self.elapsed = 0.0
         self.error: Exception | None = None
@@ -300,7 +306,7 @@ class Simulation:
             tasks.cancel_scope.cancel()
 
     async def _acts(self) -> None:
-        async with observer(self), anyio.create_task_group() as lives:
+        async with _opened(observer(self)), anyio.create_task_group() as lives:
             for process in self.processes:
                 lives.start_soon(process.live)
             try:
@@ -360,6 +366,17 @@ def simulate(
     return Simulated(seed=seed, faults=tuple(simulation.plan.happened), elapsed=simulation.elapsed, history=text)
 
 
+@asynccontextmanager
+async def _opened(engine: Engine) -> AsyncGenerator[None, None]:
+    """Open an engine; at its end a slow disk may keep it from writing down that it takes its letters back."""
+    await engine.__aenter__()
+    try:
+        yield
+    finally:
+        with suppress(StoreError):
+            await engine.__aexit__()
+
+
 def _innermost(error: BaseException) -> BaseException:
     """Give what a task group has wrapped."""
     while isinstance(error, BaseExceptionGroup):
@@ -369,7 +386,12 @@ def _innermost(error: BaseException) -> BaseException:
 
 async def _play(played: Scenario, seed: int, plan: tuple[Fault, ...]) -> tuple[Simulation, list[Finding], str]:
     simulation = Simulation(played, seed, plan)
-    await simulation.play()
+    try:
+        await simulation.play()
+    finally:
+        for core in simulation.cores:  # of processes that have died: nobody closes those
+            core.closed = True
+            core.orchestrator.mailbox.close()
     return simulation, check_store(simulation.history, simulation.acknowledged), _written(simulation.history)
 
 
