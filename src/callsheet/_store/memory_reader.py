@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -39,6 +40,12 @@ class MemoryReader:
         if self._store is None:
             raise mishaps.closed("memory")
         return self._store
+
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """Have everything that is read in the block be from one moment."""
+        with self._open().changed:
+            yield
 
     def _matching(self, where: RunFilter) -> list[RunRecord]:
         return matching.select(self._open().records(), where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 from uuid import UUID
 
@@ -185,6 +186,14 @@ class Reader(Protocol):
         ...
 
 
+class SnapshotReader(Reader, Protocol):
+    """A reader whose coroutines never suspend, and that can stand still in time."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Have everything that is read in the block be from one moment. What is written meanwhile piles up: be quick."""
+        ...
+
+
 class Store(Protocol):
     """Keeps history. One thread at a time commits; readers are independent of it."""
 
@@ -279,7 +288,7 @@ class Store(Protocol):
         """Give a reader for the running event loop's library (asyncio or trio)."""
         ...
 
-    def blocking_reader(self) -> Reader:
+    def blocking_reader(self) -> SnapshotReader:
         """Give a reader whose coroutines never suspend, for threads without an event loop."""
         ...
 

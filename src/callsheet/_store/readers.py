@@ -6,7 +6,8 @@ import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -189,6 +190,15 @@ class BlockingReader(SqliteReader):
                 return patiently(lambda: self._run(connection, query), patience=self._patience)
             except (sqlite3.Error, OSError) as error:
                 raise self._explained(error) from error
+
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """Have everything that is read in the block be from one moment."""
+        self.fetch(Query("BEGIN", ()))
+        try:
+            yield
+        finally:
+            self.fetch(Query("COMMIT", ()))
 
     def _run(self, connection: sqlite3.Connection, query: Query) -> Rows:
         self._deadline = time.monotonic() + self._longest
