@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from callsheet._engine.core import Core
     from callsheet._engine.keyed import Keyed
+    from callsheet._engine.reviving import Recalled
     from callsheet._kernel.ports import Port
     from callsheet._model.records import Guard, RunRecord
 
@@ -67,6 +68,7 @@ class FlowRunActor(Run):
         "past",
         "pauses",
         "queries",
+        "recalled",
         "runner",
         "signals",
         "tracking",
@@ -95,6 +97,7 @@ class FlowRunActor(Run):
             log_prints = core.log_prints if parent is None else parent.log_prints
         self.log_prints: bool = log_prints
         self.past: RunRecord | None = None  # of a run that was cut off, until it is known what it says
+        self.recalled: Recalled | None = None  # where that was read along with other runs
         self.keyed: Keyed | None = None
         self.tracking: Cell | None = None
         self.identity = identity
@@ -177,8 +180,7 @@ class FlowRunActor(Run):
         if past is not None:
             from callsheet._engine.reviving import remember
 
-            self.past = None
-            await remember(self, past, port)
+            await remember(self, port)
         given = self.parameters
         if self.upstream or self.wait_for is not None:
             self.parameters = await resolve_upstream(self, port)
@@ -331,6 +333,9 @@ class FlowRunActor(Run):
         super().release()
         if self.tracking is not None:
             self.tracking.actor = None
+        if self.recalled is not None and self.recalled.taken is not None:  # it never got to it
+            self.recalled.taken()
+        self.recalled = None
         self._forget()
         self.known = Origins()
         self.runner = self.queries = None

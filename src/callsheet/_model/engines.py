@@ -47,6 +47,7 @@ class WaitingRun(msgspec.Struct, frozen=True):
     key: str  # of its flow or task
     owner: UUID | None
     code: str = ""  # the digest of its flow's code when it was made
+    recoveries: int = 0
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
