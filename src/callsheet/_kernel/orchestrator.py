@@ -34,7 +34,7 @@ from callsheet._kernel.messages import (
     TakeUp,
 )
 from callsheet._kernel.pauses import Pause, Pauses
-from callsheet._kernel.scopes import CANCEL
+from callsheet._kernel.scopes import CANCEL, Interrupted
 from callsheet._kernel.signals import Once
 from callsheet._kernel.tree import Tree
 from callsheet._model.engines import RunDue
@@ -140,6 +140,8 @@ class Orchestrator:
         cell: Cell = message.cell
         parent, flow = cell.parent, cell.flow
         at = self._micros()
+        if parent is not None and parent.overruled is not None:  # its end is on record
+            raise Interrupted
         if parent is None:
             self.roots[cell] = None  # first: the journal's thread asks whether anything is alive
         elif parent.delivered is not None:  # its body had begun the call when the order came
@@ -353,13 +355,9 @@ class Orchestrator:
         return self._enter(cell, ACCEPT, StateType.PAUSED, SUSPENDING, at, None, order.details, leaves=False)
 
     def _order(self, message: SetState | Hold | Suspend) -> Answer:
-        match message:
-            case SetState():
-                return self._set_state(message)
-            case Hold():
-                return self._hold(message)
-            case Suspend():
-                return self._suspend(message)
+        if isinstance(message, SetState):
+            return self._set_state(message)
+        return self._hold(message) if isinstance(message, Hold) else self._suspend(message)
 
     def _set_state(self, order: SetState) -> Answer:
         """Judge what somebody outside wants of a live run. Its owner learns of it by being told to leave."""
@@ -377,6 +375,9 @@ class Orchestrator:
             return Answer(foreign.ONLY_ITSELF, cell.seq, at, 0)
         if order.type in TERMINAL_STATES:  # first: its actor may wake in another thread at once
             cell.overruled = msgspec.structs.replace(order, at=at)
+            for one, end in foreign.ends_below(cell, at):  # a tracker has no actor of its own that would leave
+                one.overruled = end
+                self._enter(one, ACCEPT, end.type, end.name, at, end.message, None, leaves=one.actor.cell is not one)
         self._cancel(cell, CANCEL, whole=True)
         # It stays in the tree until its body has left, so that nobody takes it for gone who waits for that.
         return self._enter(cell, verdict, order.type, order.name, at, order.message, order.details, leaves=False)
