@@ -259,9 +259,8 @@ class Orchestrator:
             cell.due = round(verdict.scheduled_at * 1e6)
             details["scheduled_time"] = from_micros(cell.due)
         said = _encode(details) if details else None
-        order = cell.suspension
-        if order is not None and verdict.name == SUSPENDED:
-            said = order.details
+        if cell.suspension is not None and verdict.name == SUSPENDED:
+            said = cell.suspension.details
         answer = self._enter(cell, verdict, verdict.type, verdict.name, at, verdict.message, said)
         if verdict.scheduled_at is not None and cell.parent is not None and cell.parent.delivered == "suspend":
             foreign.suspend(cell)  # it would wait for an attempt that may not begin
@@ -316,11 +315,10 @@ class Orchestrator:
     def _amend(self, message: Amend) -> Answer:
         if not self._keeps:
             return _DONE
-        run_id = message.cell.id
         if message.name is not None:
-            self._put(RunRenamed(run_id, message.name))
+            self._put(RunRenamed(message.cell.id, message.name))
         if message.inputs or message.parameters is not None:
-            self._put(InputsResolved(run_id, message.inputs, message.parameters))
+            self._put(InputsResolved(message.cell.id, message.inputs, message.parameters))
         return _DONE
 
     def _cancel(self, cell: Cell, reason: str, *, whole: bool) -> None:
@@ -333,9 +331,8 @@ class Orchestrator:
                 cell.actor.scope.cancel(reason)
 
     def _crash(self, cell: Cell, why: str) -> Answer:
-        if cell.ended:
-            return _DONE
-        return self._enter(cell, ACCEPT, StateType.CRASHED, "Crashed", self._micros(), why, None)
+        at = self._micros()
+        return _DONE if cell.ended else self._enter(cell, ACCEPT, StateType.CRASHED, "Crashed", at, why, None)
 
     # ----------------------------------------------------------------------- asked by somebody else
 
@@ -355,9 +352,13 @@ class Orchestrator:
         return self._enter(cell, ACCEPT, StateType.PAUSED, SUSPENDING, at, None, order.details, leaves=False)
 
     def _order(self, message: SetState | Hold | Suspend) -> Answer:
-        if isinstance(message, SetState):
-            return self._set_state(message)
-        return self._hold(message) if isinstance(message, Hold) else self._suspend(message)
+        match message:
+            case SetState():
+                return self._set_state(message)
+            case Hold():
+                return self._hold(message)
+            case Suspend():
+                return self._suspend(message)
 
     def _set_state(self, order: SetState) -> Answer:
         """Judge what somebody outside wants of a live run. Its owner learns of it by being told to leave."""
