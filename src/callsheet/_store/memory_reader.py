@@ -119,6 +119,11 @@ class MemoryReader:
             found = tuple(one for one in found if one.run_id == run_id)
         return found if every else newest_of_each(found)
 
+    async def read_outcomes_of(self, flow_run_ids: Sequence[UUID]) -> dict[UUID, tuple[OutcomeRecord, ...]]:
+        """Give the newest outcome of each identity in several flow runs."""
+        store = self._open()
+        return {one: newest_of_each(found) for one in flow_run_ids if (found := store.outcomes(one))}
+
     async def read_inputs(
         self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None
     ) -> tuple[InputRecord, ...]:

@@ -82,16 +82,16 @@ class Engines(Protocol):
         """Give root runs of nobody that are due, in order of id: those that were resumed, or retried."""
         ...
 
-    def take(self, run_id: UUID, *, at: int, known: bool = True) -> Taken | None:
-        """Take a run up, at once for all processes: see `judge_taking`.
+    def take(self, run_ids: Sequence[UUID], *, at: int, known: bool = True) -> tuple[Taken, ...]:
+        """Take runs up, at once for all processes: see `judge_taking`. Each is to be had or not by itself.
 
         Args:
-            run_id: The run, a root.
+            run_ids: The runs, all of them roots.
             at: Now.
-            known: Whether any living engine knows its flow.
+            known: Whether any living engine knows their flows.
 
         Returns:
-            What became of it; `None` where it is not to be had (any more).
+            What became of them, in order of id; those that are not to be had (any more) are left out.
         """
         ...
 
@@ -169,6 +169,10 @@ class Reader(Protocol):
 
         What a flow run under a run key has come to itself is recorded in it under its own id.
         """
+        ...
+
+    async def read_outcomes_of(self, flow_run_ids: Sequence[UUID]) -> dict[UUID, tuple[OutcomeRecord, ...]]:
+        """Give the newest outcome of each identity in several flow runs, in one statement. Those without are left out."""
         ...
 
     async def read_inputs(
