@@ -290,8 +290,8 @@ class Everything(RuleBasedStateMachine):
 
 
 SETTINGS = hypothesis.settings(
-    max_examples=4,
-    stateful_step_count=20,
+    max_examples=3,
+    stateful_step_count=15,
     database=None,
     phases=[hypothesis.Phase.generate],  # each step takes real time: shrinking would take minutes
     suppress_health_check=list(hypothesis.HealthCheck),
