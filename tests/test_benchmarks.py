@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -235,6 +236,7 @@ time.sleep(60)
 
 
 @linux
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="nothing else asks the kernel for that")
 def test_a_driver_that_is_killed_leaves_no_turn_behind(tmp_path: Path):
     mark = str(tmp_path)
     driver = subprocess.Popen(

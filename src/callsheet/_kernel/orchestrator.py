@@ -260,8 +260,6 @@ class Orchestrator:
         order = cell.suspension
         if order is not None and verdict.name == SUSPENDED:
             said = order.details
-            if order.due is not None and self._keeps:
-                self._put(RunDue(cell.id, order.due))
         answer = self._enter(cell, verdict, verdict.type, verdict.name, at, verdict.message, said)
         if verdict.scheduled_at is not None and cell.parent is not None and cell.parent.delivered == "suspend":
             foreign.suspend(cell)  # it would wait for an attempt that may not begin
@@ -350,8 +348,8 @@ class Orchestrator:
             return Answer(verdict, cell.seq, at, 0)
         cell.suspension = order
         foreign.suspend(cell)
-        if order.handed and self._keeps:
-            self._put(*order.handed)
+        if self._keeps:  # what was due before is not any more
+            self._put(*order.handed, RunDue(cell.id, order.due))
         return self._enter(cell, ACCEPT, StateType.PAUSED, SUSPENDING, at, None, order.details, leaves=False)
 
     def _order(self, message: SetState | Hold | Suspend) -> Answer:
