@@ -44,6 +44,9 @@ _RARE: Final = Definition(Kind.TASK, "module:rare", "rare", "c0de")
 
 Ask = Callable[[Reader], Awaitable[Any]]
 
+_ALL_FLOWS: Final = RunFilter(kind=Kind.FLOW)
+_ALL_TASKS: Final = RunFilter(kind=Kind.TASK)
+
 
 def flow_run(number: int) -> Iterator[Entry]:
     """Give what one flow run and its tasks put into the history."""
@@ -98,20 +101,22 @@ def build(path: Path) -> Built:
     return Built(took / (FLOWS * TASKS), middle[0].id, middle[40].id, middle[0].created)
 
 
-def questions(flow: UUID, task: UUID, at: int) -> dict[str, tuple[float, Ask]]:
-    """Give what is asked, and how long it may take."""
-    flows, tasks = RunFilter(kind=Kind.FLOW), RunFilter(kind=Kind.TASK)
+def runs(where: RunFilter, *, newest: bool = True, order: RunOrder = RunOrder.CREATED) -> Ask:
+    """Ask for a page of runs."""
+    return lambda reader: reader.read_runs(where, limit=PAGE, newest_first=newest, order=order)
 
-    def runs(where: RunFilter, newest: bool = True, **more: Any) -> Ask:
-        return lambda reader: reader.read_runs(where, limit=PAGE, newest_first=newest, **more)
 
-    def of(kind: Kind, **more: Any) -> RunFilter:
-        return RunFilter(kind=kind, **more)
+def of(kind: Kind, **more: Any) -> RunFilter:
+    """Give a filter."""
+    return RunFilter(kind=kind, **more)
 
-    common: dict[str, Ask] = {
-        "the newest flow runs": runs(flows),
-        "the oldest flow runs": runs(flows, newest=False),
-        "the newest task runs": runs(tasks),
+
+def pages(flow: UUID, task: UUID, at: int) -> dict[str, Ask]:
+    """Give pages that an index is for."""
+    return {
+        "the newest flow runs": runs(_ALL_FLOWS),
+        "the oldest flow runs": runs(_ALL_FLOWS, newest=False),
+        "the newest task runs": runs(_ALL_TASKS),
         "a flow run by its id": runs(of(Kind.FLOW, ids=(flow,))),
         "a task run by its id": runs(of(Kind.TASK, ids=(task,))),
         "the task runs of a flow run": runs(RunFilter(flow_run_ids=(flow,))),
@@ -127,33 +132,48 @@ def questions(flow: UUID, task: UUID, at: int) -> dict[str, tuple[float, Ask]]:
         "flow runs of a second": runs(of(Kind.FLOW, created_after=at, created_before=at + 1_000_000)),
         "task runs of flow runs with a tag": runs(of(Kind.TASK, flow_run=of(Kind.FLOW, tags_all=("team-7",)))),
         "flow runs with a failed task": runs(of(Kind.FLOW, any_task_run=of(Kind.TASK, state_types=(_S.FAILED,)))),
+    }
+
+
+def others(flow: UUID, task: UUID) -> dict[str, Ask]:
+    """Give what else is asked again and again."""
+    return {
         "the states of a run": lambda reader: reader.read_states(task),
         "the outcomes in a flow run": lambda reader: reader.read_outcomes(flow),
         "the log of a flow run": lambda reader: reader.read_logs(LogFilter(flow_run_ids=(flow,))),
         "the log of a task run": lambda reader: reader.read_logs(LogFilter(task_run_ids=(task,))),
         "flows": lambda reader: reader.read_definitions(Kind.FLOW),
-        "how many flow runs": lambda reader: reader.count_runs(flows),
-        "flow runs by state": lambda reader: reader.count_states(flows),
+        "how many flow runs": lambda reader: reader.count_runs(_ALL_FLOWS),
+        "flow runs by state": lambda reader: reader.count_states(_ALL_FLOWS),
         "failed task runs, counted": lambda reader: reader.count_runs(of(Kind.TASK, state_types=(_S.FAILED,))),
         "flow runs by name": runs(of(Kind.FLOW, names=(f"flow-run-{FLOWS // 2}",))),
-        "flow runs by their end": runs(flows, order=RunOrder.ENDED),
-        "flow runs by their start": runs(flows, order=RunOrder.STARTED),
+        "flow runs by their end": runs(_ALL_FLOWS, order=RunOrder.ENDED),
+        "flow runs by their start": runs(_ALL_FLOWS, order=RunOrder.STARTED),
     }
-    whole: dict[str, Ask] = {  # nothing in the engine asks for these again and again
+
+
+def walks(flow: UUID) -> dict[str, Ask]:
+    """Give what walks over all runs there are."""
+    return {
         "children of a run": runs(RunFilter(parent_ids=(flow,))),
         "runs below a root": runs(RunFilter(root_ids=(flow,))),
         "tasks": lambda reader: reader.read_definitions(Kind.TASK),
-        "how many task runs": lambda reader: reader.count_runs(tasks),
-        "task runs by state": lambda reader: reader.count_states(tasks),
+        "how many task runs": lambda reader: reader.count_runs(_ALL_TASKS),
+        "task runs by state": lambda reader: reader.count_states(_ALL_TASKS),
         "runs of a rare task": runs(of(Kind.TASK, definition_names=("rare",))),
         "task runs by name": runs(of(Kind.TASK, names=("rare-99",))),
         "task runs by a part of their name": runs(of(Kind.TASK, name_like="are-9")),
-        "task runs by their end": runs(tasks, order=RunOrder.ENDED),
+        "task runs by their end": runs(_ALL_TASKS, order=RunOrder.ENDED),
         "the newest lines of all logs": lambda reader: reader.read_logs(LogFilter(), newest_first=True),
         "errors in all logs": lambda reader: reader.read_logs(LogFilter(level_at_least=40)),
     }
-    limits = dict.fromkeys(common, COMMON) | dict.fromkeys(whole, WHOLE)
-    return {name: (limits[name], ask) for name, ask in (common | whole).items()}
+
+
+def questions(flow: UUID, task: UUID, at: int) -> dict[str, tuple[float, Ask]]:
+    """Give what is asked, and how many milliseconds it may take."""
+    common = pages(flow, task, at) | others(flow, task)
+    asked = {name: (COMMON, ask) for name, ask in common.items()}
+    return asked | {name: (WHOLE, ask) for name, ask in walks(flow).items()}
 
 
 def rows(rounds: int) -> list[Row]:
