@@ -21,7 +21,6 @@ from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import DEADLINE, TERMINATE, Interrupted
-from callsheet._model.engines import RunDue
 from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.runs import FlowRun, FlowRunPolicy
@@ -154,6 +153,8 @@ class FlowRunActor(Run):
                 )
             )
         parameters, opaque = parameters_of(self)
+        if opaque and parent is None:
+            self.core.ownership.tell_unrecoverable(self, opaque)
         return {
             "tags": tuple(self.tags),
             "parameters": parameters,
@@ -274,7 +275,7 @@ class FlowRunActor(Run):
             order = self.cell.suspension
             if order is None:  # the run around it was
                 return {}
-            return {"details": order.details, "handed": () if order.due is None else (RunDue(self.cell.id, order.due),)}
+            return {"details": order.details}
         rest = await super().proposal(final, port)
         if self.keyed is None or final.reraise is not None:
             return await record_outcome(self, rest, final, port)
@@ -310,6 +311,8 @@ class FlowRunActor(Run):
 
     def concluded(self, final: Final) -> None:
         self._track(final.type, final.name, final.message)
+        if final.name == SUSPENDED and self.cell.suspension is not None:  # its time may have come while it was leaving
+            self.core.journal.notify_shown(self.core.journal.accepted, self.core.nudge)
 
     def _track(self, type: StateType, name: str, message: str | None) -> None:
         """Bring the tracking task run of a subflow along."""

@@ -23,7 +23,7 @@ from callsheet._engine import decode
 from callsheet._engine.history import records_of, the_run
 from callsheet._engine.keyed import keyed_by
 from callsheet._engine.leaving import NotRecoverable
-from callsheet._engine.past import Past, details_of, fork_of, past_of
+from callsheet._engine.past import FOR_SIGNAL, Past, details_of, fork_of, past_of
 from callsheet._engine.places import LoopPlace, ThreadPlace
 from callsheet._engine.recording import Calls
 from callsheet._kernel.messages import SetState, Suspend, TakeUp
@@ -280,6 +280,8 @@ def _go_on_after(run: FlowRunActor, state: StateRecord) -> None:
     details = details_of(state)
     if state.name not in (SUSPENDED, SUSPENDING) or details.pause_key is None:
         return  # the body pauses there once more
+    if state.name == SUSPENDING and details.pause_key.startswith(FOR_SIGNAL):
+        return  # and this one first looks whether the signal has come
     core, cell, now = run.core, run.cell, run.core.clock.now()
     if details.scheduled_time is not None and details.scheduled_time <= now:
         cell.passed = (*(cell.passed or ()), details.pause_key)

@@ -64,7 +64,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunDue(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):
-    """A run that no engine has is to be looked at from this time on, whatever state it waits in."""
+    """A run that no engine has is to be looked at from this time on, whatever state it waits in; `None`: at none."""
 
     run_id: UUID
-    due_at: int
+    due_at: int | None
