@@ -1,7 +1,7 @@
 # Every target works on a machine with Python 3.11 or newer, pip and make: what it needs goes into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports docs docs-check cov bench kill-loop proofs disk-faults mutate soak check clean
+.PHONY: help demo test lint types imports docs docs-check cov bench kill-loop simulate proofs disk-faults mutate soak check clean
 
 # The first interpreter on the path that is new enough; `make PYTHON=python3.13 test` chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -52,6 +52,9 @@ mutate: $(VENV)/.dev ## Change the rules in every small way, and tell which chan
 
 soak: $(VENV)/.dev ## Eight processes on one history for an hour (SECONDS=…), then a million task runs (RUNS=…).
 	@$(BIN)/python tests/soak.py --seconds $(or $(SECONDS),3600) --runs $(or $(RUNS),1000000)
+
+simulate: $(VENV)/.dev ## Simulate every scenario with N seeds from SEED on (N=1000 SEED=0 SCENARIO=simulations:orders).
+	@cd tests && ../$(BIN)/python -m callsheet.testing $(or $(SCENARIO),simulations) -n $(or $(N),1000) --seed $(or $(SEED),0)
 
 docs: $(VENV)/.dev ## Write docs/reference from the docstrings.
 	@$(BIN)/python docs/build_reference.py
