@@ -4,16 +4,9 @@ from callsheet.testing.faults import Fault, FaultKind, Faults
 from callsheet.testing.findings import Finding, Promise
 from callsheet.testing.histories import check_history
 from callsheet.testing.processes import SimulatedError
+from callsheet.testing.scenarios import Scenario, scenario
 from callsheet.testing.shrinking import shrink
-from callsheet.testing.simulations import (
-    Scenario,
-    Simulated,
-    Simulation,
-    SimulationFailed,
-    Started,
-    scenario,
-    simulate,
-)
+from callsheet.testing.simulations import Simulated, Simulation, SimulationFailed, Started, simulate
 from callsheet.testing.timeline import Happened
 from callsheet.testing.utilities import exceptions_equal, harness, reset
 from callsheet.testing.virtual import VirtualRun, run_virtual

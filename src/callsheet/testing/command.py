@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from callsheet.testing.faults import Fault
+from callsheet.testing.scenarios import Scenario
 from callsheet.testing.shrinking import shrink
-from callsheet.testing.simulations import Scenario, SimulationFailed, simulate
+from callsheet.testing.simulations import SimulationFailed, simulate
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
