@@ -71,8 +71,10 @@ class Recovery:
 
     def _run(self) -> None:
         try:
-            while not (self._stopping or self._core.lost):
+            while True:
                 self._news.clear()
+                if self._stopping or self._core.lost:  # looked at after that: whoever stops it rings afterwards
+                    return
                 try:
                     self._look()
                 except (LostOwnership, EngineClosed):

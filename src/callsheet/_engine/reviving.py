@@ -9,14 +9,13 @@ Who calls `revive` owns the run (it has claimed it, and the unfinished task runs
 
 from __future__ import annotations
 
-from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
 
 import msgspec
 
-from callsheet._clock import micros
+from callsheet._clock import bare_context, micros
 from callsheet._engine import decode
 from callsheet._engine.history import the_run
 from callsheet._engine.keyed import keyed_by
@@ -82,7 +81,9 @@ def revive(
     run = FlowRunActor(core, flow, parameters or {}, None, None, home or core.home, frozenset(record.tags))
     adopt(run, record, None)
     run.register(start=False)
-    Context().run(dispatch.start, run, None)  # nothing of whoever calls: no run of its own is around this one
+    bare_context(core.clock).run(
+        dispatch.start, run, None
+    )  # nothing of whoever calls: no run of its own is around this one
     return run
 
 

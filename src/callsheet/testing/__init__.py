@@ -1,19 +1,29 @@
 """What tests of flows need."""
 
+from callsheet.testing.asserting import HasHistory, assert_ran_once, assert_states
 from callsheet.testing.findings import Finding, Promise
 from callsheet.testing.histories import check_history
+from callsheet.testing.memory_engine import MemoryEngine
+from callsheet.testing.stubs import Stub, override
 from callsheet.testing.timeline import Happened
 from callsheet.testing.utilities import exceptions_equal, harness, reset
-from callsheet.testing.virtual import VirtualRun, run_virtual
+from callsheet.testing.virtual import VirtualRun, VirtualTime, run_virtual
 
 __all__ = [
     "Finding",
     "Happened",
+    "HasHistory",
+    "MemoryEngine",
     "Promise",
+    "Stub",
     "VirtualRun",
+    "VirtualTime",
+    "assert_ran_once",
+    "assert_states",
     "check_history",
     "exceptions_equal",
     "harness",
+    "override",
     "reset",
     "run_virtual",
 ]
