@@ -91,7 +91,7 @@ def _do(engine: Engine, python: Path, workload: Workload, found: dict[str, str],
     if workload.name == "web":
         return _web(engine, python, found, turn, stage)
     if workload.name == "import":
-        command = [str(python), "-c", f"import {engine.module}"]
+        command = [str(python), "-c", engine.imports]
     else:
         command = [str(python), script, workload.name, str(turn.size)]
     pin = None if workload.name == "beside_threads" else stage.pin
@@ -178,6 +178,7 @@ def environment(engine: Engine, state: Path) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # Its time-outs are those of a machine that does nothing else.
         "PREFECT_API_REQUEST_TIMEOUT": "300",
+        "PREFECT_CLIENT_MAX_RETRIES": "30",
         "PREFECT_API_DATABASE_TIMEOUT": "120",
         "PREFECT_API_DATABASE_CONNECTION_TIMEOUT": "120",
         "DAGSTER_HOME": str(state / "dagster"),

@@ -21,7 +21,6 @@ from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import DEADLINE, TERMINATE, Interrupted
-from callsheet._model.engines import RunDue
 from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.runs import FlowRun, FlowRunPolicy
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from callsheet._engine.core import Core
     from callsheet._engine.keyed import Keyed
+    from callsheet._engine.reviving import Recalled
     from callsheet._kernel.ports import Port
     from callsheet._model.records import Guard, RunRecord
 
@@ -68,6 +68,7 @@ class FlowRunActor(Run):
         "past",
         "pauses",
         "queries",
+        "recalled",
         "runner",
         "signals",
         "tracking",
@@ -96,6 +97,7 @@ class FlowRunActor(Run):
             log_prints = core.log_prints if parent is None else parent.log_prints
         self.log_prints: bool = log_prints
         self.past: RunRecord | None = None  # of a run that was cut off, until it is known what it says
+        self.recalled: Recalled | None = None  # where that was read along with other runs
         self.keyed: Keyed | None = None
         self.tracking: Cell | None = None
         self.identity = identity
@@ -151,6 +153,8 @@ class FlowRunActor(Run):
                 )
             )
         parameters, opaque = parameters_of(self)
+        if opaque and parent is None:
+            self.core.ownership.tell_unrecoverable(self, opaque)
         return {
             "tags": tuple(self.tags),
             "parameters": parameters,
@@ -178,8 +182,7 @@ class FlowRunActor(Run):
         if past is not None:
             from callsheet._engine.reviving import remember
 
-            self.past = None
-            await remember(self, past, port)
+            await remember(self, port)
         given = self.parameters
         if self.upstream or self.wait_for is not None:
             self.parameters = await resolve_upstream(self, port)
@@ -272,7 +275,7 @@ class FlowRunActor(Run):
             order = self.cell.suspension
             if order is None:  # the run around it was
                 return {}
-            return {"details": order.details, "handed": () if order.due is None else (RunDue(self.cell.id, order.due),)}
+            return {"details": order.details}
         rest = await super().proposal(final, port)
         if self.keyed is None or final.reraise is not None:
             return await record_outcome(self, rest, final, port)
@@ -308,6 +311,8 @@ class FlowRunActor(Run):
 
     def concluded(self, final: Final) -> None:
         self._track(final.type, final.name, final.message)
+        if final.name == SUSPENDED and self.cell.suspension is not None:  # its time may have come while it was leaving
+            self.core.journal.notify_shown(self.core.journal.accepted, self.core.nudge)
 
     def _track(self, type: StateType, name: str, message: str | None) -> None:
         """Bring the tracking task run of a subflow along."""
@@ -330,6 +335,9 @@ class FlowRunActor(Run):
         super().release()
         if self.tracking is not None:
             self.tracking.actor = None
+        if self.recalled is not None and self.recalled.taken is not None:  # it never got to it
+            self.recalled.taken()
+        self.recalled = None
         self._forget()
         self.known = Origins()
         self.runner = self.queries = None

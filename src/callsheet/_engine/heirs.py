@@ -75,10 +75,9 @@ class Heir:
         core = self._core
         core.ownership.vouch()
         with core.ownership.arrivals.one():
-            taken = core.store.engines.take(run_id, at=core.clock.micros())
-            if taken is None:
-                return None
-            if taken.type is StateType.PENDING:
+            found = core.store.engines.take((run_id,), at=core.clock.micros())
+            if found and found[0].type is StateType.PENDING:
                 return revive(core, run_id, self._flow, parameters=self._parameters, home=self._home)
-        call_hooks(core, self._flow, taken.run_id, taken.type)
+        for taken in found:
+            call_hooks(core, self._flow, taken.run_id, taken.type)
         return None

@@ -80,6 +80,22 @@ def waiting(run: FlowRunActor) -> Generator[None, None, None]:
         run.waits -= 1
 
 
+def could_leave(run: FlowRunActor) -> bool:
+    """Tell whether the engine would go on with a run whose body waits here, if it left its process meanwhile."""
+    core = run.core
+    return (
+        run.cell.definition.key in core.flows
+        and run.cell.parent is None
+        and core.durability is not Durability.OFF
+        and run.calls.is_own_branch()
+    )
+
+
+def is_alone(run: FlowRunActor) -> bool:
+    """Tell whether the one wait here is all that a run does."""
+    return run.waits == 1 and not run.cell.children and run.cell.pause is None
+
+
 class _Sleep:
     """A sleep in the body of a flow, which leaves its process meanwhile if it is long."""
 
@@ -91,8 +107,8 @@ class _Sleep:
 
     async def through(self) -> None:
         run, longest = self._run, get_current_settings().sleep_suspends_after_seconds
-        while self._left() > longest and self._could_leave():
-            if self._is_alone():
+        while self._left() > longest and not self._stays and could_leave(run):
+            if is_alone(run):
                 await self._leave()
             else:  # until what is under way has ended, perhaps
                 await self._port.wait(Once(), _slice(self._left() - longest, run.core.clock), run.scope)
@@ -100,22 +116,6 @@ class _Sleep:
 
     def _left(self) -> float:
         return (self._until - self._run.core.clock.micros()) / 1e6
-
-    def _could_leave(self) -> bool:
-        """Tell whether the engine would go on with the run."""
-        run, core = self._run, self._run.core
-        return (
-            not self._stays
-            and run.cell.definition.key in core.flows
-            and run.cell.parent is None
-            and core.durability is not Durability.OFF
-            and run.calls.is_own_branch()
-        )
-
-    def _is_alone(self) -> bool:
-        """Tell whether this sleep is all that the run does."""
-        run = self._run
-        return run.waits == 1 and not run.cell.children and run.cell.pause is None
 
     async def _leave(self) -> None:
         """Suspend the run; return only where somebody has resumed it before the time, or it cannot be suspended."""

@@ -39,6 +39,10 @@ class Port(Protocol):
         """Let others run, where the place has others."""
         ...
 
+    def turn_is_over(self) -> bool:
+        """Tell whether a run that begins here must let others run first."""
+        ...
+
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         """Wait until `once` is set or `timeout` seconds are over; tell whether it is set.
 
@@ -56,6 +60,10 @@ class Port(Protocol):
         ...
 
 
+def _never() -> bool:
+    return False
+
+
 def step(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that never suspends, in the calling thread."""
     try:
@@ -71,11 +79,12 @@ def step(coroutine: Coroutine[Any, Any, T]) -> T:
 class LoopPort:
     """A run that lives in a task of an event loop."""
 
-    __slots__ = ("checkpoint", "host")
+    __slots__ = ("checkpoint", "host", "turn_is_over")
 
     def __init__(self, host: Host) -> None:
         self.host: Host = host
         self.checkpoint = host.checkpoint
+        self.turn_is_over = host.turn_is_over
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if not once.is_set:
@@ -151,12 +160,8 @@ class StartedPort(LoopPort):
     __slots__ = ()
 
     def __init__(self, host: Host) -> None:
-        self.host = host
-        self.checkpoint = _go_on
-
-
-async def _go_on() -> None:
-    pass
+        super().__init__(host)
+        self.turn_is_over = _never
 
 
 class ThreadPort:
@@ -167,6 +172,8 @@ class ThreadPort:
 
     async def checkpoint(self) -> None:
         return
+
+    turn_is_over = staticmethod(_never)
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if not once.is_set:
@@ -214,6 +221,8 @@ class SwitchPort:
 
     async def checkpoint(self) -> None:
         return  # sync code does not expect others to run at each of its calls
+
+    turn_is_over = staticmethod(_never)
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if once.is_set and (scope is None or scope.reason is None):

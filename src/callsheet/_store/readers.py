@@ -6,7 +6,8 @@ import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -88,8 +89,9 @@ class SqliteReader(ABC):
         """Count matching runs by kind and state name, in one statement."""
         counts: dict[tuple[Kind, str], int] = {}
         for kind, code, name, count in await self._fetch(queries.counts_by_state(where)):
-            key = (Kind(kind), name_of(code, name))
-            counts[key] = counts.get(key, 0) + count
+            if count:
+                key = (Kind(kind), name_of(code, name))
+                counts[key] = counts.get(key, 0) + count
         return counts
 
     async def read_states(self, run_id: UUID) -> tuple[StateRecord, ...]:
@@ -128,6 +130,11 @@ class SqliteReader(ABC):
         """Give what the run journal recorded inside a flow run, or of one run in it: the newest of each identity, or all."""
         found = decode.outcomes(flow_run_id, await self._fetch(queries.outcomes_in(flow_run_id, run_id)))
         return found if every else newest_of_each(found)
+
+    async def read_outcomes_of(self, flow_run_ids: Sequence[UUID]) -> dict[UUID, tuple[OutcomeRecord, ...]]:
+        """Give the newest outcome of each identity in several flow runs, in one statement."""
+        found = decode.outcomes_of_many(await self._fetch(queries.outcomes_of_many(flow_run_ids)))
+        return {flow_run_id: newest_of_each(outcomes) for flow_run_id, outcomes in found.items()}
 
     async def read_inputs(
         self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None
@@ -189,6 +196,15 @@ class BlockingReader(SqliteReader):
                 return patiently(lambda: self._run(connection, query), patience=self._patience)
             except (sqlite3.Error, OSError) as error:
                 raise self._explained(error) from error
+
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """Have everything that is read in the block be from one moment."""
+        self.fetch(Query("BEGIN", ()))
+        try:
+            yield
+        finally:
+            self.fetch(Query("COMMIT", ()))
 
     def _run(self, connection: sqlite3.Connection, query: Query) -> Rows:
         self._deadline = time.monotonic() + self._longest

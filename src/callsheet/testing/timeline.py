@@ -96,7 +96,7 @@ class OrderedStore(MemoryStore):
 
     def happened(self, since: int) -> list[Happened]:
         """Give everything that is committed, and when it was, counted from a moment (microseconds)."""
-        with self._changed:
+        with self.changed:
             self._settle()
             return [self._said(entry, since) for entry in self._entered]
 
