@@ -17,7 +17,7 @@ from callsheet._engine.deaths import Deaths
 from callsheet._engine.flow_facts import describe_flow
 from callsheet._engine.hooks_apart import call_hooks
 from callsheet._engine.known_flows import imported
-from callsheet._engine.reviving import revive
+from callsheet._engine.reviving import bring_to_life
 from callsheet._kernel.spawning import threads
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import Kind, StateType
@@ -104,6 +104,7 @@ class Recovery:
                 _LOG.warning("The engine of process %s on %r is gone.", engine.pid, engine.host)
             elif not engine.lost:
                 known.update(engine.flows)
+        self._try_again()
         now = self._looked = self._core.clock.micros()
         for run in _every(lambda after: self._engines.left(_PAGE, after)):
             self._consider(run, known)
@@ -141,11 +142,22 @@ class Recovery:
         if taken is not None and taken.type is not StateType.PENDING and run.kind is Kind.FLOW:
             call_hooks(self._core, flow or imported(run.key), taken.run_id, taken.type)
 
+    def _try_again(self) -> None:
+        """Bring runs to life that were taken up when the history could not be read."""
+        arrivals = self._core.ownership.arrivals
+        for run_id in list(arrivals.stuck):
+            flow = arrivals.stuck.pop(run_id, None)
+            if flow is not None:
+                with arrivals.one():
+                    self._revive(run_id, flow)
+
     def _revive(self, run_id: UUID, flow: Any) -> None:
         try:
-            revive(self._core, run_id, flow)
+            bring_to_life(self._core, run_id, flow)
         except (LostOwnership, EngineClosed):
             raise
+        except StoreError as error:
+            _LOG.warning("The run %s was taken up and cannot be started just now: %s", run_id, error)
         except Exception:
             _LOG.exception("The run %s was taken up and could not be started", run_id)
 

@@ -28,7 +28,7 @@ from callsheet._kernel.messages import SetState, Suspend, TakeUp
 from callsheet._kernel.ports import step
 from callsheet._kernel.scopes import CANCEL, Interrupted
 from callsheet._model.kinds import SUSPENDED, SUSPENDING, TERMINAL_STATES, Kind
-from callsheet.exceptions import FlowPauseTimeout, Pause
+from callsheet.exceptions import FlowPauseTimeout, LostOwnership, Pause, StoreError
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
@@ -84,6 +84,22 @@ def revive(
     run.register(start=False)
     Context().run(dispatch.start, run, None)  # nothing of whoever calls: no run of its own is around this one
     return run
+
+
+def bring_to_life(
+    core: Core, run_id: UUID, flow: Any, *, parameters: dict[str, Any] | None = None, home: Host | None = None
+) -> FlowRunActor:
+    """Do that with a run that was just claimed. If the history refuses, the run stays to be brought to life later.
+
+    It belongs to this engine, which lives: nobody else would ever see to it.
+    """
+    try:
+        return revive(core, run_id, flow, parameters=parameters, home=home)
+    except LostOwnership:
+        raise
+    except StoreError:
+        core.ownership.arrivals.stuck[run_id] = flow
+        raise
 
 
 def adopt(run: FlowRunActor, record: RunRecord, tracker: RunRecord | None) -> None:
