@@ -1,7 +1,7 @@
 # Every target works on a machine with Python 3.11 or newer, pip and make: what it needs goes into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports docs docs-check cov bench kill-loop proofs check clean
+.PHONY: help demo test lint types imports docs docs-check cov bench kill-loop proofs disk-faults check clean
 
 # The first interpreter on the path that is new enough; `make PYTHON=python3.13 test` chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -43,6 +43,9 @@ kill-loop: $(VENV)/.dev ## Kill processes at N moments each (N=1000 SEED=… FIR
 
 proofs: $(VENV)/.dev ## The long forms of the tests that prove the engine; the suite takes some steps of each.
 	@CALLSHEET_PROOFS=1 $(BIN)/python -m pytest -n 2 -q --timeout 3600 tests/proofs $(ARGS)
+
+disk-faults: $(VENV)/.dev ## Run flows on a disk that fails, N times (N=1000 SEED=… FIRST=…), and compare what is left.
+	@$(BIN)/python tests/disk_faults.py -n $(or $(N),1000) --first $(or $(FIRST),0) $(if $(SEED),--seed $(SEED))
 
 docs: $(VENV)/.dev ## Write docs/reference from the docstrings.
 	@$(BIN)/python docs/build_reference.py

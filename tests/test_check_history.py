@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,11 +17,15 @@ from hypothesis import strategies as st
 
 from callsheet import Engine, flow, get_client, pause_flow_run, task
 from callsheet._ids import new_id
+from callsheet._model.kinds import StateType
+from callsheet._model.records import RunFilter
+from callsheet._store.memory import MemoryStore
 from callsheet._store.sqlite import SqliteStore
 from callsheet.states import Cancelled
 from callsheet.testing import Promise, check_history, harness
 from callsheet.transactions import transaction
 from pausing_helpers import Resumer, resumer  # noqa: F401
+from store_helpers import moved, run_now, started
 from test_redo import a_run
 
 SCHEDULED, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, CRASHED, PAUSED, CANCELLING = range(9)
@@ -147,6 +152,25 @@ async def test_the_current_history_is_checked_where_none_is_named() -> None:
         assert check_history(acknowledged={run_id: "COMPLETED"}) == []
         (found,) = check_history(acknowledged={run_id: "FAILED"})
         assert (found.promise, found.run_id) == (Promise.ACKNOWLEDGED, run_id)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "memory"])
+def test_what_is_written_while_it_reads_is_not_half_seen(kind: str, tmp_path: Path) -> None:
+    store: Any = SqliteStore(tmp_path / "history.db") if kind == "sqlite" else MemoryStore()
+    store.open()
+    run = new_id()
+    store.commit([started(run), moved(run, 1, StateType.PENDING, 0)])
+    reader = store.blocking_reader()
+    writer = threading.Thread(target=store.commit, args=[[moved(run, 2, StateType.RUNNING, 1)]])
+    with reader.snapshot():
+        (record,) = run_now(reader.read_runs(RunFilter())).items
+        writer.start()
+        writer.join(0.2)
+        assert [state.seq for state in run_now(reader.read_states(run))] == [record.state.seq] == [1]
+    writer.join()
+    assert len(run_now(reader.read_states(run))) == 2
+    run_now(reader.aclose())
+    store.close()
 
 
 def test_a_history_that_does_not_exist_is_not_made(tmp_path: Path) -> None:

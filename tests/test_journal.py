@@ -377,6 +377,34 @@ def test_a_failed_batch_is_committed_again_first(
     assert "saved again" in caplog.text
 
 
+def test_a_store_that_cannot_be_opened_anew_at_once_is_no_closed_one(
+    store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = threading.Event()
+
+    def refuses() -> None:
+        opened.set()
+        raise StoreFull("no room to open it either")
+
+    journal = journals(store)
+    store.error = StoreFull("no room")
+    monkeypatch.setattr(store, "open", refuses)
+    position = journal.put(logs(1)[0])
+    told: list[object] = []
+    journal.notify(position, lambda: told.append(journal.failure))
+    assert opened.wait(20)
+    store.error = None  # from here on it is only closed
+    for _ in range(3):  # attempts
+        opened.clear()
+        assert opened.wait(20)
+        assert (journal.failure, told) == (None, [])
+    assert isinstance(journal.degraded, StoreFull)
+    monkeypatch.undo()
+    journal.flush()
+    assert told == [None]
+    assert len(store.written) == 1
+
+
 def test_while_it_fails_the_buffer_fills_and_says_so(
     store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -644,6 +644,10 @@ def test_outcomes_are_those_of_one_flow_run_and_the_newest_counts(store: Store) 
     every = run_now(store.blocking_reader().read_outcomes(flow, every=True))
     assert [one.run_id for one in every] == tasks[:4]
     assert run_now(store.blocking_reader().read_outcomes(new_id())) == ()
+    several = run_now(store.blocking_reader().read_outcomes_of([other, new_id(), flow]))
+    assert several[flow] == (first, second, third)
+    assert [one.status for one in several.pop(other)] == [StateType.FAILED]
+    assert list(several) == [flow]
 
 
 def test_an_outcome_of_the_same_run_again_replaces(store: Store) -> None:

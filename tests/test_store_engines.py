@@ -57,6 +57,12 @@ def flow(owner: EngineRecord | None = None, **more: Any) -> Any:
     return started(run, kind=Kind.FLOW, root=run, owner=None if owner is None else owner.id, **{"entered": 2, **more})
 
 
+def alone(owner: EngineRecord) -> Any:
+    """A task run outside of flows."""
+    run = new_id()
+    return started(run, kind=Kind.TASK, root=run, owner=owner.id, entered=2)
+
+
 def below(parent: Any, kind: Kind = Kind.TASK, **more: Any) -> Any:
     return started(new_id(), kind=kind, flow=parent.id, root=parent.root_id, **{"entered": 2, **more})
 
@@ -73,6 +79,13 @@ def dead(store: Store, *entries: Entry, owner: EngineRecord) -> EngineRecord:
     store.commit(())
     assert store.engines.fence(owner.id)
     return me
+
+
+def take(store: Store, run_id: UUID, **more: Any) -> Taken | None:
+    """Take one run up."""
+    found = store.engines.take((run_id,), **more)
+    assert len(found) <= 1
+    return found[0] if found else None
 
 
 # -------------------------------------------------------------------------------------------- being listed
@@ -132,7 +145,7 @@ def test_a_fenced_engine_writes_nothing(store: Store) -> None:
         lambda: store.try_commit([moved(run.id, 3, S.COMPLETED, 1)]),
         lambda: store.append([moved(run.id, 3, S.COMPLETED, 1)]) or store.try_commit(()),
         store.engines.renew,
-        lambda: store.engines.take(run.id, at=NOW),
+        lambda: take(store, run.id, at=NOW),
         lambda: store.engines.fence(new_id()),
     ):
         with pytest.raises(LostOwnership, match="CALLSHEET_LEASE_SECONDS"):
@@ -173,7 +186,7 @@ def test_rows_of_the_dead_stay_while_they_own_runs(store: Store) -> None:
     me = dead(store, run, owned, owner=owner)
     store.engines.sweep()
     assert {row.id for row in store.engines.read()} == {me.id, owner.id}
-    assert store.engines.take(owned.id, at=NOW) is not None
+    assert take(store, owned.id, at=NOW) is not None
     store.engines.sweep()
     assert {row.id for row in store.engines.read()} == {me.id}
 
@@ -221,7 +234,7 @@ def test_a_run_is_taken_up_once(store: Store, owned: bool) -> None:
     run = flow(owner) if owned else flow(entered=0)
     me = dead(store, run, *([] if owned else [moved(run.id, 1, S.SCHEDULED, 1)]), owner=owner)
     seq = 3 if owned else 2
-    taken = store.engines.take(run.id, at=NOW)
+    taken = take(store, run.id, at=NOW)
     message = "The engine that ran it is gone; another one goes on with it." if owned else "An engine has taken it up."
     assert taken == Taken(
         run_id=run.id, seq=seq, type=S.PENDING, name="Pending", at=NOW, fence=1, recoveries=int(owned), message=message
@@ -230,9 +243,9 @@ def test_a_run_is_taken_up_once(store: Store, owned: bool) -> None:
     assert (found.owner, found.fence, found.recoveries) == (me.id, 1, int(owned))
     assert found.state is not None
     assert (found.state.seq, found.state.type, found.state.message) == (seq, S.PENDING, message)
-    assert store.engines.take(run.id, at=NOW) is None
+    assert take(store, run.id, at=NOW) is None
     become(store, engine())
-    assert store.engines.take(run.id, at=NOW) is None
+    assert take(store, run.id, at=NOW) is None
     assert (*store.engines.left(10), *store.engines.unowned(NOW, 10)) == ()
 
 
@@ -246,7 +259,7 @@ def test_what_was_left_running_is_ended_first(store: Store) -> None:
     inner = below(sub)
     nested = started(new_id(), flow=root.id, root=root.id, entered=2, created=2)
     dead(store, root, task, done, tracker, sub, inner, nested, moved(done.id, 3, S.COMPLETED, 3), owner=owner)
-    assert store.engines.take(root.id, at=NOW) is not None
+    assert take(store, root.id, at=NOW) is not None
     found = records(store)
     ended = {run.id for run in found.values() if run.state is not None and run.state.type is S.CRASHED}
     assert ended == {task.id, inner.id, nested.id}
@@ -262,12 +275,12 @@ def test_what_nobody_knows_ends_with_everything_below(store: Store) -> None:
     tracker = below(root)
     sub = started(new_id(), kind=Kind.FLOW, flow=root.id, root=root.id, entered=2, parent_task_run_id=tracker.id)
     dead(store, root, tracker, sub, below(sub), owner=owner)
-    taken = store.engines.take(root.id, at=NOW, known=False)
+    taken = take(store, root.id, at=NOW, known=False)
     assert taken is not None
     assert (taken.type, taken.message) == (S.CRASHED, "The engine that ran it is gone, and no other knows its flow.")
     assert {run.state.type for run in records(store).values()} == {S.CRASHED}  # type: ignore[union-attr]
     assert records(store)[root.id].owner is None
-    assert store.engines.take(root.id, at=NOW, known=False) is None
+    assert take(store, root.id, at=NOW, known=False) is None
 
 
 def test_a_task_outside_of_flows_is_not_run_again(store: Store) -> None:
@@ -275,7 +288,7 @@ def test_a_task_outside_of_flows_is_not_run_again(store: Store) -> None:
     root = started(new_id(), owner=owner.id, entered=2)
     child = started(new_id(), root=root.id, entered=2)
     dead(store, root, child, owner=owner)
-    taken = store.engines.take(root.id, at=NOW)
+    taken = take(store, root.id, at=NOW)
     assert taken is not None
     assert taken.type is S.CRASHED
     assert {run.state.type for run in records(store).values()} == {S.CRASHED}  # type: ignore[union-attr]
@@ -285,7 +298,7 @@ def test_a_cancellation_on_record_is_carried_out(store: Store) -> None:
     owner = engine()
     root = flow(owner)
     dead(store, root, below(root), moved(root.id, 3, S.CANCELLING, 1), owner=owner)
-    taken = store.engines.take(root.id, at=NOW)
+    taken = take(store, root.id, at=NOW)
     assert taken is not None
     assert (taken.type, taken.recoveries) == (S.CANCELLED, 0)
 
@@ -296,7 +309,7 @@ def test_what_takes_its_engine_along_is_not_taken_up_for_ever(store: Store) -> N
     owner = dead(store, root, owner=owner)
     types = []
     for _ in range(MOST_RECOVERIES + 1):
-        taken = store.engines.take(root.id, at=NOW)
+        taken = take(store, root.id, at=NOW)
         assert taken is not None
         types.append(taken.type)
         owner = dead(store, owner=owner)
@@ -309,8 +322,8 @@ def test_what_has_ended_is_not_to_be_had(store: Store, type: StateType) -> None:
     owner = engine()
     root = flow(owner)
     dead(store, root, moved(root.id, 3, type, 1), owner=owner)
-    assert store.engines.take(root.id, at=NOW) is None
-    assert store.engines.take(root.id, at=NOW, known=False) is None
+    assert take(store, root.id, at=NOW) is None
+    assert take(store, root.id, at=NOW, known=False) is None
     assert records(store)[root.id].state.type is type  # type: ignore[union-attr]
 
 
@@ -320,21 +333,21 @@ def test_what_lives_or_is_not_due_or_does_not_exist_is_not_to_be_had(store: Stor
     commit_as(store, owner, alive, unowned, later, moved(later.id, 1, S.SCHEDULED, 1))
     become(store, engine())
     for run in (alive.id, unowned.id, later.id, new_id()):
-        assert store.engines.take(run, at=NOW) is None
+        assert take(store, run, at=NOW) is None
 
 
 def test_a_run_without_a_state_is_taken_up(store: Store) -> None:
     owner = engine()
     root = flow(owner, entered=0)
     dead(store, root, owner=owner)
-    taken = store.engines.take(root.id, at=NOW)
+    taken = take(store, root.id, at=NOW)
     assert taken is not None
     assert (taken.seq, taken.type) == (1, S.PENDING)
 
 
 def test_who_is_not_listed_takes_nothing(store: Store) -> None:
     with pytest.raises(RuntimeError, match="listed"):
-        store.engines.take(new_id(), at=NOW)
+        take(store, new_id(), at=NOW)
 
 
 # ------------------------------------------------------------------------------------------------ in files
@@ -394,7 +407,7 @@ def test_two_takers_and_one_dead_owner(path: Path) -> None:
         if takers[number].engines.fence(owner.id, beat=1):
             fenced.append(number)
         for run in runs:
-            if taken := takers[number].engines.take(run.id, at=NOW):
+            if taken := take(takers[number], run.id, at=NOW):
                 won.append((number, taken))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(len(takers))]
@@ -408,6 +421,61 @@ def test_two_takers_and_one_dead_owner(path: Path) -> None:
     assert all(owners[taken.run_id] == takers[number].engines._me.id for number, taken in won)  # type: ignore[union-attr]
     for taker in takers:
         taker.close()
+
+
+def test_many_are_taken_each_by_itself(store: Store) -> None:
+    """One batch with everything in it that may become of a run."""
+    owner, other = engine(), engine()
+    going, ended, often, ordered = flow(owner), flow(owner), flow(owner), flow(owner)
+    nested = below(going, Kind.FLOW)
+    deep, left, gone, lone, living = below(nested), below(going), below(often), alone(owner), flow(other)
+    commit_as(store, other, living)
+    me = dead(
+        store, going, ended, often, ordered, nested, deep, left, gone, lone,
+        moved(ended.id, 3, S.COMPLETED, 1), moved(ordered.id, 3, S.CANCELLING, 1), owner=owner,
+    )  # fmt: skip
+    for _ in range(MOST_RECOVERIES):
+        assert take(store, often.id, at=NOW) is not None
+        mine = me
+        me = become(store, engine())
+        store.commit(())
+        assert store.engines.fence(mine.id)
+    runs = [one.id for one in (going, ended, often, ordered, lone, living)]
+    taken = store.engines.take([*runs, new_id()], at=NOW)
+    assert {one.run_id: one.name for one in taken} == {
+        going.id: "Pending",
+        often.id: "Crashed",
+        ordered.id: "Cancelled",
+        lone.id: "Crashed",
+    }
+    found = records(store)
+    assert [found[run].owner for run in runs] == [me.id, None, None, None, None, other.id]
+    assert [found[run].recoveries for run in runs] == [1, 0, MOST_RECOVERIES, 0, 0, 0]
+    state = {run.id: run.state.name for run in found.values() if run.state is not None}
+    assert (state[nested.id], state[deep.id], state[left.id], state[gone.id]) == ("Running", *["Crashed"] * 3)
+    assert store.engines.take(runs, at=NOW) == ()
+
+
+def test_several_that_take_the_same_runs_get_each_once(two: tuple[SqliteStore, SqliteStore], path: Path) -> None:
+    runs = [flow(engine()) for _ in range(60)]
+    two[0].commit(runs)
+    ids = [run.id for run in runs]
+    won: list[list[UUID]] = [[], []]
+    gate = threading.Barrier(2)
+
+    def work(number: int) -> None:
+        become(two[number], engine())
+        gate.wait()
+        for start in range(0, 60, 10):
+            some = ids[start : start + 30]
+            won[number] += (taken.run_id for taken in two[number].engines.take(some, at=NOW))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won[0] + won[1]) == sorted(ids)
 
 
 def test_a_held_database_is_no_reason_to_wait_for_a_renewal(two: tuple[SqliteStore, SqliteStore], path: Path) -> None:

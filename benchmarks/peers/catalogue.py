@@ -34,7 +34,7 @@ class Engine:
 
     name: str
     script: str
-    module: str  # what its programs import
+    imports: str  # what its programs begin with
     package: str  # whose version is reported
     requirements: tuple[str, ...] = ()
     variant: str = ""  # handed to its script
@@ -63,19 +63,19 @@ _PREFECT: Final = {
 ENGINES: Final = {
     engine.name: engine
     for engine in (
-        Engine("callsheet", "callsheet_", "callsheet", "callsheet", variant="results", slow=False),
-        Engine("callsheet-relaxed", "callsheet_", "callsheet", "callsheet", variant="relaxed", slow=False),
-        Engine("asyncio", "floors", "asyncio", "", variant="asyncio", slow=False),
-        Engine("anyio", "floors", "anyio", "anyio", variant="anyio", slow=False),
-        Engine("trio", "floors", "trio", "trio", variant="trio", slow=False),
-        Engine("sqlite", "floors", "sqlite3", "", variant="sqlite", slow=False),
+        Engine("callsheet", "callsheet_", "from callsheet import flow, task", "callsheet", variant="results", slow=False),
+        Engine("callsheet-relaxed", "callsheet_", "from callsheet import flow, task", "callsheet", variant="relaxed", slow=False),
+        Engine("asyncio", "floors", "import asyncio", "", variant="asyncio", slow=False),
+        Engine("anyio", "floors", "import anyio", "anyio", variant="anyio", slow=False),
+        Engine("trio", "floors", "import trio", "trio", variant="trio", slow=False),
+        Engine("sqlite", "floors", "import sqlite3", "", variant="sqlite", slow=False),
         Engine(
-            "prefect", "prefect_", "prefect", "prefect",
+            "prefect", "prefect_", "from prefect import flow, task", "prefect",
             # The web framework is pinned because newer ones keep this server from starting.
             ("prefect", "fastapi==0.139.0"), server=True, sizes=_PREFECT, limits={"flows_at_once": 240, "cold": 120}, enough=20,
         ),
         Engine(
-            "prefect-3.1.5", "prefect_", "prefect", "prefect",
+            "prefect-3.1.5", "prefect_", "from prefect import flow, task", "prefect",
             # What it was released beside: it names no upper limits, and newer ones keep its server from starting.
             (
                 "prefect==3.1.5", "importlib_metadata", "fastapi==0.115.6", "starlette==0.41.3", "pydantic==2.10.4",
@@ -84,14 +84,14 @@ ENGINES: Final = {
             server=True, sizes={**_PREFECT, "flows_at_once": 30, "gather": 100, "map": 200}, limits={"flows_at_once": 120, "cold": 120},
             only=("import", "cold", "sequential", "gather", "map", "flows", "flows_at_once", "sync_called", "retry"),
         ),
-        Engine("dbos", "dbos_", "dbos", "dbos", ("dbos", "fastapi", "uvicorn")),
+        Engine("dbos", "dbos_", "from dbos import DBOS", "dbos", ("dbos", "fastapi", "uvicorn")),
         # It polls for results, so its tasks one after the other are as slow as those of the slow.
         Engine(
-            "taskiq", "taskiq_", "taskiq", "taskiq", ("taskiq",), slow=False, sizes={"sequential": 500, "sync_called": 500}
+            "taskiq", "taskiq_", "from taskiq import InMemoryBroker", "taskiq", ("taskiq",), slow=False, sizes={"sequential": 500, "sync_called": 500}
         ),
-        Engine("dask", "dask_", "distributed", "distributed", ("dask[distributed]",)),
-        Engine("ray", "ray_", "ray", "ray", ("ray",)),
-        Engine("dagster", "dagster_", "dagster", "dagster", ("dagster",), sizes={"gather": 200, "flows": 20}),
+        Engine("dask", "dask_", "from distributed import Client, LocalCluster", "distributed", ("dask[distributed]",)),
+        Engine("ray", "ray_", "import ray", "ray", ("ray",)),
+        Engine("dagster", "dagster_", "import dagster", "dagster", ("dagster",), sizes={"gather": 200, "flows": 20}),
     )
 }  # fmt: skip
 OURS: Final = ("callsheet", "callsheet-relaxed")
@@ -101,7 +101,7 @@ PEERS: Final = tuple(name for name, engine in ENGINES.items() if engine.requirem
 WORKLOADS: Final = {
     workload.name: workload
     for workload in (
-        Workload("import", "import the package", 1, 1, "seconds"),
+        Workload("import", "import what a program begins with", 1, 1, "seconds"),
         Workload("cold", "cold script: one flow, one task, nothing there yet", 1, 1, "seconds"),
         Workload("sequential", "tasks awaited one after the other", 3_000, 200),
         Workload("gather", "1,000 tasks at once, by gather", 1_000, 1_000),

@@ -68,9 +68,15 @@ def _scale(bottom: int) -> list[str]:
         x = _place(10.0**decade)
         lines += [
             f'<line x1="{x:.0f}" y1="{_TOP - 6}" x2="{x:.0f}" y2="{bottom}"/>',
-            f'<text class="scale" x="{x:.0f}" y="{_TOP - 12}" text-anchor="middle">{10**decade:,}/s</text>',
+            f'<text class="scale" x="{x:.0f}" y="{_TOP - 12}" text-anchor="middle">{_round(10**decade)}/s</text>',
         ]
     return lines
+
+
+def _round(number: int) -> str:
+    return (
+        f"{number // 1_000_000}M" if number >= 1_000_000 else f"{number // 1_000}k" if number >= 1_000 else str(number)
+    )
 
 
 def _place(rate: float) -> float:

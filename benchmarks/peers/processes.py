@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +16,6 @@ MARK: Final = (
 )
 MOST_THREADS: Final = 3_000  # more than any peer has needed; one took 9,000 and the machine stood still
 _LOOK: Final = 0.2  # seconds
-_LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PDEATHSIG: Final = 1  # prctl(2)
 
 
 class Runaway(Exception):
@@ -29,20 +25,21 @@ class Runaway(Exception):
 def begin(
     command: list[str], environment: dict[str, str], out: Path, pin: int | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own; what it prints goes to files: a pipe would outlive it in its daemons."""
+    """Start a process in a session and a folder of its own. What it prints goes to files: a pipe would outlive it in its daemons.
+
+    The folder, because some read the settings of whatever project they are started in.
+    """
     if pin is not None and (taskset := shutil.which("taskset")):
         command = [taskset, "-c", str(pin), *command]
+    if setpriv := shutil.which(
+        "setpriv"
+    ):  # the program that takes turns may be killed, and then has no time to end them
+        command = [setpriv, "--pdeathsig", "KILL", *command]
     with out.with_suffix(".out").open("wb") as stdout, out.with_suffix(".err").open("wb") as stderr:
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
-            preexec_fn=_die_with_parent,
+            cwd=out.parent,
         )  # fmt: skip
-
-
-def _die_with_parent() -> None:
-    """Be killed when the program that takes turns is, which then has no time to do it (Linux)."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PDEATHSIG, signal.SIGKILL)
 
 
 def watch(process: subprocess.Popen[bytes], limit: float) -> None:

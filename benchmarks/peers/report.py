@@ -30,20 +30,28 @@ def short(value: float) -> str:
 
 
 def table(run: Run) -> Iterator[str]:
-    """Give the lines of a table in Markdown: medians [least–most]; then what was recorded, and what failed."""
+    """Give the lines of tables in Markdown, medians [least–most]: beside peers, beside floors; then what else was found, and what failed."""
     found = figures(run["turns"])
-    engines = [name for name in ENGINES if any(name in some for some in found.values())]
     yield "Machine: " + ", ".join(f"{name} {value}" for name, value in run["facts"].items())
     yield ""
+    peers = [name for name in ENGINES if name not in FLOORS]
+    for columns in (peers, [*OURS, *FLOORS]):
+        yield from _columns(run, found, [name for name in columns if any(name in some for some in found.values())])
+    yield from notes(found)
+    yield from failures(run)
+
+
+def _columns(run: Run, found: Figures, engines: list[str]) -> Iterator[str]:
+    if not engines:
+        return
+    wanted = [name for name in engines if name in FLOORS] or engines  # what has no floor is in the other table
     yield "| workload | " + " | ".join(f"{name} {run['versions'].get(name, '')}".strip() for name in engines) + " |"
     yield "|---" * (len(engines) + 1) + "|"
     for name, workload in WORKLOADS.items():
-        if name in found:
+        if any(engine in found.get(name, {}) for engine in wanted):
             cells = [said(found[name].get(engine), workload.unit, workload.size) for engine in engines]
             yield f"| {workload.title} | " + " | ".join(cells) + " |"
     yield ""
-    yield from notes(found)
-    yield from failures(run)
 
 
 def notes(found: Figures) -> Iterator[str]:
@@ -111,14 +119,14 @@ def machine(old: Run, new: Run) -> float:
 
 
 def changes(old: Run, new: Run) -> Iterator[Change]:
-    """Give what changed, for each workload of each engine that both runs have."""
+    """Give what changed, for each workload of each engine that both runs have in the same size."""
     before, after, factor = figures(old["turns"]), figures(new["turns"]), machine(old, new)
     for name, some in after.items():
         workload = WORKLOADS[name]
         scale = 1.0 if workload.unit == "bytes" else factor
         for engine, figure in some.items():
             was = before.get(name, {}).get(engine)
-            if was is not None:
+            if was is not None and was.size == figure.size:
                 times = figure.beside(was, per_second=workload.per_second) / scale
                 now = scale if workload.per_second else 1 / scale
                 noise = was.least <= figure.most / now and figure.least / now <= was.most

@@ -91,7 +91,7 @@ def _do(engine: Engine, python: Path, workload: Workload, found: dict[str, str],
     if workload.name == "web":
         return _web(engine, python, found, turn, stage)
     if workload.name == "import":
-        command = [str(python), "-c", f"import {engine.module}"]
+        command = [str(python), "-c", engine.imports]
     else:
         command = [str(python), script, workload.name, str(turn.size)]
     pin = None if workload.name == "beside_threads" else stage.pin

@@ -1,15 +1,27 @@
-"""The one source of time: wall clock in UTC and a monotonic clock, both replaceable in tests."""
+"""The one source of time: wall clock in UTC and a monotonic clock, both replaceable in tests.
+
+What users see (delays, deadlines, time stamps, expiry) is told by the clock that is kept in the context: the system's, or
+a virtual one. What concerns other processes and the disk (leases, journals, locks of files) is told by the system's.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Protocol
+from threading import Event
+from typing import Protocol, Self
 
 
 class Clock(Protocol):
     """What the engine asks for the time."""
+
+    @property
+    def is_virtual(self) -> bool:
+        """Tell whether time is that of an event loop that jumps, so that nobody else can set it."""
+        ...
 
     def now(self) -> datetime:
         """Give the time of day in UTC, with its time zone."""
@@ -50,6 +62,7 @@ class SystemClock:
     """The clocks of the machine."""
 
     __slots__ = ()
+    is_virtual = False
 
     def now(self) -> datetime:
         """Give the time of day in UTC, with its time zone."""
@@ -67,9 +80,81 @@ class SystemClock:
 SYSTEM_CLOCK = SystemClock()
 
 
+class Virtual(Clock, Protocol):
+    """A clock that jumps to the next timer when nothing is left to do. It stands still while it is held."""
+
+    def holding(self) -> AbstractContextManager[None]:
+        """Give a context in which it stands still, whatever waits in it."""
+        ...
+
+    def hop(self, job: Callable[[], None], start: Callable[[Callable[[], None]], object]) -> None:
+        """Have `start` begin a job on a thread; the clock stands still until it has ended, or waits for time itself."""
+        ...
+
+    def held(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Let the clock stand still until the callback, which is called once, has been called."""
+        ...
+
+    def parking(self, timeout: float | None) -> Parking:
+        """Give a wait of the calling thread, which lets time go on meanwhile."""
+        ...
+
+
+class Parking(Protocol):
+    """One wait of a thread in virtual time: a context, in which `event` is waited for and others call `wake`."""
+
+    event: Event
+
+    def wake(self) -> None:
+        """End the wait, from any thread."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+_kept: ContextVar[Virtual | None] = ContextVar("callsheet_clock", default=None)
+_in_use = 0  # virtual clocks of this process: nothing else is looked at where there is none
+
+
+@contextmanager
+def keep(clock: Virtual) -> Generator[None, None, None]:
+    """Have a virtual clock tell the time in this context."""
+    global _in_use
+    token = _kept.set(clock)
+    _in_use += 1
+    try:
+        yield
+    finally:
+        _in_use -= 1
+        _kept.reset(token)
+
+
+def virtual_clock() -> Virtual | None:
+    """Give the virtual clock of this context; `None` where time is the system's."""
+    return _kept.get() if _in_use else None
+
+
+def current_clock() -> Clock:
+    """Give the clock of this context."""
+    return virtual_clock() or SYSTEM_CLOCK
+
+
+def standing() -> AbstractContextManager[None]:
+    """Give a context in which virtual time stands still: for waits whose end comes from a thread of somebody else."""
+    clock = virtual_clock()
+    return nullcontext() if clock is None else clock.holding()
+
+
 def utc_now() -> datetime:
     """Give the time of day in UTC, for objects that users make outside an engine."""
-    return machine.now()
+    return current_clock().now() if _in_use else machine.now()
+
+
+def monotonic() -> float:
+    """Give seconds of a clock that never jumps back, for what users time."""
+    return current_clock().monotonic() if _in_use else machine.monotonic()
 
 
 def micros(moment: datetime) -> int:

@@ -35,6 +35,7 @@
     ├── UnknownQuery (also LookupError)              a flow run has no handler for a query
     ├── QueryTimeout (also TimeoutError)             a flow run did not answer a query in time
     ├── QueryFailed                                  the handler of a query failed, in another process
+    ├── VirtualTimeError (also RuntimeError)         something cannot be had in virtual time
     ├── ScriptError · SerializationError
     ├── ObjectNotFound · ObjectAlreadyExists
     └── StoreError                                   history cannot be read or written
@@ -237,6 +238,10 @@ class QueryTimeout(CallsheetError, TimeoutError):
 
 class QueryFailed(CallsheetError):
     """Raised when the handler of a query failed in another process; says what it raised there."""
+
+
+class VirtualTimeError(CallsheetError, RuntimeError):
+    """Raised when something is asked for that virtual time cannot give: a socket, a loop of uvloop, a second clock."""
 
 
 class ScriptError(CallsheetError):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
+from callsheet._clock import monotonic
 from callsheet._engine import cancelling, run_inputs
 from callsheet._engine.dual import dual
 from callsheet._engine.history import flow_runs, the_run
@@ -105,7 +105,7 @@ async def apause_flow_run(
         RuntimeError: The call is in a task, or outside of flow runs, or nothing is kept of this run.
 
     Example:
-        >>> import threading
+        >>> import threading, time
         >>> from callsheet import flow
         >>> from callsheet.runtime import flow_run
         >>> def approve(run_id: str) -> None:
@@ -352,7 +352,7 @@ async def wait_for_flow_run(
     """
     del client
     run_id, place, port = UUID(str(flow_run_id)), run_inputs.place_here(), run_inputs.port_here()
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else monotonic() + timeout
     journal, bell = place.core.journal, run_inputs.Bell()
     journal.follow(bell.ring)
     try:
@@ -363,7 +363,7 @@ async def wait_for_flow_run(
             record = await the_run(place.reader, Kind.FLOW, run_id)
             if record.state is not None and record.state.type in TERMINAL_STATES:
                 return (await flow_runs(place.reader, [record]))[0]
-            left = None if deadline is None else deadline - time.monotonic()
+            left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
                 raise FlowRunWaitTimeout(f"Flow run with ID {run_id} exceeded watch timeout of {timeout} seconds")
             # One that is not here may be taken up here: commits of this process count too, and there are many of them.

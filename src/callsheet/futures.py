@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Generator, Iterable
 from typing import Any, NamedTuple, TypeVar
 
+from callsheet._clock import monotonic
 from callsheet._engine.futures import (
     ConcurrentTaskFuture,
     DistributedTaskFuture,
@@ -63,11 +63,11 @@ def wait(futures: Iterable[TaskFuture[Any]], timeout: float | None = None) -> Do
         2
     """
     waiting = set(futures)
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else monotonic() + timeout
     done: set[TaskFuture[Any]] = set()
     for future in list(waiting):
         once = future.when_done()
-        if wait_once(once, None if deadline is None else max(0.0, deadline - time.monotonic())):
+        if wait_once(once, None if deadline is None else max(0.0, deadline - monotonic())):
             future.wait(0)
             done.add(future)
     return DoneAndNotDoneFutures(done, waiting - done)
@@ -100,7 +100,7 @@ def as_completed(
         [2, 4, 6]
     """
     all_of_them = set(futures)
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else monotonic() + timeout
     arrived: deque[TaskFuture[R]] = deque()
     lock = threading.Lock()
     bell = [Once()]
@@ -118,7 +118,7 @@ def as_completed(
             if not arrived:
                 bell[0] = Once()
             ring = bell[0]
-        if not arrived and not wait_once(ring, None if deadline is None else max(0.0, deadline - time.monotonic())):
+        if not arrived and not wait_once(ring, None if deadline is None else max(0.0, deadline - monotonic())):
             raise TimeoutError(f"{left} (of {len(all_of_them)}) futures unfinished")
         future = arrived.popleft()
         future.wait(0)

@@ -38,7 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         drain_seconds: How long an engine that ends lets running runs finish before it cancels them.
         cancel_grace_seconds: How long a run that ends early waits for the children that it cancelled.
         lease_seconds: How long an engine may give no sign of life before others take it for dead; at least 0.2.
-        sleep_suspends_after_seconds: Above how long a sleep a flow run is suspended, where it can be; ``inf``: never.
+        sleep_suspends_after_seconds: Above how long a sleep a flow run is suspended, and after how long a wait for a signal,
+            where it can be; ``inf``: never.
         task_runner_max_workers: Default of the task runners' `max_workers`; `None` sets no limit.
         logging_level: Level of the ``callsheet`` loggers.
         logging_log_prints: Whether `print` in runs goes to their logger, where flow and task do not say.

@@ -125,6 +125,10 @@ async def await_signal(name: str, type: Any = Any, timeout: float | None = None)
     Signals of a name come in the order in which they were sent, each once. Which one was taken is put on record: a run
     that is taken up again gets the same value at the same place. A retry of the flow begins anew with the first signal.
 
+    A wait that lasts longer than ``CALLSHEET_SLEEP_SUSPENDS_AFTER_SECONDS`` is not waited for in memory where the run's
+    engine goes on with runs of its flow (`Engine(flows=[…])`) and nothing else of the run is under way: the run is suspended
+    until the signal comes.
+
     Args:
         name: Of the signal.
         type: What its value must be: any type that pydantic knows. Left out: whatever JSON holds.

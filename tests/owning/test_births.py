@@ -21,15 +21,15 @@ PATIENCE = 50.0
 def unreadable(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Have the history refuse to be read, the first two times that a run is to be brought to life."""
     tries: list[int] = []
-    read = reviving.the_run
+    place = reviving.ThreadPlace
 
-    async def refuses(*args: Any) -> Any:
+    def refuses(core: Any) -> Any:
         tries.append(1)
         if len(tries) <= 2:
             raise StoreUnavailable("The disk is busy.")
-        return await read(*args)
+        return place(core)
 
-    monkeypatch.setattr(reviving, "the_run", refuses)
+    monkeypatch.setattr(reviving, "ThreadPlace", refuses)
     return tries
 
 
@@ -47,7 +47,7 @@ async def test_a_resumed_run_is_brought_to_life_later(unreadable: list[int], mon
         await aresume_flow_run(run_id)
         run = await wait_for_flow_run(run_id, timeout=PATIENCE)
         assert run.state.is_completed()
-    assert len(unreadable) == 3
+    assert len(unreadable) >= 3
 
 
 def test_the_next_call_under_its_key_brings_it_to_life(

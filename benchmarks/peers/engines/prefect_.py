@@ -182,8 +182,8 @@ def recorded(workload):
 
 def server(port):
     """Become the server that turns share."""
-    arguments = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    os.execv(sys.executable, [sys.executable, *arguments])
+    command = str(Path(sys.executable).parent / "prefect")
+    os.execv(command, [command, "server", "start", "--host", "127.0.0.1", "--port", str(port)])
 
 
 def serve(port):

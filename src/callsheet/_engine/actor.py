@@ -47,7 +47,7 @@ class Actor:
     __slots__ = (
         "__weakref__", "_context", "_record", "_result_store", "_state", "_stores", "at", "cell", "core",
         "created", "definition", "detached", "digest", "ended", "final", "first_started", "home", "inputs", "kept", "known",
-        "name", "parameters", "persists", "places", "rested", "scope", "seq", "spent", "started", "state_name",
+        "name", "parameters", "persists", "places", "scope", "seq", "spent", "started", "state_name",
         "tags", "task", "type", "undone", "unsaved", "upstream", "wait_for",
     )  # fmt: skip
 
@@ -71,7 +71,6 @@ class Actor:
         self.scope = RunScope()
         self.cell = Cell(new_id(), self.kind, described, None if parent is None else parent.cell, self)
         self.name = ""
-        self.rested = 0.0  # when a run of this body last let others run, on the clock of `monotonic`
         self.detached = self.undone = False  # submitted, so nobody awaits its life; rolled back
         self.task: object = None  # the event loop's, which keeps itself alive only weakly
         self.upstream: dict[str, list[Any]] | None = None

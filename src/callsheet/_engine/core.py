@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 from weakref import WeakSet
 
-from callsheet._clock import SYSTEM_CLOCK, Clock
+from callsheet._clock import Clock, current_clock
 from callsheet._engine.letters import Inbox
 from callsheet._engine.ownership import Ownership, interrupt, lost
 from callsheet._ids import new_id
@@ -47,13 +47,13 @@ class Core:
 
     beset: Beset | None = None  # what a simulation does to task bodies
 
-    def __init__(self, store: Store, settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, store: Store, settings: Settings, *, clock: Clock | None = None) -> None:
         durability = settings.durability
         store.open()
         self.engine_id = new_id()  # which its root runs belong to, and orders for them are addressed to
         self.store = store
         self.durability = durability
-        self.clock = clock
+        self.clock = clock = current_clock() if clock is None else clock
         self.journal = Journal(store, durability)
         self.journal.on_refused(self._refused)
         self.journal.on_lost(self._lose)
@@ -127,8 +127,8 @@ class Core:
             return True
         return self.acknowledges_outcomes and (recorded or (is_root and kind is Kind.FLOW))
 
-    async def acknowledge(self, cell: Cell, position: int, port: Port) -> bool:
-        """Wait until everything up to a position of the journal is committed; tell whether others could run meanwhile.
+    async def acknowledge(self, cell: Cell, position: int, port: Port) -> None:
+        """Wait until everything up to a position of the journal is committed.
 
         Who waits commits where it is: one page in the redo log costs less than a hop to the journal's thread and
         back. Where other runs are alive, those that end in one step of the loop share a commit at its end. Where
@@ -136,18 +136,16 @@ class Core:
         """
         journal = self.journal
         if journal.committed >= position:
-            return False
+            return
         host = port.host
         if host is not None and self._has_company(cell):
             done = self._commit_of_step(host)
         elif journal.flush_here(position):
-            return False
+            return
         else:
             done = Once()
             journal.notify(position, done.set)
-        rests = host is not None and not done.is_set
         await port.wait(done)
-        return rests
 
     def _has_company(self, cell: Cell) -> bool:
         """Tell whether runs beside an ended one are alive that may end at the same time."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from callsheet._clock import from_micros
+from callsheet._clock import from_micros, monotonic
 from callsheet._engine import bodies
 from callsheet._engine.flow_facts import describe_flow, extra_of, identity_of_subflow, parameters_of
 from callsheet._engine.futures import TaskFuture
@@ -22,7 +21,6 @@ from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import DEADLINE, TERMINATE, Interrupted
-from callsheet._model.engines import RunDue
 from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.runs import FlowRun, FlowRunPolicy
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
 
     from callsheet._engine.core import Core
     from callsheet._engine.keyed import Keyed
+    from callsheet._engine.reviving import Recalled
     from callsheet._kernel.ports import Port
     from callsheet._model.records import Guard, RunRecord
 
@@ -69,6 +68,7 @@ class FlowRunActor(Run):
         "past",
         "pauses",
         "queries",
+        "recalled",
         "runner",
         "signals",
         "tracking",
@@ -97,6 +97,7 @@ class FlowRunActor(Run):
             log_prints = core.log_prints if parent is None else parent.log_prints
         self.log_prints: bool = log_prints
         self.past: RunRecord | None = None  # of a run that was cut off, until it is known what it says
+        self.recalled: Recalled | None = None  # where that was read along with other runs
         self.keyed: Keyed | None = None
         self.tracking: Cell | None = None
         self.identity = identity
@@ -179,8 +180,7 @@ class FlowRunActor(Run):
         if past is not None:
             from callsheet._engine.reviving import remember
 
-            self.past = None
-            await remember(self, past, port)
+            await remember(self, port)
         given = self.parameters
         if self.upstream or self.wait_for is not None:
             self.parameters = await resolve_upstream(self, port)
@@ -198,7 +198,7 @@ class FlowRunActor(Run):
         if self.cell.delivered == "suspend":
             raise Pause(_SUSPENDED, state=self.state)
         # A loop on which the body has computed for long tells of the deadline only after the next turn.
-        if self._deadline is not None and time.monotonic() > self._deadline:
+        if self._deadline is not None and monotonic() > self._deadline:
             self.scope.cancel(DEADLINE)
         self.scope.check()
 
@@ -208,7 +208,7 @@ class FlowRunActor(Run):
             self._track(_S.RUNNING, "Running", None)
         args, kwargs = flow._binder.call_arguments(self.parameters)
         if flow.timeout_seconds is not None:
-            self._deadline = time.monotonic() + flow.timeout_seconds
+            self._deadline = monotonic() + flow.timeout_seconds
         with self._runner():
             self.begin_calls()
             if not self.log_prints:
@@ -241,7 +241,7 @@ class FlowRunActor(Run):
         return replace(value, (TaskFuture,), _final_state)
 
     def _rest(self) -> float | None:
-        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        return None if self._deadline is None else max(0.0, self._deadline - monotonic())
 
     async def settle_children(self, port: Port, *, cancel: bool) -> None:
         if self.lost_futures and not cancel:
@@ -273,7 +273,7 @@ class FlowRunActor(Run):
             order = self.cell.suspension
             if order is None:  # the run around it was
                 return {}
-            return {"details": order.details, "handed": () if order.due is None else (RunDue(self.cell.id, order.due),)}
+            return {"details": order.details}
         rest = await super().proposal(final, port)
         if self.keyed is None or final.reraise is not None:
             return await record_outcome(self, rest, final, port)
@@ -309,6 +309,8 @@ class FlowRunActor(Run):
 
     def concluded(self, final: Final) -> None:
         self._track(final.type, final.name, final.message)
+        if final.name == SUSPENDED and self.cell.suspension is not None:  # its time may have come while it was leaving
+            self.core.journal.notify_shown(self.core.journal.accepted, self.core.nudge)
 
     def _track(self, type: StateType, name: str, message: str | None) -> None:
         """Bring the tracking task run of a subflow along."""
@@ -331,6 +333,9 @@ class FlowRunActor(Run):
         super().release()
         if self.tracking is not None:
             self.tracking.actor = None
+        if self.recalled is not None and self.recalled.taken is not None:  # it never got to it
+            self.recalled.taken()
+        self.recalled = None
         self._forget()
         self.known = Origins()
         self.runner = self.queries = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from uuid import UUID
 
+from callsheet._clock import monotonic
 from callsheet._engine.history import state_of_task_run
 from callsheet._engine.waiting import await_once, wait_for_run, wait_once
 from callsheet._kernel.signals import Once
@@ -235,13 +235,13 @@ class DistributedTaskFuture(TaskFuture[R]):
         return self._final_state
 
     def wait(self, timeout: float | None = None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else monotonic() + timeout
         while self._final_state is None:
             state = state_of_task_run(self._task_run_id)
             if state is not None and state.is_final():
                 self._final_state = state
                 return
-            rest = self.poll_seconds if deadline is None else min(self.poll_seconds, deadline - time.monotonic())
+            rest = self.poll_seconds if deadline is None else min(self.poll_seconds, deadline - monotonic())
             if rest <= 0:
                 return
             wait_once(Once(), rest)
@@ -285,9 +285,9 @@ class TaskFutureList(list[TaskFuture[R]]):
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until all runs have ended, at most `timeout` seconds for all together."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else monotonic() + timeout
         for future in self:
-            future.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            future.wait(None if deadline is None else max(0.0, deadline - monotonic()))
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
         """Give every run's value, in order.

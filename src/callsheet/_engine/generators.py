@@ -6,11 +6,11 @@ caller's own scopes and contexts lie. So a deadline is a point in time that each
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from callsheet._clock import monotonic
 from callsheet._engine.leaving import Final, only_theirs
 from callsheet._engine.run import Run
 from callsheet._kernel import alarms
@@ -53,7 +53,7 @@ class _Stepping:
             await run.open_between_steps(port)
         definition = run.definition
         timeout = definition.timeout_seconds
-        self.deadline = None if timeout is None else time.monotonic() + timeout
+        self.deadline = None if timeout is None else monotonic() + timeout
         args, kwargs = definition._binder.call_arguments(run.parameters)
         run.begin_calls()
         return definition.fn(*args, **kwargs)
@@ -67,7 +67,7 @@ class _Stepping:
         self.run.scope.check()
         if self.deadline is None:
             return None
-        rest = self.deadline - time.monotonic()
+        rest = self.deadline - monotonic()
         if rest <= 0:
             self.run.scope.cancel(DEADLINE)
             raise Interrupted

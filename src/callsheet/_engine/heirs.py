@@ -77,12 +77,11 @@ class Heir:
         core = self._core
         core.ownership.vouch()
         with core.ownership.arrivals.one():
-            taken = core.store.engines.take(run_id, at=core.clock.micros())
-            if taken is None:
-                return None
-            if taken.type is StateType.PENDING:
+            found = core.store.engines.take((run_id,), at=core.clock.micros())
+            if found and found[0].type is StateType.PENDING:
                 return self._brought_to_life(run_id)
-        call_hooks(core, self._flow, taken.run_id, taken.type)
+        for taken in found:
+            call_hooks(core, self._flow, taken.run_id, taken.type)
         return None
 
     def _brought_to_life(self, run_id: UUID) -> FlowRunActor:

@@ -34,6 +34,6 @@ def take_here(core: Core, run_id: UUID, flow: Any) -> None:
     """
     core.ownership.vouch()
     with core.ownership.arrivals.one():
-        taken = core.store.engines.take(run_id, at=core.clock.micros(), known=True)
-        if taken is not None and taken.type is StateType.PENDING:
+        found = core.store.engines.take((run_id,), at=core.clock.micros())
+        if found and found[0].type is StateType.PENDING:
             bring_to_life(core, run_id, flow)

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from callsheet._clock import machine
+from callsheet._clock import machine, monotonic
 from callsheet._engine.deaths import Deaths
 from callsheet._engine.history import records_of
 from callsheet._engine.live import live_run
@@ -290,7 +290,7 @@ class _Sending:
 
     async def _wait(self, timeout: float | None) -> None:
         place, bell = self._place, Bell()
-        deadline = None if timeout is None else machine.monotonic() + timeout
+        deadline = None if timeout is None else monotonic() + timeout
         port = _port(place)
         place.core.journal.watch(bell.ring)
         try:
@@ -309,7 +309,7 @@ class _Sending:
             await self._give_up(owners, look=machine.monotonic() >= patient_until)
             if not self.pending:
                 return
-            left = _LOOK if deadline is None else deadline - machine.monotonic()
+            left = _LOOK if deadline is None else deadline - monotonic()
             if left <= 0:
                 raise TimeoutError
             await port.wait(bell.once, min(left, _LOOK), scope_here())

@@ -190,31 +190,59 @@ def _counts(record: RunRecord, runs: Runs, attempts: Mapping[UUID, int]) -> bool
     return True
 
 
-async def read_memory(reader: Reader, past: Past, watch: MakeWatch | None = None) -> Memory:
-    """Read what is remembered of a flow run, and of those that it was forked from.
+class Wanted(NamedTuple):
+    """A flow run whose memory is to be read.
 
-    Args:
-        reader: Of the history.
+    Attributes:
         past: What the run's states say.
         watch: Makes what compares the run's calls with what is remembered: of that, of the keys of calls that are not,
             and of when bodies were called, by flow run.
+    """
+
+    past: Past
+    watch: MakeWatch | None = None
+
+
+async def read_memories(reader: Reader, wanted: Sequence[Wanted]) -> list[Memory] | None:
+    """Read what is remembered of flow runs, and of those that they were forked from.
+
+    Returns:
+        The memory of each; `None` where that is too much to be read for several runs at once.
 
     Raises:
         StoreError: The history cannot be read.
     """
-    outcomes, runs = await _read(reader, past.run_id)
-    ended = {outcome.run_id for outcome in outcomes}
-    open_ = [run.id for run in runs.values() if run.kind is Kind.TASK and run.id not in ended]
+    found = await _read(reader, [one.past.run_id for one in wanted])
+    if found is None:
+        return None
+    open_ = [
+        run.id
+        for outcomes, runs in found.values()
+        for ended in ({outcome.run_id for outcome in outcomes},)
+        for run in runs.values()
+        if run.kind is Kind.TASK and run.id not in ended
+    ]
     states: dict[UUID, Sequence[StateRecord]] = {}
     for at in range(0, len(open_), _PAGE):
         states.update(await reader.read_states_of(open_[at : at + _PAGE]))
-    memory = Memory(past, outcomes, runs, states)
+    return [await _memory(reader, one, *found[one.past.run_id], states) for one in wanted]
+
+
+async def _memory(
+    reader: Reader,
+    wanted: Wanted,
+    outcomes: Sequence[OutcomeRecord],
+    runs: dict[UUID, RunRecord],
+    states: Mapping[UUID, Sequence[StateRecord]],
+) -> Memory:
+    past, watch = wanted
+    memory = Memory(past, outcomes, runs, {run_id: states[run_id] for run_id in runs if run_id in states})
     known, begun_at = dict(runs), {past.run_id: past.begun}
     fork = past.fork
     while fork is not None:
-        borrowed = await _read(reader, fork.source_id)
-        memory.borrow(*borrowed, fork.before)
-        known |= borrowed[1]
+        borrowed = await _read(reader, [fork.source_id]) or {}
+        memory.borrow(*borrowed[fork.source_id], fork.before)
+        known |= borrowed[fork.source_id][1]
         if watch is not None:
             begun_at[fork.source_id] = bodies_begun(await reader.read_states(fork.source_id))
         sources = records_of((await reader.read_runs(RunFilter(ids=(fork.source_id,)), limit=1)).items)
@@ -224,16 +252,23 @@ async def read_memory(reader: Reader, past: Past, watch: MakeWatch | None = None
     return memory
 
 
-async def _read(reader: Reader, run_id: UUID) -> tuple[Sequence[OutcomeRecord], dict[UUID, RunRecord]]:
-    """Read what is in a flow run: outcomes, and runs."""
-    runs: dict[UUID, RunRecord] = {}
-    where, cursor = RunFilter(flow_run_ids=(run_id,)), None
+async def _read(
+    reader: Reader, run_ids: Sequence[UUID]
+) -> dict[UUID, tuple[Sequence[OutcomeRecord], dict[UUID, RunRecord]]] | None:
+    """Read what is in flow runs, outcomes and runs: all of one, of several a page."""
+    within: dict[UUID | None, dict[UUID, RunRecord]] = {run_id: {} for run_id in run_ids}
+    where, cursor = RunFilter(flow_run_ids=tuple(run_ids)), None
     while True:
         page = await reader.read_runs(where, limit=_PAGE, cursor=cursor)
-        runs.update((record.id, record) for record in records_of(page.items))
+        for record in records_of(page.items):
+            within[record.flow_run_id][record.id] = record
         cursor = page.cursor
         if cursor is None:
-            return await reader.read_outcomes(run_id), runs
+            break
+        if len(run_ids) > 1:
+            return None
+    outcomes = await reader.read_outcomes_of(run_ids)
+    return {run_id: (outcomes.get(run_id, ()), within[run_id]) for run_id in run_ids}
 
 
 # ------------------------------------------------------------------------------------------------ steps

@@ -24,6 +24,9 @@ _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 RESUMING: Final = "Resuming"
 """The name of the Scheduled state of a run that waits to be taken up after a suspension."""
 
+FOR_SIGNAL: Final = "signal:"
+"""How keys of suspensions begin that last until a signal comes; its name follows."""
+
 
 CUT_OFF: Final = frozenset({_S.COMPLETED, _S.FAILED})
 """What is not run again in an attempt that was cut off: a failure that its body has dealt with is dealt with."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
-from callsheet._clock import from_micros, micros
+from callsheet._clock import from_micros, micros, monotonic
 from callsheet._engine.decode import encode_details
 from callsheet._engine.history import the_run
 from callsheet._engine.places import LoopPlace, Place, ThreadPlace
@@ -153,10 +152,10 @@ class _Pausing:
         while True:
             now = core.clock.micros()
             if self.timeout is not None and self.until is None:
-                self.until = now + int(self.timeout * 1e6)
-                self.deadline = time.monotonic() + self.timeout
+                self.until = now + round(self.timeout * 1e6)
+                self.deadline = monotonic() + self.timeout
             if self.wake is not None:
-                self.deadline = time.monotonic() + max(0.0, (micros(self.wake) - now) / 1e6)
+                self.deadline = monotonic() + max(0.0, (micros(self.wake) - now) / 1e6)
             check = None if self.wanted is None else self.wanted.load
             pause = Pause(self.key, self.until, check, again=reason is not None)
             handed = () if self.wanted is None else question(run.cell.id, self.keys, self.wanted, now)
@@ -205,7 +204,7 @@ class _Pausing:
             journal.watch(bell.ring)
         try:
             while not pause.gate.is_set:
-                left = None if self.deadline is None else self.deadline - time.monotonic()
+                left = None if self.deadline is None else self.deadline - monotonic()
                 if left is not None and left <= 0:
                     if self.wake is not None:
                         await self._resume()

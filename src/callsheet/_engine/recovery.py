@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from callsheet._engine.deaths import Deaths
 from callsheet._engine.flow_facts import describe_flow
 from callsheet._engine.hooks_apart import call_hooks
 from callsheet._engine.known_flows import imported
-from callsheet._engine.reviving import bring_to_life
+from callsheet._engine.reviving import revive_all
 from callsheet._kernel.spawning import threads
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import Kind, StateType
@@ -25,11 +26,15 @@ from callsheet.exceptions import EngineClosed, LostOwnership, StoreError
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
-    from callsheet._model.engines import WaitingRun
+    from callsheet._model.engines import Taken, WaitingRun
 
 _LOG: Final = logging.getLogger("callsheet.engine")
 _LONGEST: Final = 0.5  # seconds between looks whether a process of this machine has ended
-_PAGE: Final = 100
+_PAGE: Final = 100  # runs that are taken at once
+_APART: Final = 2
+"""Runs that were taken over so often are taken one by one. One that takes its process along is not to count against those
+that were taken with it until they crash as well."""
+_PATIENCE: Final = 0.5  # seconds with a loop that is busy
 _UNKNOWN: Final = 1  # leases for those who know the flow of a dead engine's run to come
 _OTHER_CODE: Final = 3  # leases for those who know it with the code that the run was started with
 _CLOSING: Final = 5.0  # seconds for a look that is under way
@@ -52,6 +57,8 @@ class Recovery:
         self._news = threads.flag()
         self._ended = threads.flag()
         self._stopping = False
+        self._taken: dict[UUID, Any] = {}  # what is to be started, and the flows of which they are runs
+        self._backlog = _Backlog()
         self._looked = 0  # microseconds; what was due then has been seen
         # Where nobody comes from outside, what is to be taken up is told of.
         self._rest = min(core.lease / 4, _LONGEST) if core.store.is_shared else None
@@ -60,7 +67,7 @@ class Recovery:
         """Begin, on a thread of its own."""
         self._core.nudge = self._news.set
         self._core.journal.watch(self._news.set)
-        start_thread(self._run, "callsheet-recovery")
+        start_thread(self._run, "callsheet-recovery", stands=True)
 
     def stop(self) -> None:
         """End, after what is being taken just now."""
@@ -97,6 +104,13 @@ class Recovery:
 
     def _look(self) -> None:
         """Find the dead, and take what there is to take."""
+        arrivals = self._core.ownership.arrivals
+        for run_id in list(arrivals.stuck):
+            if (flow := arrivals.stuck.pop(run_id, None)) is not None:  # else somebody calls it just now
+                self._taken[run_id] = flow
+        if self._taken:  # it could not be read
+            with arrivals.one():
+                self._start()
         listed = self._engines.read()
         known: set[str] = set()
         for engine in listed:
@@ -104,12 +118,11 @@ class Recovery:
                 _LOG.warning("The engine of process %s on %r is gone.", engine.pid, engine.host)
             elif not engine.lost:
                 known.update(engine.flows)
-        self._try_again()
         now = self._looked = self._core.clock.micros()
-        for run in _every(lambda after: self._engines.left(_PAGE, after)):
-            self._consider(run, known)
-        for run in _every(lambda after: self._engines.unowned(now, _PAGE, after)):
-            self._consider(run, known)
+        for runs in _pages(lambda after: self._engines.left(_PAGE, after)):
+            self._consider(runs, known)
+        for runs in _pages(lambda after: self._engines.unowned(now, _PAGE, after)):
+            self._consider(runs, known)
         if any(engine.lost for engine in listed):
             self._engines.sweep()
 
@@ -123,49 +136,97 @@ class Recovery:
 
     # ------------------------------------------------------------------------------------------- taking
 
-    def _consider(self, run: WaitingRun, known: set[str]) -> None:
-        """Take a run up if it is ours, or end it if it is nobody's."""
-        if self._stopping or not self._core.accepting:
-            return
-        flow = self._core.flows.get(run.key) if run.kind is Kind.FLOW else None
-        if flow is None and run.kind is Kind.FLOW and (run.owner is None or run.key in known):
-            return  # another engine's, or nobody's yet
-        if not self._has_waited(run, flow):
-            return
-        self._core.ownership.vouch()
-        with self._core.ownership.arrivals.one():
-            taken = self._engines.take(run.id, at=self._core.clock.micros(), known=flow is not None)
-            if taken is not None:
-                _LOG.info("The run %s was taken up as %s: %s", run.id, taken.name, taken.message)
-                if taken.type is StateType.PENDING:
-                    self._revive(run.id, flow)
-        if taken is not None and taken.type is not StateType.PENDING and run.kind is Kind.FLOW:
-            call_hooks(self._core, flow or imported(run.key), taken.run_id, taken.type)
+    def _consider(self, runs: Sequence[WaitingRun], known: set[str]) -> None:
+        """Take up those of some runs that are ours, and end those that are nobody's."""
+        ours: list[WaitingRun] = []
+        nobodys: list[WaitingRun] = []
+        for run in runs:
+            flow = self._core.flows.get(run.key) if run.kind is Kind.FLOW else None
+            if flow is None and run.kind is Kind.FLOW and (run.owner is None or run.key in known):
+                continue  # another engine's, or nobody's yet
+            if self._has_waited(run, flow):
+                (nobodys if flow is None else ours).append(run)
+        self._take([run for run in ours if run.recoveries < _APART])
+        for run in ours:
+            if run.recoveries >= _APART:
+                self._take([run])
+        self._take(nobodys, known=False)
 
-    def _try_again(self) -> None:
-        """Bring runs to life that were taken up when the history could not be read."""
-        arrivals = self._core.ownership.arrivals
-        for run_id in list(arrivals.stuck):
-            flow = arrivals.stuck.pop(run_id, None)
-            if flow is not None:
-                with arrivals.one():
-                    self._revive(run_id, flow)
-
-    def _revive(self, run_id: UUID, flow: Any) -> None:
+    def _take(self, runs: Sequence[WaitingRun], *, known: bool = True) -> None:
+        """Take runs up in one transaction, start those that go on, and see to the end of the others."""
+        core = self._core
+        if not runs or self._stopping or not core.accepting:
+            return
+        self._backlog.wait()
+        core.ownership.vouch()
+        by_id = {run.id: run for run in runs}
+        ended: list[Taken] = []
         try:
-            bring_to_life(self._core, run_id, flow)
-        except (LostOwnership, EngineClosed):
+            with core.ownership.arrivals.one():
+                for taken in self._engines.take(tuple(by_id), at=core.clock.micros(), known=known):
+                    if taken.type is StateType.PENDING:
+                        self._taken[taken.run_id] = core.flows[by_id[taken.run_id].key]
+                    else:
+                        ended.append(taken)
+                self._start()
+        finally:
+            for taken in ended:
+                self._end(by_id[taken.run_id], taken)
+
+    def _end(self, run: WaitingRun, taken: Taken) -> None:
+        _LOG.info("The run %s has ended as %s: %s", run.id, taken.name, taken.message)
+        if run.kind is Kind.FLOW:
+            call_hooks(self._core, self._core.flows.get(run.key) or imported(run.key), run.id, taken.type)
+
+    def _start(self) -> None:
+        """Start what was taken. Where it cannot be read just now, the next look does."""
+        if not self._taken:
+            return
+        try:
+            _LOG.info("Flow runs of nobody that are taken up: %d", len(self._taken))
+            revive_all(self._core, self._taken, self._backlog)
+        except (LostOwnership, EngineClosed, StoreError):
             raise
-        except StoreError as error:
-            _LOG.warning("The run %s was taken up and cannot be started just now: %s", run_id, error)
         except Exception:
-            _LOG.exception("The run %s was taken up and could not be started", run_id)
+            _LOG.exception("Runs were taken up and could not be started: %s", ", ".join(map(str, self._taken)))
+            self._taken.clear()
 
 
-def _every(page: Page) -> Iterator[WaitingRun]:
+class _Backlog:
+    """Runs that were started with what was read for them, and have not got to it yet: not more than so many are read for.
+
+    Nobody waits for long: a loop that is busy must not keep runs from beginning that live elsewhere.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left = 0
+        self._has_room = threads.flag()
+        self._has_room.set()
+
+    def add(self) -> Callable[[], None]:
+        """Count one more; give what is called when it has got to it."""
+        with self._lock:
+            self._left += 1
+            if self._left >= _PAGE:
+                self._has_room.clear()
+        return self._remove
+
+    def _remove(self) -> None:
+        with self._lock:
+            self._left -= 1
+            if self._left < _PAGE:
+                self._has_room.set()
+
+    def wait(self) -> None:
+        """Wait until the most of them have."""
+        self._has_room.wait(_PATIENCE)
+
+
+def _pages(page: Page) -> Iterator[tuple[WaitingRun, ...]]:
     found = page(None)
     while found:
-        yield from found
+        yield found
         found = page(found[-1].id) if len(found) == _PAGE else ()
 
 

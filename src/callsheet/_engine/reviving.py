@@ -9,35 +9,41 @@ Who calls `revive` owns the run (it has claimed it, and the unfinished task runs
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, cast
 from uuid import UUID
 
 import msgspec
 
 from callsheet._clock import micros
 from callsheet._engine import decode
-from callsheet._engine.history import the_run
+from callsheet._engine.history import records_of, the_run
 from callsheet._engine.keyed import keyed_by
 from callsheet._engine.leaving import NotRecoverable
-from callsheet._engine.past import details_of, fork_of, past_of
+from callsheet._engine.past import FOR_SIGNAL, Past, details_of, fork_of, past_of
 from callsheet._engine.places import LoopPlace, ThreadPlace
 from callsheet._engine.recording import Calls
 from callsheet._kernel.messages import SetState, Suspend, TakeUp
 from callsheet._kernel.ports import step
 from callsheet._kernel.scopes import CANCEL, Interrupted
 from callsheet._model.kinds import SUSPENDED, SUSPENDING, TERMINAL_STATES, Kind
+from callsheet._model.records import RunFilter
 from callsheet.exceptions import FlowPauseTimeout, LostOwnership, Pause, StoreError
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
     from callsheet._engine.flow_run import FlowRunActor
+    from callsheet._engine.memory import Memory
     from callsheet._kernel.host import Host
     from callsheet._kernel.messages import Cell
     from callsheet._kernel.ports import Port
     from callsheet._model.records import RunRecord, StateRecord
+    from callsheet._store.protocol import Reader
 
+_LOG: Final = logging.getLogger("callsheet.engine")
 _WHY: Final = "The run is taken up again where it was cut off."
 _from_json = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -66,23 +72,14 @@ def revive(
         EngineClosed: The engine takes no new runs.
         StoreError: The history cannot be read.
     """
-    from callsheet._engine import dispatch
-    from callsheet._engine.flow_run import FlowRunActor
-
     place = ThreadPlace(core)
     try:
         step(place.catch_up())
         record = step(the_run(place.reader, Kind.FLOW, run_id))
     finally:
         step(place.reader.aclose())
-    if record.parent_id is not None:
-        raise ValueError(f"The flow run {run_id} is a subflow's: it is taken up by the run around it.")
-    if record.state is not None and record.state.type in TERMINAL_STATES:
-        raise ValueError(f"The flow run {run_id} has ended as {record.state.name}.")
-    run = FlowRunActor(core, flow, parameters or {}, None, None, home or core.home, frozenset(record.tags))
-    adopt(run, record, None)
-    run.register(start=False)
-    Context().run(dispatch.start, run, None)  # nothing of whoever calls: no run of its own is around this one
+    run = _adopted(core, record, flow, parameters or {}, home)
+    _start(run)
     return run
 
 
@@ -100,6 +97,69 @@ def bring_to_life(
     except StoreError:
         core.ownership.arrivals.stuck[run_id] = flow
         raise
+
+
+def revive_all(core: Core, flows: dict[UUID, Any], backlog: Backlog) -> None:
+    """Take up root flow runs, which this engine owns, as `revive` does; what there is of them is read at once.
+
+    Args:
+        core: The engine.
+        flows: The flows of which they are runs, by the runs' ids. Those that were started are taken out.
+        backlog: Told of each run that was started with what was read for it; what it gives is called when the run has that.
+
+    Raises:
+        EngineClosed: The engine takes no new runs.
+        StoreError: The history cannot be read.
+    """
+    place = ThreadPlace(core)
+    try:
+        step(place.catch_up())
+        ids = tuple(flows)
+        found = records_of(step(place.reader.read_runs(RunFilter(kind=Kind.FLOW, ids=ids), limit=len(ids))).items)
+        runs: list[FlowRunActor] = []
+        for record in found:
+            try:
+                runs.append(_adopted(core, record, flows[record.id], {}, None))
+            except ValueError as error:
+                _LOG.warning("The run %s was taken up and could not be started: %s", record.id, error)
+        _start_all(place.reader, runs, flows, backlog)
+        flows.clear()
+    finally:
+        step(place.reader.aclose())
+
+
+def _start_all(reader: Reader, runs: list[FlowRunActor], flows: dict[UUID, Any], backlog: Backlog) -> None:
+    """Start runs with what is remembered of them. Where that is much, fewer at once; a single one reads it itself."""
+    recalled = step(_recall(reader, runs)) if len(runs) > 1 else [None] * len(runs)
+    if recalled is None:
+        half = len(runs) // 2
+        _start_all(reader, runs[:half], flows, backlog)
+        _start_all(reader, runs[half:], flows, backlog)
+        return
+    for run, known in zip(runs, recalled, strict=True):
+        if known is not None:
+            run.recalled = known._replace(taken=backlog.add())
+        _start(run)
+        del flows[run.cell.id]
+
+
+def _adopted(core: Core, record: RunRecord, flow: Any, parameters: dict[str, Any], home: Host | None) -> FlowRunActor:
+    from callsheet._engine.flow_run import FlowRunActor
+
+    if record.parent_id is not None:
+        raise ValueError(f"The flow run {record.id} is a subflow's: it is taken up by the run around it.")
+    if record.state is not None and record.state.type in TERMINAL_STATES:
+        raise ValueError(f"The flow run {record.id} has ended as {record.state.name}.")
+    run = FlowRunActor(core, flow, parameters, None, None, home or core.home, frozenset(record.tags))
+    adopt(run, record, None)
+    return run
+
+
+def _start(run: FlowRunActor) -> None:
+    from callsheet._engine import dispatch
+
+    run.register(start=False)
+    Context().run(dispatch.start, run, None)  # nothing of whoever calls: no run of its own is around this one
 
 
 def adopt(run: FlowRunActor, record: RunRecord, tracker: RunRecord | None) -> None:
@@ -139,31 +199,60 @@ def take_up(run: FlowRunActor, record: RunRecord) -> int:
     return answer.position
 
 
-async def remember(run: FlowRunActor, record: RunRecord, port: Port) -> None:
-    """Read what there is of a run's earlier lives, before its body is called.
+class Backlog(Protocol):
+    """Keeps count of the runs for which something was read that they have not got to yet."""
+
+    def add(self) -> Callable[[], None]:
+        """Count one more; give what is called when it has."""
+        ...
+
+
+class Recalled(NamedTuple):
+    """What there is of a run's earlier lives."""
+
+    past: Past
+    memory: Memory
+    ended: StateRecord | None  # in which somebody has ended it meanwhile
+    taken: Callable[[], None] | None = None  # called when the run has this
+
+
+async def _recall(reader: Reader, runs: Sequence[FlowRunActor]) -> list[Recalled] | None:
+    """Read what there is of the earlier lives of runs that were adopted; `None`: it is too much for several at once."""
+    from callsheet._engine.changes import watching
+    from callsheet._engine.memory import Wanted, read_memories
+
+    states = await reader.read_states_of([run.cell.id for run in runs])
+    found = [states.get(run.cell.id, ()) for run in runs]
+    wanted: list[Wanted] = []
+    for run, known in zip(runs, found, strict=True):
+        record = cast("RunRecord", run.past)
+        past = past_of(record, known)
+        has_other_code = run.cell.definition.code != record.definition.code
+        is_other = has_other_code or past.reuse is not None or past.fork is not None
+        wanted.append(Wanted(past, partial(watching, run, has_other_code=has_other_code) if is_other else None))
+    memories = await read_memories(reader, wanted)
+    if memories is None:
+        return None
+    ended = [known[-1] if known and known[-1].type in TERMINAL_STATES else None for known in found]
+    return list(map(Recalled, (one.past for one in wanted), memories, ended))
+
+
+async def remember(run: FlowRunActor, port: Port) -> None:
+    """Take over what there is of the earlier lives of a run that was adopted, before its body is called.
 
     Raises:
         Interrupted: It was about to be cancelled, or has been ended by somebody else.
         NotRecoverable: Its parameters cannot be had back.
         StoreError: The history cannot be read.
     """
-    from callsheet._engine.changes import watching
-    from callsheet._engine.memory import read_memory
-
-    core, cell = run.core, run.cell
-    place = ThreadPlace(core) if port.host is None else LoopPlace(core, port.host)
-    try:
-        await place.catch_up()
-        states = await place.reader.read_states(cell.id)
-        if states and states[-1].type in TERMINAL_STATES:
-            _leave_as(run, states[-1])
-        past = past_of(record, states)
-        has_other_code = run.cell.definition.code != record.definition.code
-        is_other = has_other_code or past.reuse is not None or past.fork is not None
-        watch = partial(watching, run, has_other_code=has_other_code) if is_other else None
-        memory = await read_memory(place.reader, past, watch)
-    finally:
-        await place.reader.aclose()
+    core, cell, record = run.core, run.cell, cast("RunRecord", run.past)
+    recalled = run.recalled or await _recall_alone(run, port)
+    run.past = run.recalled = None
+    past, memory, ended, taken = recalled
+    if taken is not None:
+        taken()
+    if ended is not None:
+        _leave_as(run, ended)
     cell.attempt, cell.due, cell.passed = past.attempts, past.due, past.passed
     run.spent = past.running
     if past.stopped is not None:
@@ -175,6 +264,15 @@ async def remember(run: FlowRunActor, record: RunRecord, port: Port) -> None:
         run.parameters = _parameters(run.definition, record, run.parameters)
     if not memory.is_empty:
         core.memories[cell.id] = memory
+
+
+async def _recall_alone(run: FlowRunActor, port: Port) -> Recalled:
+    place = ThreadPlace(run.core) if port.host is None else LoopPlace(run.core, port.host)
+    try:
+        await place.catch_up()
+        return cast("list[Recalled]", await _recall(place.reader, (run,)))[0]
+    finally:
+        await place.reader.aclose()
 
 
 def _leave_as(run: FlowRunActor, state: StateRecord) -> NoReturn:
@@ -198,6 +296,8 @@ def _go_on_after(run: FlowRunActor, state: StateRecord) -> None:
     details = details_of(state)
     if state.name not in (SUSPENDED, SUSPENDING) or details.pause_key is None:
         return  # the body pauses there once more
+    if state.name == SUSPENDING and details.pause_key.startswith(FOR_SIGNAL):
+        return  # and this one first looks whether the signal has come
     core, cell, now = run.core, run.cell, run.core.clock.now()
     if details.scheduled_time is not None and details.scheduled_time <= now:
         cell.passed = (*(cell.passed or ()), details.pause_key)

@@ -11,7 +11,6 @@ import random
 import signal
 from typing import TYPE_CHECKING, Any
 
-from callsheet._clock import machine
 from callsheet._engine.actor import Actor
 from callsheet._engine.hooks import run_hooks, sheltered
 from callsheet._engine.leaving import Final, NotRecoverable, as_raised, is_interruption, only_theirs
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from callsheet._kernel.ports import Port
 
 _S = StateType
-_FRESH = 0.001  # seconds
 _MOMENT = 0.01  # seconds
 
 
@@ -84,7 +82,8 @@ class Run(Actor):
     async def begin(self, port: Port) -> Final | None:
         """Do what comes before the body; give the run's end where it does not get so far."""
         try:
-            await self._let_others_run(port)
+            if self.cell.parent is None or port.turn_is_over():
+                await port.checkpoint()
             if self.type is not _S.RUNNING:
                 await self.prepare(port)
                 await self._start(port, "Running")
@@ -93,22 +92,6 @@ class Run(Actor):
         if self.is_flow and (hooks := self.hooks_for(self.type)):
             await self._call_hooks(hooks, port)
         return None
-
-    async def _let_others_run(self, port: Port) -> None:
-        """Let others run, once for each run: if the flow run around has just let them, or a run of its body, that does.
-
-        Just: a body that computes for long in between may have missed its deadline, and must hear of it here.
-        """
-        parent = self.cell.parent
-        around = None if parent is None else parent.actor
-        if around is not None and around.rested:
-            fresh = machine.monotonic() - around.rested < _FRESH
-            around.rested = 0.0
-            if fresh:
-                return
-        await port.checkpoint()
-        if self.is_flow:
-            self.rested = machine.monotonic()
 
     async def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | None:
         """Give how the run ends after an attempt, or `None` where another one begins."""
@@ -135,7 +118,7 @@ class Run(Actor):
                     await wait_in_life(gate, self, port)
             elif isinstance(verdict, Wait):
                 until = verdict.until or 0.0
-                await port.wait(Once(), max(0.0, until - answer.at / 1e6), self.scope)
+                await port.wait(Once(), _seconds(answer.at, until), self.scope)
             elif isinstance(verdict, Abort):
                 raise Interrupted
             elif isinstance(verdict, Reject) and verdict.type is not _S.RUNNING:
@@ -178,7 +161,7 @@ class Run(Actor):
         if verdict.type is _S.RUNNING:
             return None
         try:
-            await port.wait(Once(), max(0.0, (verdict.scheduled_at or 0.0) - answer.at / 1e6), self.scope)
+            await port.wait(Once(), _seconds(answer.at, verdict.scheduled_at or 0.0), self.scope)
             await self._start(port, "Retrying")
         except BaseException as error:
             return self._before_body(only_theirs(error))
@@ -288,10 +271,8 @@ class Run(Actor):
             if promised or self.core.must_acknowledge(self.kind, is_root=self.cell.parent is None, recorded=recorded):
                 if self.detached:
                     self.unsaved = position
-                elif await self.core.acknowledge(self.cell, position, port) and self.cell.parent is not None:
-                    around = self.cell.parent.actor
-                    if around is not None:
-                        around.rested = machine.monotonic()
+                else:
+                    await self.core.acknowledge(self.cell, position, port)
         return self._end_abandoned(final) if self.core.journal.is_lost else final  # its end may not be on record
 
     def _end_abandoned(self, final: Final) -> Final:
@@ -367,6 +348,11 @@ class Run(Actor):
 
 
 _SUSPENDED_AROUND = "The flow run around this one was suspended."
+
+
+def _seconds(at: int, until: float) -> float:
+    """Give the seconds from one moment (microseconds) to another (seconds, which are exact to the microsecond only)."""
+    return max(0.0, (round(until * 1e6) - at) / 1e6)
 
 
 def _outer_is_ending(run: Run) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from callsheet._clock import from_micros
+from callsheet._clock import from_micros, monotonic
 from callsheet._dual import is_stepped
 from callsheet._engine.history import the_run
 from callsheet._engine.places import LoopPlace, Place, ThreadPlace, current_core
@@ -146,7 +145,7 @@ async def next_of(
 ) -> FlowRunInput | None:
     """Wait for a value under a key that begins so, and give the oldest; `None`: there was none in time."""
     core, scope = place.core, scope_here()
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else monotonic() + timeout
     bell = Bell()
     core.expect(bell.ring, expected=True)
     try:
@@ -155,7 +154,7 @@ async def next_of(
             found = await find(place, run_id, prefix, 1, exclude)
             if found:
                 return found[0]
-            left = None if deadline is None else deadline - time.monotonic()
+            left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
                 return None
             await port.wait(bell.once, poll_interval if left is None else min(poll_interval, left), scope)

@@ -3,30 +3,40 @@
 They are among what a flow run was handed (`run_inputs`), under the keys ``signal:<name>:<id>``. The body that takes one
 records it as a step, and in the same breath it moves to ``signal-taken:<name>:<id>``: a body that is taken up again gets it
 from the record, and another attempt of the flow run, which does everything again, finds there what earlier ones took.
+
+A long wait is not waited for in memory, if nothing else of its run is under way: the run is suspended, and whoever sends the
+signal has it taken up.
 """
 
 from __future__ import annotations
 
+import heapq
 import re
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from callsheet._clock import micros
+from callsheet._clock import from_micros, micros
 from callsheet._engine.history import the_run_soon
+from callsheet._engine.past import FOR_SIGNAL, details_of
 from callsheet._engine.places import Place
 from callsheet._engine.run_inputs import Bell, create, find, port_here, stored
-from callsheet._engine.sleeping import flow_body, waiting
+from callsheet._engine.sleeping import could_leave, flow_body, is_alone, waiting
 from callsheet._engine.steps import Step
+from callsheet._engine.suspending import Wish, suspend_here
 from callsheet._engine.waiting import lent
 from callsheet._ids import new_id
 from callsheet._kernel.ports import Port
-from callsheet._model.kinds import TERMINAL_STATES, Kind
+from callsheet._model.engines import RunDue
+from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import InputDropped
 from callsheet._model.runs import FlowRunInput
-from callsheet.exceptions import RunNotLive, SignalTimeout
+from callsheet.exceptions import Pause, RunNotLive, SignalTimeout
+from callsheet.settings import get_current_settings
 
 if TYPE_CHECKING:
     from callsheet._engine.flow_run import FlowRunActor
+    from callsheet._model.records import StateRecord
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._\-]+")
 _SENT, _TAKEN = "signal", "signal-taken"
@@ -61,6 +71,23 @@ async def send(place: Place, port: Port, run_id: UUID, name: str, text: str, sen
             f"The flow run {run_id} has ended in the state {state.name!r} and receives no signals any more."
         )
     await create(place, run_id, key, text, sender)
+    state = (await the_run_soon(place, port, Kind.FLOW, run_id)).state
+    if state is not None and state.type is StateType.PAUSED and _waits_for(state, name):
+        await wake(place, run_id)
+
+
+def _waits_for(state: StateRecord, name: str) -> bool:
+    """Tell whether a run is suspended, or about to be, until a signal of this name comes."""
+    return (details_of(state).pause_key or "").startswith(f"{FOR_SIGNAL}{name}:")
+
+
+async def wake(place: Place, run_id: UUID) -> None:
+    """Have a suspended run taken up, or one that is leaving as soon as it has left, by any engine that knows its flow."""
+    core = place.core
+    now = core.clock.micros()
+    await place.apart(lambda: core.commit_guarded(RunDue(run_id, now)))
+    heapq.heappush(core.dues, now)
+    core.nudge()
 
 
 def receiving_run() -> FlowRunActor:
@@ -90,7 +117,7 @@ async def receive(run: FlowRunActor, place: Place, name: str, timeout: float | N
     limit = None if timeout is None else Step(run, f"signal-until:{name}", {"name": name})
     if not step.known:
         if limit is not None and not limit.known:
-            limit.record(run.core.clock.micros() + int((timeout or 0.0) * 1e6))
+            limit.record(run.core.clock.micros() + round((timeout or 0.0) * 1e6))
         one = _Waiting(run, place, name, None if limit is None else int(limit.value))
         with waiting(run):
             found = await lent(run, one.port, one.through)
@@ -100,6 +127,15 @@ async def receive(run: FlowRunActor, place: Place, name: str, timeout: float | N
     taken, text = step.value
     run.signals[UUID(taken)] = None
     return text
+
+
+async def last_look(waiting: _Waiting) -> None:
+    """Have a run taken up at once that is about to leave, if its signal is there.
+
+    Whoever sent it before Suspending was on record has not seen that the run is to be woken; whoever sends it later does.
+    """
+    if await waiting.oldest() is not None:
+        await wake(waiting.place, waiting.run.cell.id)
 
 
 class _Waiting:
@@ -114,21 +150,42 @@ class _Waiting:
 
     async def through(self) -> FlowRunInput | None:
         core, bell = self.run.core, Bell()
+        longest = get_current_settings().sleep_suspends_after_seconds
+        leaves_at = core.clock.micros() / 1e6 + longest if could_leave(self.run) else inf
         core.expect(bell.ring, expected=True)
         try:
             while True:
                 bell.renew()
-                found = await self._oldest()
+                found = await self.oldest()
                 if found is not None:
                     return found
-                left = None if self.until is None else (self.until - core.clock.micros()) / 1e6
-                if left is not None and left <= 0:
+                now = core.clock.micros() / 1e6
+                left = inf if self.until is None else self.until / 1e6 - now
+                if left <= 0:
                     return None
-                await self.port.wait(bell.once, _LOOK_AGAIN if left is None else min(left, _LOOK_AGAIN), self.run.scope)
+                if now >= leaves_at and left > longest and is_alone(self.run):
+                    await self._leave()
+                    leaves_at = inf  # it cannot
+                rest = leaves_at - now if leaves_at > now else _LOOK_AGAIN
+                await self.port.wait(bell.once, min(left, rest, _LOOK_AGAIN), self.run.scope)
         finally:
             core.expect(bell.ring, expected=False)
 
-    async def _oldest(self) -> FlowRunInput | None:
+    async def _leave(self) -> None:
+        """Suspend the run until the signal comes; return only where it cannot be suspended."""
+        run = self.run
+        pauses, until = run.pauses, None if self.until is None else from_micros(self.until)
+        try:
+            await suspend_here(run, Wish(None, None, until), f"{FOR_SIGNAL}{self.name}:{new_id().hex}")
+        except RuntimeError as error:
+            run.logger().debug("The signal is waited for in memory. %s", error)
+        except Pause:
+            await last_look(self)
+            raise
+        finally:
+            run.pauses = pauses  # it is none of those that the body counts
+
+    async def oldest(self) -> FlowRunInput | None:
         """Give the oldest signal that this attempt has not taken, and take it: branches of the body may wait at once."""
         run_id = self.run.cell.id
         found = await find(self.place, run_id, f"{_SENT}:{self.name}:", None)
@@ -139,6 +196,7 @@ class _Waiting:
         return next((one for one in found if self.run.signals.setdefault(one.id, mine) is mine), None)
 
     def record(self, step: Step, found: FlowRunInput | None) -> None:
+        """Put on record what came, and take it out of what is waiting."""
         if found is None:
             step.record(None)
             return

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from callsheet._clock import SYSTEM_CLOCK, Clock, from_micros
+from callsheet._clock import Clock, current_clock, from_micros
 from callsheet._engine.run_inputs import port_here
 from callsheet._engine.steps import Step
 from callsheet._engine.suspending import Wish, suspend_here
@@ -44,8 +44,8 @@ async def sleep(seconds: float | None, moment: int | None) -> None:
         Pause: The run was suspended until then.
     """
     body, run, port = flow_body(), current_run.get(), port_here()
-    clock = SYSTEM_CLOCK if run is None else run.core.clock
-    until = int((seconds or 0.0) * 1e6) + clock.micros() if moment is None else moment
+    clock = current_clock() if run is None else run.core.clock
+    until = round((seconds or 0.0) * 1e6) + clock.micros() if moment is None else moment
     if body is not None:
         step = Step(body, "sleep", {} if seconds is None else {"seconds": seconds})
         if not step.known:
@@ -63,7 +63,11 @@ async def _wait_until(until: int, clock: Clock, port: Port, scope: RunScope | No
     if until <= clock.micros():
         await port.checkpoint()
     while (left := until - clock.micros()) > 0:
-        await port.wait(Once(), min(left / 1e6, _SLICE), scope)
+        await port.wait(Once(), _slice(left / 1e6, clock), scope)
+
+
+def _slice(seconds: float, clock: Clock) -> float:
+    return seconds if clock.is_virtual else min(seconds, _SLICE)
 
 
 @contextmanager
@@ -74,6 +78,22 @@ def waiting(run: FlowRunActor) -> Generator[None, None, None]:
         yield
     finally:
         run.waits -= 1
+
+
+def could_leave(run: FlowRunActor) -> bool:
+    """Tell whether the engine would go on with a run whose body waits here, if it left its process meanwhile."""
+    core = run.core
+    return (
+        run.cell.definition.key in core.flows
+        and run.cell.parent is None
+        and core.durability is not Durability.OFF
+        and run.calls.is_own_branch()
+    )
+
+
+def is_alone(run: FlowRunActor) -> bool:
+    """Tell whether the one wait here is all that a run does."""
+    return run.waits == 1 and not run.cell.children and run.cell.pause is None
 
 
 class _Sleep:
@@ -87,31 +107,15 @@ class _Sleep:
 
     async def through(self) -> None:
         run, longest = self._run, get_current_settings().sleep_suspends_after_seconds
-        while self._left() > longest and self._could_leave():
-            if self._is_alone():
+        while self._left() > longest and not self._stays and could_leave(run):
+            if is_alone(run):
                 await self._leave()
             else:  # until what is under way has ended, perhaps
-                await self._port.wait(Once(), min(self._left() - longest, _SLICE), run.scope)
+                await self._port.wait(Once(), _slice(self._left() - longest, run.core.clock), run.scope)
         await _wait_until(self._until, run.core.clock, self._port, run.scope)
 
     def _left(self) -> float:
         return (self._until - self._run.core.clock.micros()) / 1e6
-
-    def _could_leave(self) -> bool:
-        """Tell whether the engine would go on with the run."""
-        run, core = self._run, self._run.core
-        return (
-            not self._stays
-            and run.cell.definition.key in core.flows
-            and run.cell.parent is None
-            and core.durability is not Durability.OFF
-            and run.calls.is_own_branch()
-        )
-
-    def _is_alone(self) -> bool:
-        """Tell whether this sleep is all that the run does."""
-        run = self._run
-        return run.waits == 1 and not run.cell.children and run.cell.pause is None
 
     async def _leave(self) -> None:
         """Suspend the run; return only where somebody has resumed it before the time, or it cannot be suspended."""

@@ -55,7 +55,7 @@ class Wish(NamedTuple):
     def order(self, run_id: UUID, key: str, now: int) -> Suspend:
         """Give the order."""
         keys = keyset(f"suspended-{key}")
-        due = None if self.timeout is None else now + int(self.timeout * 1e6)
+        due = None if self.timeout is None else now + round(self.timeout * 1e6)
         if self.until is not None:
             due = micros(self.until)
         details = StateDetails(

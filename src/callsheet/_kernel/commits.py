@@ -89,6 +89,7 @@ class Commits:
         self._followers: tuple[Callback, ...] = ()  # who wants to know whenever that grows
         self._unsynced_since: float | None = None
         self._trouble = Trouble(self._store.location, self._ack_deadline)
+        self._shut = False  # the store was closed to begin anew, and could not be opened again so far
         self.is_lost = False  # others took the engine for dead: nothing is committed any more, and nobody waits
 
     # ----------------------------------------------------------------------------------------- state
@@ -207,6 +208,8 @@ class Commits:
         What is not needed can be done in another way, so that nobody hears of it.
         """
         try:
+            if self._shut:
+                self._open_again()
             done = write()
         except LostOwnership as error:
             self._lose(error, callbacks)
@@ -324,11 +327,16 @@ class Commits:
         """Begin anew after an error of the disk: what SQLite still has in memory is not to be believed."""
         if self._trouble.degraded is None or self._closed:
             return
+        self._shut = True
         try:
             self._store.close()
-            self._store.open()
+            self._open_again()
         except StoreError as error:
             self._trouble.failed(error)
+
+    def _open_again(self) -> None:
+        self._store.open()
+        self._shut = False
 
     def _pop_waiters(self) -> list[Callback]:
         waiters = sorted((*self._waiters, *self._watchers), key=lambda waiter: waiter[:2])

@@ -1,4 +1,4 @@
-"""Event loops as places where actors can be started. The one module that names backends (with the driver).
+"""Event loops as places where actors can be started. With the driver and `virtual_loops` the home of backends' names.
 
 A host starts bare tasks of its loop, outside of every scope of the user: `submit` is a plain call that may come
 from inside a user's task group, where a group of ours could not be entered without corrupting both. What a host
@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import logging
 import os
 import sys
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from queue import SimpleQueue
@@ -23,6 +21,9 @@ from weakref import WeakKeyDictionary, ref
 
 from anyio import CancelScope
 
+from callsheet._kernel.loop_parts import Event, FutureEvent, Posts, Scopes
+from callsheet._kernel.turns import Turn
+
 if TYPE_CHECKING:
     import trio
 
@@ -31,6 +32,7 @@ class Host(Protocol):
     """A running event loop, seen from any thread."""
 
     engines: list[Any]  # explicit engines that are open here, innermost last
+    posts: Posts  # calls that are still to be made
 
     def new_scope(self) -> CancelScope:
         """Give a cancel scope for the running task."""
@@ -73,73 +75,9 @@ class Host(Protocol):
         """Let others run once, and be cancelled here if that is due."""
         ...
 
-
-class _Posts:
-    """Calls from other threads, with one wake-up of the loop for all that arrive together."""
-
-    __slots__ = ("_calls", "_scheduled")
-
-    def __init__(self) -> None:
-        self._calls: deque[Callable[[], object]] = deque()
-        self._scheduled = False
-
-    def add(self, call: Callable[[], object], wake: Callable[[Callable[[], None]], object]) -> None:
-        self._calls.append(call)
-        if not self._scheduled:
-            self._scheduled = True
-            wake(self.run)
-
-    def run(self) -> None:
-        # Cleared first: a call that is added while this loop ends wakes the loop again, which is harmless.
-        self._scheduled = False
-        calls = self._calls
-        while calls:
-            try:
-                calls.popleft()()
-            except Exception:
-                logging.getLogger("callsheet.engine").exception("A call in an event loop failed")
-
-
-class _Scopes:
-    """Makes cancel scopes. anyio's own maker looks up the running library for each of them: 3 µs of 7."""
-
-    def __init__(self) -> None:
-        self._scope_class: type[CancelScope] | None = None
-
-    def new_scope(self) -> CancelScope:
-        if self._scope_class is not None:
-            return self._scope_class()
-        scope = CancelScope()
-        self._scope_class = type(scope)
-        return scope
-
-
-class Event(Protocol):
-    """What one task of a loop waits for."""
-
-    def set(self) -> object:
-        """Let the task go on."""
+    def turn_is_over(self) -> bool:
+        """Tell whether a run that begins here must pass a checkpoint first; asked in the loop's thread."""
         ...
-
-    async def wait(self) -> object:
-        """Wait."""
-        ...
-
-
-class _FutureEvent:
-    """A future of asyncio as an event: a third of the price of anyio's, which serves any number of waiters."""
-
-    __slots__ = ("_future",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._future = loop.create_future()
-
-    def set(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
-
-    async def wait(self) -> None:
-        await self._future
 
 
 @coroutine
@@ -148,7 +86,7 @@ def _pass() -> Generator[None, None, None]:
     yield
 
 
-class AsyncioHost(_Scopes):
+class AsyncioHost(Scopes):
     """An asyncio loop (uvloop's too)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -156,13 +94,14 @@ class AsyncioHost(_Scopes):
         self.engines: list[Any] = []
         self.loop = ref(loop)  # weak: hosts are found by their loops, and would keep those alive for ever
         self._thread = threading.get_ident()
-        self._posts = _Posts()
+        self.posts = Posts()
+        self._turn = Turn()
 
     def new_event(self) -> Event:
         loop = self.loop()
         if loop is None:
             raise RuntimeError("The event loop has ended.")
-        return _FutureEvent(loop)
+        return FutureEvent(loop)
 
     def spawn(self, start: Callable[[], Coroutine[Any, Any, None]], context: Context) -> object:
         correct_library(context, "asyncio")
@@ -173,14 +112,14 @@ class AsyncioHost(_Scopes):
         loop = self.loop()
         try:
             if loop is not None:
-                self._posts.add(call, loop.call_soon_threadsafe)
+                self.posts.add(call, loop.call_soon_threadsafe)
         except RuntimeError:  # the loop is closed: nobody is left to be woken
             pass
 
     def after_step(self, call: Callable[[], object]) -> None:
         loop = self.loop()
         if loop is not None:
-            self._posts.add(call, loop.call_soon)
+            self.posts.add(call, loop.call_soon)
 
     def is_here(self) -> bool:
         loop = asyncio._get_running_loop()  # pyright: ignore[reportPrivateUsage] - never raises
@@ -193,6 +132,9 @@ class AsyncioHost(_Scopes):
 
     checkpoint = staticmethod(_pass)
 
+    def turn_is_over(self) -> bool:
+        return self._turn.is_over(self.after_step)
+
     @property
     def signal_fd(self) -> int | None:
         # None for uvloop, which sees to it itself, and for a loop that has signal handlers of its own and does so too.
@@ -203,7 +145,7 @@ class AsyncioHost(_Scopes):
         return None if end is None else end.fileno()
 
 
-class TrioHost(_Scopes):
+class TrioHost(Scopes):
     """A trio run."""
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
@@ -213,7 +155,7 @@ class TrioHost(_Scopes):
         self.engines: list[Any] = []
         self._trio = trio
         self._token = ref(token)  # weak, as the loop of an asyncio host
-        self._posts = _Posts()
+        self.posts = Posts()
         self._ended = False
 
     def new_event(self) -> Event:
@@ -227,7 +169,7 @@ class TrioHost(_Scopes):
         token = self._token()
         try:
             if token is not None:
-                self._posts.add(call, token.run_sync_soon)
+                self.posts.add(call, token.run_sync_soon)
         except self._trio.RunFinishedError:
             self._ended = True
 
@@ -253,6 +195,9 @@ class TrioHost(_Scopes):
 
     async def checkpoint(self) -> None:
         await self._trio.lowlevel.checkpoint()
+
+    def turn_is_over(self) -> bool:
+        return True  # by trio's rules every await is a checkpoint, and its users count on that
 
 
 def _nothing() -> None:

@@ -12,7 +12,7 @@ import itertools
 import logging
 from collections.abc import Callable
 
-from callsheet._clock import machine
+from callsheet._clock import machine, virtual_clock
 from callsheet._kernel.commits import MOST_LOGGED, Callback, Commits, call_all
 from callsheet._kernel.lease import Lease
 from callsheet._kernel.lost import HEAVY, Lost, weight
@@ -200,6 +200,8 @@ class Journal(Commits):
 
     def notify(self, position: int, callback: Callback) -> None:
         """Call `callback()` once everything up to `position` is committed, or `failure` is set; maybe at once."""
+        if (clock := virtual_clock()) is not None:
+            callback = clock.held(callback)
         with self._gate:
             now = self._committed >= position or self._trouble.failure is not None or self._closed
             if not now:
@@ -210,6 +212,8 @@ class Journal(Commits):
 
     def notify_shown(self, position: int, callback: Callback) -> None:
         """Call `callback()` once everything up to `position` can be read, or `failure` is set; maybe at once."""
+        if (clock := virtual_clock()) is not None:
+            callback = clock.held(callback)
         with self._gate:
             now = self._shown >= position or self._trouble.failure is not None or self._closed
             if not now:

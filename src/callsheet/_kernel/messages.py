@@ -11,7 +11,6 @@ from uuid import UUID
 import msgspec
 
 from callsheet._kernel.pauses import Pause
-from callsheet._model.engines import RunDue
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import Definition, Guard, InputDropped, InputStored, ResultBlob
 from callsheet._rules.verdicts import ACCEPT, Verdict
@@ -113,7 +112,7 @@ class Propose(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=Tru
     result: ResultBlob | None = None
     recorded: bool = True
     pause: Any = None  # the `Pause` that a flow run wants to begin
-    handed: tuple[InputStored | InputDropped | RunDue, ...] = ()  # what is stored for the run along with the state
+    handed: tuple[InputStored | InputDropped, ...] = ()  # what is stored for the run along with the state
 
 
 class Amend(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):

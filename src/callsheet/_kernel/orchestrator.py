@@ -72,7 +72,7 @@ class Orchestrator:
         self._put = journal.put
         self._keeps = journal.keeps
         self._alive = True
-        self._micros = clock.micros
+        self._micros, self._is_virtual = clock.micros, clock.is_virtual
         # By the time of day, which moves on while a machine sleeps. A clock that jumps asks for a sign of life too many.
         self.granted_until = sys.maxsize
         self.mailbox: Mailbox[Message, Answer] = Mailbox(self._handle)
@@ -89,8 +89,8 @@ class Orchestrator:
         self.mailbox.forget()
 
     def grant(self, seconds: float) -> None:
-        """Let runs start for so long from now."""
-        self.granted_until = self._micros() + int(seconds * 1e6)
+        """Let runs start for so long from now. Virtual time may jump that far at once: there nobody waits for a sign."""
+        self.granted_until = sys.maxsize if self._is_virtual else self._micros() + int(seconds * 1e6)
 
     def keep_nothing(self) -> None:
         """Put nothing more on record: what is alive here belongs to another engine by now."""
@@ -254,14 +254,12 @@ class Orchestrator:
         if tried is not None:
             details |= {"identity": tried, "failed": cell.attempt}
         if verdict.scheduled_at is not None:
-            cell.due = int(verdict.scheduled_at * 1e6)
+            cell.due = round(verdict.scheduled_at * 1e6)
             details["scheduled_time"] = from_micros(cell.due)
         said = _encode(details) if details else None
         order = cell.suspension
         if order is not None and verdict.name == SUSPENDED:
             said = order.details
-            if order.due is not None and self._keeps:
-                self._put(RunDue(cell.id, order.due))
         answer = self._enter(cell, verdict, verdict.type, verdict.name, at, verdict.message, said)
         if verdict.scheduled_at is not None and cell.parent is not None and cell.parent.delivered == "suspend":
             foreign.suspend(cell)  # it would wait for an attempt that may not begin
@@ -350,8 +348,8 @@ class Orchestrator:
             return Answer(verdict, cell.seq, at, 0)
         cell.suspension = order
         foreign.suspend(cell)
-        if order.handed and self._keeps:
-            self._put(*order.handed)
+        if self._keeps:  # what was due before is not any more
+            self._put(*order.handed, RunDue(cell.id, order.due))
         return self._enter(cell, ACCEPT, StateType.PAUSED, SUSPENDING, at, None, order.details, leaves=False)
 
     def _order(self, message: SetState | Hold | Suspend) -> Answer:

@@ -15,12 +15,13 @@ from typing import Any, Protocol, TypeVar
 
 from anyio import CancelScope, current_time, move_on_after
 
+from callsheet._clock import virtual_clock
 from callsheet._kernel import driver
 from callsheet._kernel.critical import critical
 from callsheet._kernel.host import Host, current_host, runtime_thread
 from callsheet._kernel.scopes import DEADLINE, Interrupted, RunScope
 from callsheet._kernel.signals import Once
-from callsheet._kernel.spawning import threads
+from callsheet._kernel.spawning import Flag, threads
 from callsheet.exceptions import BlockingWaitError
 
 T = TypeVar("T")
@@ -36,6 +37,10 @@ class Port(Protocol):
 
     def checkpoint(self) -> Awaitable[None]:
         """Let others run, where the place has others."""
+        ...
+
+    def turn_is_over(self) -> bool:
+        """Tell whether a run that begins here must let others run first."""
         ...
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
@@ -55,6 +60,10 @@ class Port(Protocol):
         ...
 
 
+def _never() -> bool:
+    return False
+
+
 def step(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that never suspends, in the calling thread."""
     try:
@@ -70,11 +79,12 @@ def step(coroutine: Coroutine[Any, Any, T]) -> T:
 class LoopPort:
     """A run that lives in a task of an event loop."""
 
-    __slots__ = ("checkpoint", "host")
+    __slots__ = ("checkpoint", "host", "turn_is_over")
 
     def __init__(self, host: Host) -> None:
         self.host: Host = host
         self.checkpoint = host.checkpoint
+        self.turn_is_over = host.turn_is_over
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if not once.is_set:
@@ -150,12 +160,8 @@ class StartedPort(LoopPort):
     __slots__ = ()
 
     def __init__(self, host: Host) -> None:
-        self.host = host
-        self.checkpoint = _go_on
-
-
-async def _go_on() -> None:
-    pass
+        super().__init__(host)
+        self.turn_is_over = _never
 
 
 class ThreadPort:
@@ -167,18 +173,17 @@ class ThreadPort:
     async def checkpoint(self) -> None:
         return
 
+    turn_is_over = staticmethod(_never)
+
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if not once.is_set:
-            event = threads.flag()
-            once.subscribe(event.set)
-            if scope is not None:
-                scope.subscribe(event.set)
-            try:
-                critical.lift(event.wait, timeout)
-            finally:
-                once.unsubscribe(event.set)
-                if scope is not None:
-                    scope.unsubscribe(event.set)
+            clock = virtual_clock()
+            if clock is None:
+                event = threads.flag()
+                _block(event, timeout, event.set, once, scope)
+            else:
+                with clock.parking(timeout) as parking:
+                    _block(parking.event, None, parking.wake, once, scope)
         if scope is not None and scope.reason is not None:
             raise Interrupted
         return once.is_set
@@ -193,6 +198,18 @@ class ThreadPort:
         return run_on(runtime_thread.host(), value)
 
 
+def _block(event: Flag, timeout: float | None, wake: Callable[[], object], once: Once, scope: RunScope | None) -> None:
+    once.subscribe(wake)
+    if scope is not None:
+        scope.subscribe(wake)
+    try:
+        critical.lift(event.wait, timeout)
+    finally:
+        once.unsubscribe(wake)
+        if scope is not None:
+            scope.unsubscribe(wake)
+
+
 class SwitchPort:
     """A sync call inside a driven task: waits switch to the driver, which lets the loop go on."""
 
@@ -204,6 +221,8 @@ class SwitchPort:
 
     async def checkpoint(self) -> None:
         return  # sync code does not expect others to run at each of its calls
+
+    turn_is_over = staticmethod(_never)
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if once.is_set and (scope is None or scope.reason is None):

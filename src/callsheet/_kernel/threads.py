@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from weakref import WeakSet
 
+from callsheet._clock import virtual_clock
 from callsheet._kernel.critical import Interruptible, critical
 from callsheet._kernel.spawning import Thread, threads
 
@@ -24,13 +25,22 @@ __all__ = ["Deadline", "Deadlines", "Interruptible", "WorkerThreads"]
 IDLE_SECONDS = 2.0
 
 
-def start_thread(work: Callable[[], None], name: str) -> None:
+def start_thread(work: Callable[[], None], name: str, *, stands: bool = False) -> None:
     """Start a daemon thread for one piece of work that may wait for the disk.
+
+    Args:
+        work: What it does.
+        name: Its name.
+        stands: It lives for long and does not end by itself, so that virtual time cannot wait for it.
 
     Raises:
         RuntimeError: The interpreter is shutting down, or the system gives no thread.
     """
-    threads.start(work, name)
+    clock = virtual_clock()
+    if clock is None or stands:
+        threads.start(work, name)
+    else:
+        clock.hop(work, lambda job: threads.start(job, name))
 
 
 class _Worker:
@@ -97,6 +107,13 @@ class WorkerThreads:
         if threads.simulated:
             threads.start(job, "callsheet-worker")
             return
+        clock = virtual_clock()
+        if clock is None:
+            self._begin(job)
+        else:
+            clock.hop(job, self._begin)
+
+    def _begin(self, job: Callable[[], None]) -> None:
         with self._lock:
             if self._closed:
                 raise RuntimeError("The threads are closed.")

@@ -47,6 +47,7 @@ class WaitingRun(msgspec.Struct, frozen=True):
     key: str  # of its flow or task
     owner: UUID | None
     code: str = ""  # the digest of its flow's code when it was made
+    recoveries: int = 0
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +64,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunDue(msgspec.Struct, frozen=True, array_like=True, tag_field="entry"):
-    """A run that no engine has is to be looked at from this time on, whatever state it waits in."""
+    """A run that no engine has is to be looked at from this time on, whatever state it waits in; `None`: at none."""
 
     run_id: UUID
-    due_at: int
+    due_at: int | None

@@ -145,6 +145,15 @@ def outcomes(flow_run_id: UUID, rows: Iterable[Row]) -> tuple[OutcomeRecord, ...
     )
 
 
+def outcomes_of_many(rows: Iterable[Row]) -> dict[UUID, tuple[OutcomeRecord, ...]]:
+    """Give the outcomes of several flow runs, whose ids stand in front of the rows."""
+    return {
+        flow_run_id: outcomes(flow_run_id, (row[1:] for row in of_run))
+        for run, of_run in itertools.groupby(rows, key=operator.itemgetter(0))
+        for flow_run_id in (UUID(bytes=run),)
+    }
+
+
 def inputs(run_id: UUID, rows: Iterable[Row]) -> tuple[InputRecord, ...]:
     """Give what a flow run was handed."""
     return tuple(

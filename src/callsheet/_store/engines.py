@@ -44,17 +44,20 @@ _DEAD: Final = (
     " SELECT id FROM owners WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM engine WHERE NOT lost))"
 )
 _LEFT: Final = (
-    "SELECT run.id, run.kind, d.key, run.owner, d.code FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    "SELECT run.id, run.kind, d.key, run.owner, d.code, run.recoveries"
+    " FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
     f" WHERE run.owner IN {_DEAD} AND run.id > ? ORDER BY run.id LIMIT ?"
 )
 _UNOWNED: Final = (
-    "SELECT run.id, run.kind, d.key, NULL, d.code FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    "SELECT run.id, run.kind, d.key, NULL, d.code, run.recoveries"
+    " FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
     " WHERE run.kind = 0 AND run.notable = 0 AND run.owner IS NULL AND run.parent_id IS NULL"
     " AND coalesce(run.due_at, 0) <= ? AND run.id > ? ORDER BY run.id LIMIT ?"
 )
 # Suspended ones whose time has come.
 _TO_WAKE: Final = (
-    "SELECT run.id, run.kind, d.key, NULL, d.code FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    "SELECT run.id, run.kind, d.key, NULL, d.code, run.recoveries"
+    " FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
     " WHERE run.state_type = 7 AND run.due_at IS NOT NULL AND run.due_at <= ?"
     " AND run.kind = 0 AND run.owner IS NULL AND run.parent_id IS NULL AND run.id > ? ORDER BY run.id LIMIT ?"
 )
@@ -172,14 +175,14 @@ class SqliteEngines:
         found = sorted(self._place.look(work), key=lambda row: row[0])
         return tuple(_waiting(row) for row in found[:limit])
 
-    def take(self, run_id: UUID, *, at: int, known: bool = True) -> Taken | None:
-        """Take a run up."""
+    def take(self, run_ids: Sequence[UUID], *, at: int, known: bool = True) -> tuple[Taken, ...]:
+        """Take runs up."""
         me = self._me
         if me is None:
             raise RuntimeError("An engine is listed before it takes up runs.")
         return self._place.transact(
             lambda connection: taking.take(
-                connection, run_id, me.id, at=at, known=known, write=self._place.write_in(connection)
+                connection, run_ids, me.id, at=at, known=known, write=self._place.write_in(connection)
             ),
             _SHORT,
         )
@@ -215,5 +218,6 @@ def _record(row: Row) -> EngineRecord:
 
 
 def _waiting(row: Row) -> WaitingRun:
-    run, kind, key, owner, code = row
-    return WaitingRun(UUID(bytes=run), Kind(kind), key or "", None if owner is None else UUID(bytes=owner), code or "")
+    run, kind, key, owner, code, recoveries = row
+    of = None if owner is None else UUID(bytes=owner)
+    return WaitingRun(UUID(bytes=run), Kind(kind), key or "", of, code or "", recoveries)

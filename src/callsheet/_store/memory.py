@@ -42,7 +42,7 @@ from callsheet._store import guards, mishaps
 from callsheet._store.letters import Letters
 from callsheet._store.memory_engines import MemoryEngines
 from callsheet._store.memory_reader import MemoryReader
-from callsheet._store.protocol import Reader
+from callsheet._store.protocol import Reader, SnapshotReader
 from callsheet._store.topics import check_topics
 
 
@@ -92,7 +92,7 @@ class MemoryStore:
 
     def __init__(self, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
-        self._changed = threading.Condition(threading.RLock())
+        self.changed = threading.Condition(threading.RLock())
         self._commits = 0
         self._pending: list[Entry] = []
         self._runs: dict[UUID, _Run] = {}
@@ -120,7 +120,7 @@ class MemoryStore:
 
     def forget_after_fork(self) -> None:
         """Take a new lock: the parent's may have been held."""
-        self._changed = threading.Condition(threading.RLock())
+        self.changed = threading.Condition(threading.RLock())
 
     # --------------------------------------------------------------------------------------- write
 
@@ -128,7 +128,7 @@ class MemoryStore:
         """Apply entries in order, except those whose guards do not hold. `sync` has nothing to sync."""
         if self._closed:
             raise mishaps.closed(self.location)
-        with self._changed:
+        with self.changed:
             self.engines.check()
             refused: list[Refusal] = []
             if guards.guarded(entries):
@@ -139,7 +139,7 @@ class MemoryStore:
             else:
                 self._pending += entries
             self._commits += 1
-            self._changed.notify_all()
+            self.changed.notify_all()
             return refused
 
     def append(self, entries: Sequence[Entry], *, sync: bool = False) -> int | None:  # noqa: ARG002
@@ -197,7 +197,7 @@ class MemoryStore:
 
     def hand_over(self, taken: Taken, owner: UUID | None) -> None:
         """Note whose a run is that was taken up."""
-        with self._changed:
+        with self.changed:
             self._settle()
             run = self._runs[taken.run_id]
             run.owner, run.since = owner, taken.seq
@@ -205,7 +205,7 @@ class MemoryStore:
 
     def inputs(self, run_id: UUID) -> list[InputRecord]:
         """Give what a flow run was handed."""
-        with self._changed:
+        with self.changed:
             self._settle()
             return list(self._inputs.get(run_id, {}).values())
 
@@ -255,13 +255,13 @@ class MemoryStore:
 
     def letters_to(self, engine_id: UUID, after: int = 0) -> tuple[Letter, ...]:
         """Give the unanswered letters to an engine whose numbers are higher, in order of arrival."""
-        with self._changed:
+        with self.changed:
             self._settle()
             return self._letters.arrived(engine_id, after)
 
     def letters(self, tokens: Sequence[UUID]) -> tuple[Letter, ...]:
         """Give the letters of these tokens that are there."""
-        with self._changed:
+        with self.changed:
             self._settle()
             return self._letters.by_token(tokens)
 
@@ -276,10 +276,10 @@ class MemoryStore:
             NotImplementedError: for another topic, naming it.
         """
         check_topics(topics)
-        with self._changed:
+        with self.changed:
             before = self._commits
             while not stopped() and (left := deadline - time.monotonic()) > 0:
-                self._changed.wait(min(0.1, left))
+                self.changed.wait(min(0.1, left))
                 if self._commits != before:
                     return tuple(topics)
         return ()
@@ -292,7 +292,7 @@ class MemoryStore:
         """Give a reader; memory is read at once, whatever event loop runs."""
         return MemoryReader(self)
 
-    def blocking_reader(self) -> Reader:
+    def blocking_reader(self) -> SnapshotReader:
         """Give a reader whose coroutines never suspend."""
         return MemoryReader(self)
 
@@ -300,26 +300,26 @@ class MemoryStore:
 
     def records(self) -> list[RunRecord]:
         """Give every run, in order of id."""
-        with self._changed:
+        with self.changed:
             self._settle()
             return [self._record(self._runs[run_id]) for run_id in sorted(self._runs)]
 
     def states(self, run_id: UUID) -> tuple[StateRecord, ...]:
         """Give the states of a run, oldest first."""
-        with self._changed:
+        with self.changed:
             self._settle()
             states = self._states.get(run_id, {})
             return tuple(_state(states[seq]) for seq in sorted(states))
 
     def logs(self) -> list[tuple[tuple[int, int, bytes], LogRecord]]:
         """Give every log record with its place, in order of writing."""
-        with self._changed:
+        with self.changed:
             self._settle()
             return sorted(self._logs.items(), key=lambda item: item[0])
 
     def outcomes(self, flow_run_id: UUID) -> tuple[OutcomeRecord, ...]:
         """Give every outcome in a flow run, in the order of their runs."""
-        with self._changed:
+        with self.changed:
             self._settle()
             return tuple(_outcome(entry) for _, entry in sorted(self._outcomes.get(flow_run_id, {}).items()))
 

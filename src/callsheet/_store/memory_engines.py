@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -118,15 +118,21 @@ class MemoryEngines:
     def _some(self, wanted: Callable[[RunRecord], bool], limit: int, after: UUID | None) -> tuple[WaitingRun, ...]:
         found = [run for run in self._store.records() if (after is None or run.id > after) and wanted(run)]
         return tuple(
-            WaitingRun(run.id, run.kind, run.definition.key, run.owner, run.definition.code) for run in found[:limit]
+            WaitingRun(run.id, run.kind, run.definition.key, run.owner, run.definition.code, run.recoveries)
+            for run in found[:limit]
         )
 
-    def take(self, run_id: UUID, *, at: int, known: bool = True) -> Taken | None:
-        """Take a run up."""
+    def take(self, run_ids: Sequence[UUID], *, at: int, known: bool = True) -> tuple[Taken, ...]:
+        """Take runs up."""
         self.check()
-        if self._me is None:
+        me = self._me
+        if me is None:
             raise RuntimeError("An engine is listed before it takes up runs.")
         runs = {run.id: run for run in self._store.records()}
+        found = (self._take(me.id, runs, run_id, at, known) for run_id in run_ids)
+        return tuple(taken for taken in found if taken is not None)
+
+    def _take(self, me: UUID, runs: dict[UUID, RunRecord], run_id: UUID, at: int, known: bool) -> Taken | None:
         run = runs.get(run_id)
         if run is None or (run.owner is not None and not self._is_dead(run.owner)):
             return None
@@ -154,7 +160,7 @@ class MemoryEngines:
         )
         ended = _ended_below(runs, run, taken.at, whole=verdict is not ACCEPT) if died else []
         self._store.commit([*ended, taking.entry(taken, run.attempt)])
-        self._store.hand_over(taken, self._me.id if verdict is ACCEPT else None)
+        self._store.hand_over(taken, me if verdict is ACCEPT else None)
         return taken
 
     def sweep(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
@@ -39,6 +40,12 @@ class MemoryReader:
         if self._store is None:
             raise mishaps.closed("memory")
         return self._store
+
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """Have everything that is read in the block be from one moment."""
+        with self._open().changed:
+            yield
 
     def _matching(self, where: RunFilter) -> list[RunRecord]:
         return matching.select(self._open().records(), where)
@@ -111,6 +118,11 @@ class MemoryReader:
         if run_id is not None:
             found = tuple(one for one in found if one.run_id == run_id)
         return found if every else newest_of_each(found)
+
+    async def read_outcomes_of(self, flow_run_ids: Sequence[UUID]) -> dict[UUID, tuple[OutcomeRecord, ...]]:
+        """Give the newest outcome of each identity in several flow runs."""
+        store = self._open()
+        return {one: newest_of_each(found) for one in flow_run_ids if (found := store.outcomes(one))}
 
     async def read_inputs(
         self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None

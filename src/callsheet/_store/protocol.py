@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 from uuid import UUID
 
@@ -81,16 +82,16 @@ class Engines(Protocol):
         """Give root runs of nobody that are due, in order of id: those that were resumed, or retried."""
         ...
 
-    def take(self, run_id: UUID, *, at: int, known: bool = True) -> Taken | None:
-        """Take a run up, at once for all processes: see `judge_taking`.
+    def take(self, run_ids: Sequence[UUID], *, at: int, known: bool = True) -> tuple[Taken, ...]:
+        """Take runs up, at once for all processes: see `judge_taking`. Each is to be had or not by itself.
 
         Args:
-            run_id: The run, a root.
+            run_ids: The runs, all of them roots.
             at: Now.
-            known: Whether any living engine knows its flow.
+            known: Whether any living engine knows their flows.
 
         Returns:
-            What became of it; `None` where it is not to be had (any more).
+            What became of them, in order of id; those that are not to be had (any more) are left out.
         """
         ...
 
@@ -170,6 +171,10 @@ class Reader(Protocol):
         """
         ...
 
+    async def read_outcomes_of(self, flow_run_ids: Sequence[UUID]) -> dict[UUID, tuple[OutcomeRecord, ...]]:
+        """Give the newest outcome of each identity in several flow runs, in one statement. Those without are left out."""
+        ...
+
     async def read_inputs(
         self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None
     ) -> tuple[InputRecord, ...]:
@@ -182,6 +187,14 @@ class Reader(Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections and threads. Closing twice is fine."""
+        ...
+
+
+class SnapshotReader(Reader, Protocol):
+    """A reader whose coroutines never suspend, and that can stand still in time."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Have everything that is read in the block be from one moment. What is written meanwhile piles up: be quick."""
         ...
 
 
@@ -279,7 +292,7 @@ class Store(Protocol):
         """Give a reader for the running event loop's library (asyncio or trio)."""
         ...
 
-    def blocking_reader(self) -> Reader:
+    def blocking_reader(self) -> SnapshotReader:
         """Give a reader whose coroutines never suspend, for threads without an event loop."""
         ...
 

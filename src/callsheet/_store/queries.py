@@ -155,13 +155,24 @@ def handed_to(run_id: UUID, key: str | None, prefix: str, limit: int | None) -> 
     return Query(f"{sql} ORDER BY at, id LIMIT ?", (*params, -1 if limit is None else limit))
 
 
+_OUTCOME = "identity, run_id, status, recorded, inputs_digest, codec, size, digest, uri, inline"
+
+
 def outcomes_in(flow_run_id: UUID, run_id: UUID | None = None) -> Query:
     """Give the statement for the outcomes in a flow run, in the order of their runs, or for that of one run in it."""
     one = None if run_id is None else run_id.bytes
     return Query(
-        "SELECT identity, run_id, status, recorded, inputs_digest, codec, size, digest, uri, inline"
-        f" FROM outcome WHERE flow_run_id = ?{'' if one is None else ' AND run_id = ?'} ORDER BY run_id",
+        f"SELECT {_OUTCOME} FROM outcome WHERE flow_run_id = ?{'' if one is None else ' AND run_id = ?'} ORDER BY run_id",
         (flow_run_id.bytes,) if one is None else (flow_run_id.bytes, one),
+    )
+
+
+def outcomes_of_many(flow_run_ids: Sequence[UUID]) -> Query:
+    """Give the statement for the outcomes in several flow runs, each with its flow run's id in front."""
+    return Query(
+        f"SELECT flow_run_id, {_OUTCOME} FROM outcome WHERE flow_run_id IN ({_marks(flow_run_ids)})"
+        " ORDER BY flow_run_id, run_id",
+        tuple(one.bytes for one in flow_run_ids),
     )
 
 

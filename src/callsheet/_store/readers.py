@@ -6,11 +6,13 @@ import sqlite3
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
+from callsheet._clock import standing
 from callsheet._model.kinds import Kind, RunOrder
 from callsheet._model.letters import Letter
 from callsheet._model.records import (
@@ -128,6 +130,11 @@ class SqliteReader(ABC):
         found = decode.outcomes(flow_run_id, await self._fetch(queries.outcomes_in(flow_run_id, run_id)))
         return found if every else newest_of_each(found)
 
+    async def read_outcomes_of(self, flow_run_ids: Sequence[UUID]) -> dict[UUID, tuple[OutcomeRecord, ...]]:
+        """Give the newest outcome of each identity in several flow runs, in one statement."""
+        found = decode.outcomes_of_many(await self._fetch(queries.outcomes_of_many(flow_run_ids)))
+        return {flow_run_id: newest_of_each(outcomes) for flow_run_id, outcomes in found.items()}
+
     async def read_inputs(
         self, run_id: UUID, *, key: str | None = None, prefix: str = "", limit: int | None = None
     ) -> tuple[InputRecord, ...]:
@@ -189,6 +196,15 @@ class BlockingReader(SqliteReader):
             except (sqlite3.Error, OSError) as error:
                 raise self._explained(error) from error
 
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """Have everything that is read in the block be from one moment."""
+        self.fetch(Query("BEGIN", ()))
+        try:
+            yield
+        finally:
+            self.fetch(Query("COMMIT", ()))
+
     def _run(self, connection: sqlite3.Connection, query: Query) -> Rows:
         self._deadline = time.monotonic() + self._longest
         return connection.execute(query.sql, query.params).fetchall()
@@ -244,11 +260,13 @@ class AiosqliteReader(SqliteReader):
             try:
                 connection = self._connection
                 if connection is None:
-                    connection = self._connection = await self._open()
+                    with standing():
+                        connection = self._connection = await self._open()
                 for pause in pauses(self._patience):
                     try:
                         self._deadline = time.monotonic() + self._longest
-                        return list(await connection.execute_fetchall(query.sql, query.params))
+                        with standing():
+                            return list(await connection.execute_fetchall(query.sql, query.params))
                     except sqlite3.Error as error:
                         if not is_held(error):
                             raise
@@ -285,7 +303,8 @@ class AiosqliteReader(SqliteReader):
                 self._closed = True
                 connection, self._connection, self._raw = self._connection, None, None
                 if connection is not None:
-                    await connection.close()
+                    with standing():
+                        await connection.close()
                     self._thread.join()
 
 

@@ -64,7 +64,7 @@ class Batch:
         self.created: dict[int, list[Any]] = {}
         self.moved: dict[int, list[Any]] = {}
         self.renamed: dict[int, str] = {}
-        self.due: dict[bytes, int] = {}
+        self.due: dict[bytes, int | None] = {}
         self.states: list[Any] = []
         self.outcomes: list[Any] = []
         self.tags: list[Any] = []

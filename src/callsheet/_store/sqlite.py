@@ -19,7 +19,7 @@ from callsheet._model.records import Entry, Refusal
 from callsheet._store import connecting, forks, guards, letters, migrate, mishaps, places, redo, statements
 from callsheet._store.engines import SqliteEngines
 from callsheet._store.patience import PATIENCE, is_held, patiently
-from callsheet._store.protocol import Reader
+from callsheet._store.protocol import Reader, SnapshotReader
 from callsheet._store.readers import AsyncReader, BlockingReader, Hop
 from callsheet._store.rows import Batch, Encoder
 from callsheet._store.taking import Write
@@ -389,7 +389,7 @@ class SqliteStore:
         """Give a reader for the running event loop: aiosqlite on asyncio, threads elsewhere."""
         return AsyncReader(self._path, patience=self._patience, hop=self._hop)
 
-    def blocking_reader(self) -> Reader:
+    def blocking_reader(self) -> SnapshotReader:
         """Give a reader whose coroutines never suspend, for threads without an event loop."""
         return BlockingReader(self._path, patience=self._patience)
 

@@ -50,7 +50,8 @@ RUN = Table(
 MOVE = Table(
     "WITH new (id, seq, type, name, at, started, attempt, usual, completed) AS MATERIALIZED (",
     9,
-    ") UPDATE run SET seq = max(run.seq, new.seq),"
+    # The limit keeps SQLite from merging the rows with what follows: it would go through all runs for each of them.
+    " LIMIT -1) UPDATE run SET seq = max(run.seq, new.seq),"
     " state_type = iif(new.seq > run.seq, new.type, run.state_type),"
     " state_name = iif(new.seq > run.seq, new.name, run.state_name),"
     " state_at = iif(new.seq > run.seq, new.at, run.state_at),"
@@ -65,6 +66,12 @@ MOVE = Table(
     " OR (new.started IS NOT NULL AND (run.started IS NULL OR new.started < run.started)))",
     blobs=(0,),
     nullable=(2, 3, 4, 5, 8),
+)
+# Of runs that change hands.
+OWN = Table(
+    "WITH new (id, owner, fence, recoveries) AS (",
+    4,
+    ") UPDATE run SET owner = new.owner, fence = new.fence, recoveries = new.recoveries FROM new WHERE run.id = new.id",
 )
 RENAME = Table("WITH new (id, name) AS (", 2, ") UPDATE run SET name = new.name FROM new WHERE run.id = new.id")
 STATE = Table("INSERT INTO state ", 8, " ON CONFLICT DO NOTHING")

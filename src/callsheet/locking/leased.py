@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Iterator
 
+from callsheet._clock import monotonic
 from callsheet._kernel.host import Host, current_host
 from callsheet._kernel.ports import Port
 from callsheet._kernel.signals import Once
@@ -53,7 +53,7 @@ class LeasedLockManager(LocksOfBothColours):
         office = self._office
         if office.holds(key, holder):
             return True
-        deadline = None if acquire_timeout is None else time.monotonic() + acquire_timeout
+        deadline = None if acquire_timeout is None else monotonic() + acquire_timeout
         home = current_host()
         loop = blocked_loop(port) if deadline is None else None
         turn = office.join(key, home)
@@ -69,7 +69,7 @@ class LeasedLockManager(LocksOfBothColours):
                         return True
                     if loop is not None and office.is_kept_by(key, loop):
                         raise would_hang(key, "acquire_lock")
-                    if deadline is not None and time.monotonic() >= deadline:
+                    if deadline is not None and monotonic() >= deadline:
                         return False
                     await _rest(port, freed, pause, deadline)
                 finally:
@@ -80,14 +80,14 @@ class LeasedLockManager(LocksOfBothColours):
 
     async def _observe(self, port: Port, key: str, timeout: float | None) -> bool:
         office = self._office
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else monotonic() + timeout
         loop = blocked_loop(port) if deadline is None else None
         for pause in _pauses():
             freed = office.subscribe(key)
             try:
                 if await off_loop(port, lambda: office.current(key)) is None:
                     return True
-                if deadline is not None and time.monotonic() >= deadline:
+                if deadline is not None and monotonic() >= deadline:
                     return False
                 if loop is not None and office.is_kept_by(key, loop):
                     raise would_hang(key, "wait_for_lock")
@@ -146,5 +146,5 @@ def _pauses() -> Iterator[float]:
 
 
 async def _rest(port: Port, freed: Once, pause: float, deadline: float | None) -> None:
-    until = time.monotonic() + pause
+    until = monotonic() + pause
     await wait_until(port, freed, until if deadline is None else min(until, deadline))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from typing import Any, ClassVar, Self
 from weakref import WeakSet
 
+from callsheet._clock import monotonic
 from callsheet._kernel.host import Host, current_host
 from callsheet._kernel.ports import Port
 from callsheet._kernel.signals import Once
@@ -43,7 +43,7 @@ class _Lock:
 
     def grant(self, claim: _Claim) -> None:
         self.holder, self.home = claim.holder, claim.home
-        self.expires = None if claim.hold_timeout is None else time.monotonic() + claim.hold_timeout
+        self.expires = None if claim.hold_timeout is None else monotonic() + claim.hold_timeout
         claim.granted.set()
 
 
@@ -123,12 +123,12 @@ class MemoryLocks(LocksOfBothColours):
 
     async def _await(self, port: Port, key: str, once: Once, timeout: float | None) -> None:
         """Wait; and wake up when the lock expires, since nobody else will free it then."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else monotonic() + timeout
         while not once.is_set:
             with self._gate:
                 lock = self._live(key)
                 expires = None if lock is None else lock.expires
-            if once.is_set or (deadline is not None and time.monotonic() >= deadline):
+            if once.is_set or (deadline is not None and monotonic() >= deadline):
                 return
             await wait_until(port, once, min((t for t in (deadline, expires) if t is not None), default=None))
 
@@ -137,7 +137,7 @@ class MemoryLocks(LocksOfBothColours):
     def _live(self, key: str) -> _Lock | None:
         """Give a lock that is held, and free it first if its time is over."""
         lock = self._locks.get(key)
-        while lock is not None and lock.expires is not None and time.monotonic() >= lock.expires:
+        while lock is not None and lock.expires is not None and monotonic() >= lock.expires:
             self._pass_on(key, lock)
             lock = self._locks.get(key)
         return lock

@@ -173,7 +173,7 @@ class Office:
             if not self._is_tended:
                 self._is_tended = True
                 self.place.stay_open()
-                start_thread(self._tend, "callsheet-locks")
+                start_thread(self._tend, "callsheet-locks", stands=True)
         return ticket
 
     def _prove(self) -> proofs.Proof:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from callsheet._clock import monotonic
 from callsheet._kernel.critical import critical
 from callsheet._kernel.host import Host, current_host
 from callsheet._kernel.ports import LoopPort, Port, ThreadPort, apart, step, sync_port
@@ -58,12 +58,12 @@ async def off_loop(port: Port, work: Callable[[], T]) -> T:
 
 
 async def wait_until(port: Port, once: Once, deadline: float | None) -> bool:
-    """Wait for a condition until a time of `time.monotonic()`; tell whether it holds.
+    """Wait for a condition until a time of the clock that is kept here; tell whether it holds.
 
     Raises:
         Interrupted: The run that waits must leave.
     """
     run = current_run.get()
     scope: RunScope | None = None if run is None or run.cell.ended else run.scope
-    timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+    timeout = None if deadline is None else max(0.0, deadline - monotonic())
     return await port.wait(once, timeout, scope)

@@ -92,8 +92,12 @@ def _read(store: Store) -> History:
     reader = store.blocking_reader()
     try:
         history = History(unsettled=unsettled)
-        _read_runs(reader, history)
-        history.engines = _alive(store)  # after the runs, so that an engine that has come meanwhile is among them
+        # Before and after, so that an engine that comes or goes meanwhile is among them.
+        before = _alive(store)
+        with reader.snapshot():
+            _read_runs(reader, history)
+        after = _alive(store)
+        history.engines = None if before is None or after is None else before | after
         return history
     finally:
         step(reader.aclose())

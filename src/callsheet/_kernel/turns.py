@@ -1,0 +1,34 @@
+"""How long a loop has been with our runs, so that they let it go on soon enough and no oftener.
+
+A run that awaits nothing lets the loop go round all the same, or a thousand of them would be one long step. To go
+round for each costs as much as half of what the engine does for a run, so runs share a turn of the loop until a
+budget of time is used up. (The idea of a cooperative budget, as in Tokio's scheduler, with time for a unit.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic  # of the machine: a virtual clock stands still while runs go on
+
+BUDGET = 0.001  # seconds of one turn, for all runs of the loop together
+
+
+class Turn:
+    """One turn of a loop, from the first run that asks to the loop's next round. Used in the loop's thread only."""
+
+    __slots__ = ("_began", "_is_open")
+
+    def __init__(self) -> None:
+        self._began = 0.0
+        self._is_open = False
+
+    def is_over(self, after_step: Callable[[Callable[[], object]], object]) -> bool:
+        """Tell whether it is time to let others run; `after_step` has the loop make a call in its next round."""
+        if self._is_open:
+            return monotonic() - self._began > BUDGET
+        self._is_open, self._began = True, monotonic()
+        after_step(self._end)
+        return False
+
+    def _end(self) -> None:
+        self._is_open = False

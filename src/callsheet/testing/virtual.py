@@ -1,0 +1,128 @@
+"""Running flows in virtual time: an hour's delay takes microseconds, and every time stamp is exact."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+import anyio
+
+from callsheet._clock import SYSTEM_CLOCK
+from callsheet._kernel.driver import drive
+from callsheet._kernel.host import current_host
+from callsheet._kernel.virtual import VirtualClock
+from callsheet._kernel.virtual_loops import loop_options, virtual_time
+from callsheet._model.states import State
+from callsheet.exceptions import VirtualTimeError
+from callsheet.flows import Flow
+from callsheet.tasks import Task
+from callsheet.testing.timeline import Happened, OrderedStore, StoredEngine
+
+__all__ = ["VirtualRun", "run_virtual"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class VirtualRun(Generic[R]):
+    """What a run in virtual time gave.
+
+    Attributes:
+        state: The final state of the flow or task; `None` where a plain function was run.
+        elapsed: How long it took, in virtual seconds, exact to the microsecond.
+        history: Every state that a run entered, in the order in which they were committed.
+    """
+
+    def __init__(self, value: Any, state: State[R] | None, elapsed: float, history: list[Happened]) -> None:
+        self._value = value
+        self.state = state
+        self.elapsed = elapsed
+        self.history = history
+
+    @property
+    def result(self) -> R:
+        """What the run returned.
+
+        Raises:
+            BaseException: What the run raised, if it did not complete.
+        """
+        if self.state is not None and not self.state.is_completed() and isinstance(self._value, BaseException):
+            raise self._value
+        return self._value
+
+    def __repr__(self) -> str:
+        """Show how it ended, and when."""
+        ended = "" if self.state is None else f" {self.state.name}"
+        return f"<VirtualRun{ended} after {self.elapsed} s>"
+
+
+def run_virtual(flow: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> VirtualRun[Any]:
+    """Run a flow in virtual time, on an event loop and with a history of its own.
+
+    Where nothing is left to do, time jumps to the next moment for which anything waits: retry delays, pauses, sleeps,
+    timeouts and `anyio.sleep` take no time, and every time stamp is exact. While anything runs on a thread (tasks of
+    plain functions, `asyncio.to_thread`, anyio's and trio's worker threads, executors) or in a subprocess, time stands
+    still, and so it does while plain code runs on the event loop.
+
+    What the system tells (`time.time`, `datetime.now`) stays as it is: `runtime` and time stamps of states tell virtual
+    time. Threads that your program starts by itself are not known, and other processes live in real time. Sockets raise.
+
+    Args:
+        flow: The flow; also a task, or a plain asynchronous function that calls some.
+        *args: Its arguments.
+        **kwargs: Its arguments, and ``backend``: the event loop, ``asyncio`` (the default) or ``trio``.
+
+    Returns:
+        How it ended. A flow that failed is no error here: `.result` raises what it raised.
+
+    Raises:
+        VirtualTimeError: An event loop runs here already; or the backend is none that can jump, such as uvloop. A run
+            that opens a socket fails with it.
+        TypeError: It cannot be run: a plain function that is neither a flow nor a task, or a generator.
+
+    Example:
+        >>> from callsheet import flow
+        >>> @flow(retries=5, retry_delay_seconds=3600)
+        ... def unlucky():
+        ...     raise ConnectionError("nobody there")
+        >>> run = run_virtual(unlucky)
+        >>> run.elapsed, run.state.name
+        (18000.0, 'Failed')
+        >>> print(run.history[-1])
+        18000.0 s  unlucky  Failed: Flow run encountered an exception: ConnectionError: nobody there
+    """
+    backend = cast("str", kwargs.pop("backend", "asyncio"))
+    if current_host() is not None:
+        raise VirtualTimeError(
+            "`run_virtual` begins an event loop of its own, and one runs here already. Call it in a plain function, or "
+            "use the fixture `virtual_clock`."
+        )
+    clock = VirtualClock(SYSTEM_CLOCK.micros())
+    name, options = loop_options(backend, clock)
+    return anyio.run(partial(_run, clock, flow, args, kwargs), backend=name, backend_options=options)
+
+
+async def _run(clock: VirtualClock, flow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> VirtualRun[Any]:
+    store = OrderedStore()
+    with virtual_time(clock):
+        began = clock.micros()
+        async with StoredEngine(store):
+            value, state = await drive(_call(flow, args, kwargs))
+            elapsed = (clock.micros() - began) / 1e6
+        return VirtualRun(value, state, elapsed, store.happened(began))
+
+
+async def _call(flow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, State[Any] | None]:
+    if not isinstance(flow, (Flow, Task)):
+        if not inspect.iscoroutinefunction(flow):
+            raise TypeError(f"`run_virtual` runs flows, tasks and asynchronous functions, and not {flow!r}.")
+        return await flow(*args, **kwargs), None
+    definition = cast("Any", flow)
+    if definition.isgenerator:
+        raise TypeError(f"{flow!r} is a generator. Run an asynchronous function that iterates over it.")
+    state = definition(*args, return_state=True, **kwargs)
+    if inspect.isawaitable(state):
+        state = await state
+    return await state.aresult(raise_on_failure=False), state
