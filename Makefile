@@ -1,7 +1,7 @@
 # Every target works on a machine with Python 3.11 or newer, pip and make: what it needs goes into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports docs docs-check cov bench kill-loop proofs disk-faults check clean
+.PHONY: help demo test lint types imports docs docs-check cov bench kill-loop proofs disk-faults mutate soak check clean
 
 # The first interpreter on the path that is new enough; `make PYTHON=python3.13 test` chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -46,6 +46,12 @@ proofs: $(VENV)/.dev ## The long forms of the tests that prove the engine; the s
 
 disk-faults: $(VENV)/.dev ## Run flows on a disk that fails, N times (N=1000 SEED=… FIRST=…), and compare what is left.
 	@$(BIN)/python tests/disk_faults.py -n $(or $(N),1000) --first $(or $(FIRST),0) $(if $(SEED),--seed $(SEED))
+
+mutate: $(VENV)/.dev ## Change the rules in every small way, and tell which changes no test notices (MODULES="guards table").
+	@$(BIN)/python tests/mutate_rules.py $(MODULES)
+
+soak: $(VENV)/.dev ## Eight processes on one history for an hour (SECONDS=…), then a million task runs (RUNS=…).
+	@$(BIN)/python tests/soak.py --seconds $(or $(SECONDS),3600) --runs $(or $(RUNS),1000000)
 
 docs: $(VENV)/.dev ## Write docs/reference from the docstrings.
 	@$(BIN)/python docs/build_reference.py

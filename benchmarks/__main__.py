@@ -35,6 +35,7 @@ WORKLOADS = (
     "engine_start",
     "web",
     "scaling",
+    "read_queries",
 )
 PROGRAMS = ("stages", "scaling")
 DEADLINE = 600  # seconds a workload may take

@@ -36,7 +36,8 @@ def expected(kind: Kind, old: tuple[S | None, str | None], new: tuple[S, str | N
         return yes if undone and proposed_name == "RolledBack" != current_name else ABORT
 
     if current not in ENDED and from_body:
-        answer = _ordered(kind, proposed, proposed_name, facts.delivered)
+        order = None if facts.delivered == "suspend" and current is S.CANCELLING else facts.delivered
+        answer = _ordered(kind, proposed, proposed_name, order)
         if answer is not None:
             return answer
 

@@ -230,7 +230,8 @@ DRIVER = """
 import os, sys, time
 from pathlib import Path
 from benchmarks.peers import processes
-processes.begin([sys.executable, "-c", "import time; time.sleep(60)"], os.environ, Path(sys.argv[1]) / "turn")
+code = "import time; print('ready', flush=True); time.sleep(60)"
+processes.begin([sys.executable, "-c", code], os.environ, Path(sys.argv[1]) / "turn")
 time.sleep(60)
 """
 
@@ -242,7 +243,8 @@ def test_a_driver_that_is_killed_leaves_no_turn_behind(tmp_path: Path):
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, mark], cwd=ROOT, env={**os.environ, processes.MARK: mark}, start_new_session=True
     )
-    until(lambda: len(list(processes.marked(mark))) == 2)
+    until(lambda: (tmp_path / "turn.out").exists() and b"ready" in (tmp_path / "turn.out").read_bytes())
+    assert len(list(processes.marked(mark))) == 2
     driver.kill()
     driver.wait()
     until(lambda: not list(processes.marked(mark)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from datetime import timedelta
+from uuid import UUID
 
 import anyio
 import pytest
@@ -22,6 +23,9 @@ from callsheet.exceptions import (
     FailedRun,
 )
 from callsheet.states import Cancelled, Cancelling, Completed, Crashed, Failed, Paused, Pending, Running, Scheduled
+from callsheet.testing import check_history
+from elsewhere import other, until
+from past import runs, states_of
 from reading import ask
 
 
@@ -77,6 +81,17 @@ class Stage:
         return [state.name for state in await ask(question, self.ids[name])]
 
 
+def _ends_come_in_order() -> None:
+    """Children are ended before the runs around them, in what is on disk as well."""
+    ambient.ambient_core().journal.flush()
+    assert check_history() == []
+    ended = {run.id: run for run in runs()}
+    for run in ended.values():
+        around = ended.get(run.parent_id)
+        assert run.state.type.value in ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+        assert around is None or run.state.at <= around.state.at, (run.name, around.name)
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("sync", [False, True])
 @pytest.mark.parametrize(
@@ -110,7 +125,8 @@ async def test_a_live_flow_run_is_really_ended(proposed, ends, sync):
     assert stage.state.message == ("The run was cancelled." if ends[0] == "Cancelling" else state.message)
     assert await stage.states("outer") == ["Pending", "Running", *ends]
     for below in ("inner", "tracking", "task"):
-        assert (await stage.states(below))[-1] == "Cancelled"
+        assert [await stage.states(below)] == [["Pending", "Running", "Cancelled"]]
+    _ends_come_in_order()
     assert stage.hooks == ["inner Cancelled", "outer Cancelled"][: 2 if ends[-1] == "Cancelled" else 1]
 
 
@@ -154,6 +170,76 @@ async def test_a_live_task_run_is_ended_and_its_flow_hears_of_it():
     with anyio.fail_after(10), pytest.raises(FailedRun, match="woken"):
         await night()
     assert [state.name for state in await ask("read_task_run_states", ids[0])] == ["Pending", "Running", "Failed"]
+
+
+def test_ends_below_a_run_that_is_ended_come_before_its_own():
+    """A body in a thread cannot be made to leave, and a task of it begins late: neither outlives the run on record."""
+    at_work, go_on, ids, started = threading.Event(), threading.Event(), [], []
+
+    @task
+    def late() -> None:
+        started.append("late")
+
+    @task
+    def stubborn() -> None:
+        ids.append(FlowRunContext.get().flow_run.id)
+        at_work.set()
+        go_on.wait(10)
+        late()
+
+    @flow
+    def outer() -> None:
+        stubborn.submit().result()
+
+    def end() -> None:
+        at_work.wait(10)
+        with get_client(sync_client=True) as client:
+            try:
+                assert client.set_flow_run_state(ids[0], Failed(message="enough")).status is SetStateStatus.ACCEPT
+                (run,) = client.read_task_runs()
+                assert run.state_name == "Cancelled"
+            finally:
+                go_on.set()
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    state = outer(return_state=True)
+    thread.join()
+    assert state.name == "Failed"
+    assert not started
+    _ends_come_in_order()
+
+
+def test_what_a_dead_process_left_below_a_run_is_ended_first(tmp_path):
+    """The same for runs that nobody runs any more."""
+    with other(LEFT) as process:
+        run_id = UUID(process.next("outer"))
+        process.next("asleep")
+        until(lambda: len(runs()) == 4)
+    with get_client(sync_client=True) as client:
+        assert client.set_flow_run_state(run_id, Failed(message="struck")).status is SetStateStatus.ACCEPT
+    assert {run.state.name for run in runs()} == {"Failed", "Cancelled"}
+    assert states_of(run_id) == ["Pending", "Running", "Failed"]
+    _ends_come_in_order()
+
+
+LEFT = """
+@task
+async def sleeper():
+    say("asleep", flow_run.id)
+    await asyncio.sleep(60)
+
+@flow
+async def inner():
+    await sleeper()
+
+@flow
+async def outer():
+    say("outer", flow_run.id)
+    await inner()
+
+asyncio.run(outer())
+"""
 
 
 @pytest.mark.anyio

@@ -178,6 +178,7 @@ def environment(engine: Engine, state: Path) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # Its time-outs are those of a machine that does nothing else.
         "PREFECT_API_REQUEST_TIMEOUT": "300",
+        "PREFECT_CLIENT_MAX_RETRIES": "30",
         "PREFECT_API_DATABASE_TIMEOUT": "120",
         "PREFECT_API_DATABASE_CONNECTION_TIMEOUT": "120",
         "DAGSTER_HOME": str(state / "dagster"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -345,3 +348,59 @@ def test_a_clock_that_jumps_is_of_no_consequence(here, history):
         go(here)
         assert owner.process.wait(PATIENCE) == 0
         assert [run.recoveries for run in history.flow_runs()] == [0, 0]
+
+
+def doctor(*words: str) -> Any:
+    command = [sys.executable, "-W", "error", "-m", "callsheet", "doctor", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    return json.loads(done.stdout) if "--json" in words else done.stdout
+
+
+def test_the_doctor_tells_the_living_from_the_dead(here, history):
+    with (
+        OwnerProcess.engine(here, RUN) as owner,
+        OwnerProcess.engine(here, STAY, "flows=[other]", lease=LONG) as living,
+    ):
+        owner.hears("open")
+        owner.hears("waiting", "7")
+        living.hears("open")
+        found = doctor("--json", "--integrity", "--watch", "0.5")
+        assert {one["pid"]: (one["status"], one["runs"]) for one in found["engines"]} == {
+            owner.pid: ("alive", 1),
+            living.pid: ("alive", 0),
+        }
+        assert [one["beats"] for one in found["engines"] if one["pid"] == owner.pid] == [True]
+        assert (found["integrity"], found["letters"], found["runs_of_dead_engines"]) == (["ok"], 0, 0)
+        assert found["files_left_behind"] == []
+        assert found["writer_pid"] is None
+        owner.kill()
+        found = doctor("--json", "--watch", "0")
+        said = doctor("--watch", "0")
+    status = {one["pid"]: one["status"] for one in found["engines"]}
+    assert status[living.pid] == "alive"
+    assert status[owner.pid] in ("gone", "lost"), "lost, once the living one has found it"
+    assert found["runs_of_dead_engines"] == 1
+    assert len(found["files_left_behind"]) == 1
+    assert "runs of dead engines: 1" in said
+    assert "integrity: not checked" in said
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells who holds a lock")
+def test_the_doctor_names_who_holds_the_file(here, history, callsheet_home):
+    body = """
+    import sqlite3, time
+    await other()
+    connection = sqlite3.connect(sys.argv[2], isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    say("inside")
+    time.sleep(60)
+    """
+    with OwnerProcess.engine(
+        here, body.replace("sys.argv[2]", repr(str(callsheet_home / "callsheet.db"))), TAKER
+    ) as holder:
+        for word in ("open", "other", "inside"):
+            holder.hears(word)
+        found, said = doctor("--json", "--watch", "0.2"), doctor("--watch", "0.2")
+    assert found["writer_pid"] == holder.pid
+    (engine,) = found["engines"]
+    assert f"the process {holder.pid}, the engine {engine['id']} holds the file" in said

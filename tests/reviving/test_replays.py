@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
 from callsheet import Engine, flow, task
 from callsheet._engine.places import LoopPlace
@@ -489,3 +490,28 @@ def test_asyncio_gather(lives: Lives, doings: Doings) -> None:
     assert asyncio.run(whole()) == [0, 1, 2, 3, 10, 11, 5]
     assert doings.again(whole).state.result() == [0, 1, 2, 3, 10, 11, 5]
     assert doings.done == [5]
+
+
+@pytest.mark.anyio
+async def test_who_starts_a_run_that_cannot_be_recovered_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    @flow
+    async def whole(thing: Any) -> None:
+        assert thing is not None
+
+    @flow
+    async def around() -> None:
+        await whole(object())  # its parameters are handed to it by the call that is made again
+
+    def told() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "not recoverable" in record.getMessage()]
+
+    await whole(object())  # nobody would go on with it
+    async with Engine(flows=[whole, around]):
+        await around()
+        await whole("plain")
+        assert told() == []
+        for _ in range(2):
+            await whole(object())
+        assert len(told()) == 1
+        assert "'whole'" in told()[0]
+        assert "'thing'" in told()[0]

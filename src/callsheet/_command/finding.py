@@ -26,13 +26,23 @@ def open_history() -> SyncClient:
     Raises:
         Refused: There is none; looking at it would make one.
     """
+    history_file()
+    return get_client(sync_client=True)
+
+
+def history_file() -> str:
+    """Give the file of the history that is meant.
+
+    Raises:
+        Refused: There is none.
+    """
     database = get_current_settings().database
     if database == ":memory:" or not Path(database).expanduser().exists():
         raise Refused(
             f"there is no history in {database!r}. Name its file by `--database FILE`, or set CALLSHEET_DATABASE or "
             "CALLSHEET_HOME as the program does whose runs you mean."
         )
-    return get_client(sync_client=True)
+    return database
 
 
 def find(client: SyncClient, text: str) -> UUID:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from callsheet._version import __version__
@@ -32,11 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     if given.database is not None:
         os.environ["CALLSHEET_DATABASE"] = given.database
-    from callsheet._command import flow_run
     from callsheet.exceptions import CallsheetError
 
     try:
-        return flow_run.VERBS[given.verb](given)
+        return _verb_of(given)(given)
     except (Refused, CallsheetError) as error:
         print(f"callsheet: {error}", file=sys.stderr)
         return 1
@@ -45,6 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _verb_of(given: argparse.Namespace) -> Callable[[argparse.Namespace], int]:
+    if given.noun == "doctor":
+        from callsheet._command.doctor import doctor
+
+        return doctor
+    from callsheet._command import flow_run
+
+    return flow_run.VERBS[given.verb]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,6 +73,15 @@ def parser() -> argparse.ArgumentParser:
     verbs = noun.add_subparsers(dest="verb", required=True, metavar="VERB")
     _reading(verbs)
     _ordering(verbs)
+    doctor = _verb(nouns, "doctor", "tell how the history and the engines on it are doing; changes nothing")
+    doctor.add_argument("--integrity", action="store_true", help="read the whole file for damage")
+    doctor.add_argument(
+        "--watch",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="for how long to look for signs of life (default: 1)",
+    )
     return made
 
 

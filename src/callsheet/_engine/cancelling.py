@@ -122,11 +122,16 @@ async def _end_stored(place: Place, record: RunRecord, message: str | None) -> N
     """End a run that no process runs, and what is below it, children first; nothing, if somebody moved it meanwhile."""
     runs = [*await _below(place.reader, record), record]
     now = place.core.clock.micros()
-    own = _guard(record)
-    entries = [_ended(one, now, "The run around this one was cancelled.", own) for one in runs[:-1]]
+    entries = [_ended(one, now, "The run around this one was cancelled.", _guard(record)) for one in runs[:-1]]
     entries.append(_ended(record, now, message or _MESSAGE))
     await place.apart(lambda: place.core.commit_guarded(*entries))
     await _call_hooks(place, runs, entries)
+
+
+async def ends_below(reader: Reader, record: RunRecord, now: int) -> list[StateEntered]:
+    """Give the ends of what is below a run that somebody ends and that no process runs, children before their parents."""
+    below = await _below(reader, record)
+    return [_ended(one, now, "The run around this one was ended.", _guard(record)) for one in below]
 
 
 async def _call_hooks(place: Place, runs: Sequence[RunRecord], entries: Sequence[StateEntered]) -> None:

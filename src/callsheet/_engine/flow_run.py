@@ -153,6 +153,8 @@ class FlowRunActor(Run):
                 )
             )
         parameters, opaque = parameters_of(self)
+        if opaque and parent is None:
+            self.core.ownership.tell_unrecoverable(self, opaque)
         return {
             "tags": tuple(self.tags),
             "parameters": parameters,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from callsheet._engine.arrivals import Arrivals
 from callsheet._kernel.lease import Lease
@@ -22,6 +23,8 @@ from callsheet.exceptions import LostOwnership, StoreError
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
+
+_LOG: Final = logging.getLogger("callsheet.engine")
 
 
 class Ownership:
@@ -42,6 +45,7 @@ class Ownership:
         self.watchers: set[object] = set()  # who look out for the death of others
         self.flows: tuple[str, ...] = ()
         self.arrivals = Arrivals()  # what is being taken up
+        self._told: set[str] = set()  # of which flows it was said that a run is not recoverable
         self.lease: Lease | None = None
 
     @property
@@ -98,6 +102,19 @@ class Ownership:
 
     def _is_in_use(self) -> bool:
         return self._recovers or bool(self.watchers or self._core.orchestrator.roots)
+
+    def tell_unrecoverable(self, run: Any, names: list[str]) -> None:
+        """Say once for a flow, where this engine goes on with its runs, that a root run cannot be gone on with."""
+        key = run.cell.definition.key
+        if key in self._core.flows and key not in self._told:
+            self._told.add(key)
+            _LOG.warning(
+                "If its process dies, the run %r of the flow %r is not recoverable and ends as Crashed: the history has no value "
+                "of its parameters %s. Pass what JSON can hold. This is said once for each flow.",
+                run.name,
+                run.definition.name,
+                ", ".join(map(repr, names)),
+            )
 
     def leave(self) -> None:
         """Own nothing any more. What could not be written down stays for others to take over."""

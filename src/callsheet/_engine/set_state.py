@@ -7,11 +7,12 @@ from uuid import UUID
 import msgspec
 
 from callsheet._engine import decode, letters
+from callsheet._engine.cancelling import ends_below
 from callsheet._engine.history import the_run
 from callsheet._engine.places import Place
 from callsheet._ids import new_id
 from callsheet._kernel.messages import NOT_ALIVE, SetState
-from callsheet._model.kinds import StateType
+from callsheet._model.kinds import TERMINAL_STATES, StateType
 from callsheet._model.records import RunRecord, SeqIs, StateEntered
 from callsheet._model.states import StateDetails
 from callsheet._rules.facts import Facts
@@ -74,7 +75,8 @@ async def _set_stored(place: Place, record: RunRecord, order: SetState) -> Outco
         attempt=record.attempt + (type is StateType.RUNNING),
         guards=(SeqIs(record.id, seq),),
     )
-    if await place.apart(lambda: core.commit_guarded(entry)) is not None:
+    entries = [entry] if type not in TERMINAL_STATES else [*await ends_below(place.reader, record, now), entry]
+    if await place.apart(lambda: core.commit_guarded(*entries)) is not None:
         return None
     return Outcome(verdict, entry.seq, entry.at, entry.state_id)
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from callsheet._kernel.messages import Cell, SetState, Suspend
 from callsheet._kernel.scopes import SUSPEND
-from callsheet._model.kinds import SUSPENDED, Kind, StateType
+from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
 from callsheet._rules.facts import Facts
 from callsheet._rules.table import judge
 from callsheet._rules.verdicts import Abort, Verdict
@@ -29,6 +29,22 @@ def find(roots: Iterable[Cell], run_id: UUID, kind: Kind) -> Cell | None:
             return cell if cell.kind is kind and not cell.actor.cell.ended else None
         cells += cell.children or ()
     return None
+
+
+def ends_below(cell: Cell, at: int) -> list[tuple[Cell, SetState]]:
+    """Give the live runs below a run that somebody ends, children before their parents, and how each of them ends.
+
+    They end on the record at once, before the run itself does; their bodies leave when they can.
+    """
+    found = [cell]
+    for one in found:
+        found += one.children or ()
+    return [(one, _end(one, at)) for one in reversed(found[1:]) if one.type not in TERMINAL_STATES]
+
+
+def _end(cell: Cell, at: int) -> SetState:
+    message = "The run around this one was ended."
+    return SetState(run_id=cell.id, kind=cell.kind, type=StateType.CANCELLED, name="Cancelled", message=message, at=at)
 
 
 def judged_suspension(cell: Cell, order: Suspend, at: int) -> Verdict:

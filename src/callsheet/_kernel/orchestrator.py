@@ -34,7 +34,7 @@ from callsheet._kernel.messages import (
     TakeUp,
 )
 from callsheet._kernel.pauses import Pause, Pauses
-from callsheet._kernel.scopes import CANCEL
+from callsheet._kernel.scopes import CANCEL, Interrupted
 from callsheet._kernel.signals import Once
 from callsheet._kernel.tree import Tree
 from callsheet._model.engines import RunDue
@@ -140,6 +140,8 @@ class Orchestrator:
         cell: Cell = message.cell
         parent, flow = cell.parent, cell.flow
         at = self._micros()
+        if parent is not None and parent.overruled is not None:  # its end is on record
+            raise Interrupted
         if parent is None:
             self.roots[cell] = None  # first: the journal's thread asks whether anything is alive
         elif parent.delivered is not None:  # its body had begun the call when the order came
@@ -257,9 +259,8 @@ class Orchestrator:
             cell.due = round(verdict.scheduled_at * 1e6)
             details["scheduled_time"] = from_micros(cell.due)
         said = _encode(details) if details else None
-        order = cell.suspension
-        if order is not None and verdict.name == SUSPENDED:
-            said = order.details
+        if cell.suspension is not None and verdict.name == SUSPENDED:
+            said = cell.suspension.details
         answer = self._enter(cell, verdict, verdict.type, verdict.name, at, verdict.message, said)
         if verdict.scheduled_at is not None and cell.parent is not None and cell.parent.delivered == "suspend":
             foreign.suspend(cell)  # it would wait for an attempt that may not begin
@@ -314,11 +315,10 @@ class Orchestrator:
     def _amend(self, message: Amend) -> Answer:
         if not self._keeps:
             return _DONE
-        run_id = message.cell.id
         if message.name is not None:
-            self._put(RunRenamed(run_id, message.name))
+            self._put(RunRenamed(message.cell.id, message.name))
         if message.inputs or message.parameters is not None:
-            self._put(InputsResolved(run_id, message.inputs, message.parameters))
+            self._put(InputsResolved(message.cell.id, message.inputs, message.parameters))
         return _DONE
 
     def _cancel(self, cell: Cell, reason: str, *, whole: bool) -> None:
@@ -331,9 +331,8 @@ class Orchestrator:
                 cell.actor.scope.cancel(reason)
 
     def _crash(self, cell: Cell, why: str) -> Answer:
-        if cell.ended:
-            return _DONE
-        return self._enter(cell, ACCEPT, StateType.CRASHED, "Crashed", self._micros(), why, None)
+        at = self._micros()
+        return _DONE if cell.ended else self._enter(cell, ACCEPT, StateType.CRASHED, "Crashed", at, why, None)
 
     # ----------------------------------------------------------------------- asked by somebody else
 
@@ -377,6 +376,9 @@ class Orchestrator:
             return Answer(foreign.ONLY_ITSELF, cell.seq, at, 0)
         if order.type in TERMINAL_STATES:  # first: its actor may wake in another thread at once
             cell.overruled = msgspec.structs.replace(order, at=at)
+            for one, end in foreign.ends_below(cell, at):  # a tracker has no actor of its own that would leave
+                one.overruled = end
+                self._enter(one, ACCEPT, end.type, end.name, at, end.message, None, leaves=one.actor.cell is not one)
         self._cancel(cell, CANCEL, whole=True)
         # It stays in the tree until its body has left, so that nobody takes it for gone who waits for that.
         return self._enter(cell, verdict, order.type, order.name, at, order.message, order.details, leaves=False)

@@ -68,6 +68,8 @@ _STARTS: Final = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
 def leave_as_ordered(facts: Facts, move: Move) -> Verdict | None:
     """A flow run to which a suspend or cancel was delivered ends as Suspended or Cancelled, whatever it says.
 
+    One that is being cancelled is not suspended any more, if both orders came.
+
     Closes: a body swallows the signal (`gather(return_exceptions=True)`, a bare `except`), goes on, and
     reports a value or an error of its own after callers and children were told of the order.
     """
@@ -76,7 +78,7 @@ def leave_as_ordered(facts: Facts, move: Move) -> Verdict | None:
         return None
     if order == "cancel":
         return None if move.proposed in _CANCELS else _AS_CANCELLED
-    if move.proposed is StateType.CANCELLING:
+    if StateType.CANCELLING in (move.current, move.proposed):
         return None
     if move.proposed is StateType.PAUSED and move.proposed_name == SUSPENDED:
         return None

@@ -98,7 +98,7 @@ def is_gone(folder: Path, machine: str, name: str) -> bool:
     """
     if not machine or machine != machine_of(folder):
         return False
-    return name not in _own and _is_free(folder / name)
+    return name not in _own and is_free(folder / name)
 
 
 def machine_of(folder: Path) -> str:
@@ -119,7 +119,8 @@ def _boot() -> str:
         return ""
 
 
-def _is_free(path: Path) -> bool:
+def is_free(path: Path) -> bool:
+    """Tell whether nobody holds the lock of a file. Not to be asked of this process's own."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -141,7 +142,7 @@ def _sweep(folder: Path) -> None:
                 len(path.name) == 32
                 and path.name not in _own
                 and time.time() - path.stat().st_mtime > _DAY
-                and _is_free(path)
+                and is_free(path)
             ):
                 path.unlink()
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from callsheet._model.kinds import RunOrder
+import msgspec
+
+from callsheet._model.kinds import Kind, RunOrder
 from callsheet._model.records import LogFilter, RunFilter
 from callsheet._store import ordering
 from callsheet._store.codes import CODES, COMPLETED, TERMINALS, TYPES, USUAL_NAMES
@@ -70,7 +72,8 @@ def page_of_runs(
             found.add(f"run.id {sign} ?", run_id)
         else:
             found.add(f"({key}, run.id) {sign} (?, ?)", value, run_id)
-    # LEFT JOIN, because it fixes the order of the tables: runs first, by their key or an index.
+    # The page is chosen first, so that what is sorted or skipped costs no look at the other tables.
+    # LEFT JOIN, because it fixes the order of the tables: runs first.
     sql = (
         "SELECT run.id, run.kind, d.key, d.name, d.code, run.name, run.created, run.parent_id, run.flow_run_id,"
         " run.parent_task_run_id, run.root_id, run.due_at, run.started, run.attempt, run.fence, run.extra,"
@@ -78,7 +81,8 @@ def page_of_runs(
         " run.seq, run.state_type, run.state_name, run.state_at, s.id, s.message, s.details, p.body"
         " FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
         " LEFT JOIN state AS s ON s.run_id = run.id AND s.seq = run.seq"
-        f" LEFT JOIN parameters AS p ON p.run_id = run.id{found.text()} ORDER BY {keys} {direction} LIMIT ? OFFSET ?"
+        " LEFT JOIN parameters AS p ON p.run_id = run.id WHERE run.id IN"
+        f" (SELECT run.id FROM run{found.text()} ORDER BY {keys} {direction} LIMIT ? OFFSET ?) ORDER BY {keys} {direction}"
     )
     return Query(sql, (*found.params, limit + 1, offset))
 
@@ -91,11 +95,25 @@ def count_of_runs(where: RunFilter) -> Query:
 
 def counts_by_state(where: RunFilter) -> Query:
     """Give the statement that counts matching runs by kind, state type and state name."""
+    parts: list[Query] = []
+    # What completed uneventfully is nearly everything: it is counted, the others are sorted.
+    for kind in Kind if where.kind is None else (where.kind,):
+        found = _runs(msgspec.structs.replace(where, kind=kind))
+        found.add(f"run.state_type = {COMPLETED} AND run.state_name IS NULL")
+        parts.append(
+            Query(f"SELECT {int(kind)}, {COMPLETED}, NULL, count(*) FROM run{found.text()}", tuple(found.params))
+        )
     found = _runs(where)
-    found.add("run.state_type IS NOT NULL")
+    found.add(f"run.state_type IS NOT NULL AND (run.state_type <> {COMPLETED} OR run.state_name IS NOT NULL)")
+    parts.append(
+        Query(
+            f"SELECT run.kind, run.state_type, run.state_name, count(*) FROM run{found.text()} GROUP BY 1, 2, 3",
+            tuple(found.params),
+        )
+    )
     return Query(
-        f"SELECT run.kind, run.state_type, run.state_name, count(*) FROM run{found.text()} GROUP BY 1, 2, 3",
-        tuple(found.params),
+        " UNION ALL ".join(part.sql for part in parts),
+        tuple(param for part in parts for param in part.params),
     )
 
 

@@ -89,8 +89,9 @@ class SqliteReader(ABC):
         """Count matching runs by kind and state name, in one statement."""
         counts: dict[tuple[Kind, str], int] = {}
         for kind, code, name, count in await self._fetch(queries.counts_by_state(where)):
-            key = (Kind(kind), name_of(code, name))
-            counts[key] = counts.get(key, 0) + count
+            if count:
+                key = (Kind(kind), name_of(code, name))
+                counts[key] = counts.get(key, 0) + count
         return counts
 
     async def read_states(self, run_id: UUID) -> tuple[StateRecord, ...]:
