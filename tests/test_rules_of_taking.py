@@ -58,6 +58,11 @@ def test_why_a_run_ends_with_its_engine_is_said() -> None:
     assert judge_taking(Kind.FLOW, S.FAILED, facts, died=True).reason == "The run has ended."  # type: ignore[union-attr]
 
 
+def test_what_is_only_called_suspended_waits_for_nobody() -> None:
+    verdict = judge_taking(Kind.FLOW, S.RUNNING, Facts(now=NOW, due_at=NOW), name="Suspended", died=False)
+    assert as_tuple(verdict) == ("abort",)
+
+
 @pytest.mark.parametrize("retry", [False, True])
 def test_only_what_has_ended_begins_again_and_a_retry_only_what_has_not_completed(retry: bool) -> None:
     facts = Facts(now=NOW, restart=True, foreign=True, run_id=UUID(int=7), seq=3)

@@ -30,7 +30,7 @@ from callsheet._kernel.ports import step
 from callsheet._kernel.scopes import CANCEL, Interrupted
 from callsheet._model.kinds import SUSPENDED, SUSPENDING, TERMINAL_STATES, Kind
 from callsheet._model.records import RunFilter
-from callsheet.exceptions import FlowPauseTimeout, Pause
+from callsheet.exceptions import FlowPauseTimeout, LostOwnership, Pause, StoreError
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
@@ -80,6 +80,22 @@ def revive(
     run = _adopted(core, record, flow, parameters or {}, home)
     _start(run)
     return run
+
+
+def bring_to_life(
+    core: Core, run_id: UUID, flow: Any, *, parameters: dict[str, Any] | None = None, home: Host | None = None
+) -> FlowRunActor:
+    """Do that with a run that was just claimed. If the history refuses, the run stays to be brought to life later.
+
+    It belongs to this engine, which lives: nobody else would ever see to it.
+    """
+    try:
+        return revive(core, run_id, flow, parameters=parameters, home=home)
+    except LostOwnership:
+        raise
+    except StoreError:
+        core.ownership.arrivals.stuck[run_id] = flow
+        raise
 
 
 def revive_all(core: Core, flows: dict[UUID, Any], backlog: Backlog) -> None:
