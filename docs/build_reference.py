@@ -157,7 +157,7 @@ def stale() -> list[str]:
 
 if __name__ == "__main__":
     if "--check" in sys.argv:
-        raise SystemExit("\n".join(stale()))
+        raise SystemExit("\n".join(stale()) or 0)
     made = pages()
     OUT.mkdir(exist_ok=True)
     for old in OUT.glob("*.md"):

@@ -17,7 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from kill_turns import KINDS, Place, counts, draw, learn
+from kill_kinds import KINDS
+from kill_turns import Place, counts, draw, learn
 
 
 def arguments_of_command() -> argparse.Namespace:
@@ -33,7 +34,7 @@ def arguments_of_command() -> argparse.Namespace:
 
 def take_turn(kind: str, seed: str, number: int, whole: float, root: Path) -> bool:
     """Take one turn; tell whether it was clean. What is wrong is printed, and its files stay."""
-    turn = draw(seed, number)
+    turn = draw(seed, number, kind)
     place = Place(Path(tempfile.mkdtemp(prefix=f"{kind}-{number}-", dir=root)))
     wrong = KINDS[kind](turn, place, whole)
     if not wrong:

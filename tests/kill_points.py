@@ -13,11 +13,21 @@ from typing import Any
 
 from callsheet._engine.core import Core
 from callsheet._kernel.journal import Journal
-from callsheet._store import sqlite
+from callsheet._store import sqlite, taking
+from callsheet._store.engines import SqliteEngines
 
 STEPS = {"accept": 20, "append": 6, "commit": 1, "settle": 1, "apply": 2, "acknowledge": 7, "told": 7, "did": 7}
 """The steps, and how often, about, the process of one flow comes by."""
-POINTS = {f"{when} {step}": often for step, often in STEPS.items() for when in ("before", "after")}
+OWNING = {"claim": 2, "claiming": 2, "fence": 1, "beat": 3, "renew": 2, "leave": 1}
+"""Those of a process that takes up what others have left; two of them are inside of a transaction."""
+
+
+def _moments(steps: dict[str, int]) -> dict[str, int]:
+    return {f"{when} {step}": often for step, often in steps.items() for when in ("before", "after")}
+
+
+POINTS = _moments(STEPS)
+POINTS_OF_TAKERS = _moments(OWNING)
 
 
 class Points:
@@ -47,6 +57,12 @@ class Points:
         self._wrap(sqlite.SqliteStore, "append", lambda _: "append")
         self._wrap(sqlite.SqliteStore, "_commit", lambda args: "settle" if len(args) > 3 and args[3] else "commit")
         self._wrap(sqlite, "apply", lambda _: "apply")  # between BEGIN and COMMIT
+        self._wrap(SqliteEngines, "take", lambda _: "claim")
+        self._wrap(taking, "take", lambda _: "claiming")  # between BEGIN and COMMIT
+        self._wrap(SqliteEngines, "fence", lambda _: "fence")
+        self._wrap(SqliteEngines, "write", lambda _: "beat")  # between BEGIN and COMMIT
+        self._wrap(SqliteEngines, "renew", lambda _: "renew")
+        self._wrap(SqliteEngines, "leave", lambda _: "leave")
         acknowledge = Core.acknowledge
 
         async def acknowledged(*args: Any) -> bool:

@@ -10,8 +10,8 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,8 +26,10 @@ from callsheet import Engine
 from callsheet._engine import ambient, invoke  # noqa: F401 - before the fork
 from callsheet.exceptions import LostOwnership
 from callsheet.testing import Promise, check_history
-from kill_points import POINTS, Points
+from kill_points import POINTS, POINTS_OF_TAKERS, Points
 
+WAITS = {"suspend": victim.SUSPENDING, "waits": victim.WAITING}
+"""Flows of the kinds that wait for the world."""
 HUNG = 60.0
 LEASE = 0.4
 
@@ -51,25 +53,31 @@ class Turn(msgspec.Struct, kw_only=True):
     moments: tuple[Moment, ...]
 
 
-def draw(seed: str, number: int) -> Turn:
+def draw(seed: str, number: int, kind: str = "") -> Turn:
     """Draw a turn."""
     dice = random.Random(f"{seed}/{number}")
     level = dice.choice(("results", "results", "strict", "relaxed"))
-    flows = [one.fn.__name__ for one in victim.FLOWS]
-    names = ["sequential"] if level == "relaxed" else dice.sample(flows, k=dice.randint(1, 3))
+    if kind in WAITS and level == "relaxed":
+        level = "results"
+    flows = [one.fn.__name__ for one in WAITS.get(kind, victim.FLOWS)]
+    names = ["sequential"] if level == "relaxed" else dice.sample(flows, k=dice.randint(1, min(3, len(flows))))
     return Turn(
         number=number,
         level=level,
         backend=dice.choice(("asyncio", "trio")),
         roots={f"r{index}": name for index, name in enumerate(names)},
         together=dice.random() < 0.5,
-        moments=tuple(_moment(dice, number + life, len(names)) for life in range(dice.choice((1, 1, 2, 3)))),
+        moments=tuple(_moment(dice, number, life, len(names)) for life in range(dice.choice((1, 1, 2, 3)))),
     )
 
 
-def _moment(dice: random.Random, number: int, flows: int) -> Moment:
-    point = tuple(POINTS)[number // 2 % len(POINTS)] if number % 2 else None
-    return Moment(point, dice.randint(1, POINTS.get(point or "", 1) * flows), dice.random())
+def _moment(dice: random.Random, number: int, life: int, flows: int) -> Moment:
+    points = {**POINTS, **POINTS_OF_TAKERS} if life else POINTS
+    if life and dice.random() < 0.6:
+        points = POINTS_OF_TAKERS
+    number += life
+    point = tuple(points)[number // 2 % len(points)] if number % 2 else None
+    return Moment(point, dice.randint(1, points.get(point or "", 1) * flows), dice.random())
 
 
 class Place(msgspec.Struct):
@@ -101,14 +109,12 @@ def first_life(turn: Turn, place: Place) -> None:
         async with Engine():
             await victim.run_roots(roots)
 
-    _set_up(turn, place)
-    try:
+    set_up(turn, place)
+    with fenced_is_told():
         if turn.together:
             anyio.run(in_engine, backend=turn.backend)
         else:
             victim.run_in_turn(roots, lambda fn, *args: anyio.run(fn, *args, backend=turn.backend))
-    except* LostOwnership:
-        victim.log().write("fenced", "")
 
 
 def later_life(turn: Turn, place: Place) -> None:
@@ -120,12 +126,22 @@ def later_life(turn: Turn, place: Place) -> None:
                 while unfinished(place):
                     await anyio.sleep(0.01)
 
-    _set_up(turn, place)
+    set_up(turn, place)
     anyio.run(recovers, backend=turn.backend)
 
 
-def _set_up(turn: Turn, place: Place) -> None:
+@contextmanager
+def fenced_is_told() -> Generator[None, None, None]:
+    """Note where callers are told that others have taken their runs over."""
+    try:
+        yield
+    except* LostOwnership:
+        victim.log().write("fenced", "")
+
+
+def set_up(turn: Turn, place: Place) -> None:
     os.environ.update(
+        CALLSHEET_SLEEP_SUSPENDS_AFTER_SECONDS=str(victim.LONG_SLEEP),
         CALLSHEET_DATABASE=str(place.database),
         CALLSHEET_DURABILITY=turn.level,
         CALLSHEET_LEASE_SECONDS=str(LEASE),
@@ -374,6 +390,3 @@ def wake(turn: Turn, place: Place, whole: float) -> list[str]:
     counts["fenced"] += bool(victim.read(place.log, "fenced"))
     again = [one for one in ran_again(turn, place, 1, finished) if "process 1" in one]
     return [*wrong, *check(turn, place, recovered=True), *again, *went_on(turn, place, 3)]
-
-
-KINDS: dict[str, Callable[[Turn, Place, float], list[str]]] = {"kill": kill, "recover": recover, "wake": wake}

@@ -6,16 +6,19 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from callsheet import flow, task
-from callsheet.exceptions import LostOwnership
+from callsheet import flow, run_key, suspend_flow_run, task
+from callsheet.exceptions import LostOwnership, NotPausedError, RunNotLive
+from callsheet.flow_runs import aresume_flow_run, asuspend_flow_run
 from callsheet.futures import TaskFuture
 from callsheet.runtime import task_run
 from callsheet.states import State
+from callsheet.waits import asend_signal, asleep, await_signal, sleep, wait_signal
 from kill_points import Points
 
 
@@ -81,6 +84,8 @@ def told(key: str, state: State[Any], kind: str = "task") -> None:
     """Note that a caller was told how a run has ended, or that others have taken it over."""
     if isinstance(state.data, LostOwnership):
         return log().write("fenced", key)
+    if not state.is_final():  # it was suspended
+        return None
     details = state.state_details
     run = details.task_run_id if kind == "task" else details.flow_run_id
     log().write("told", key, run=str(run), state=state.type.value, kind=kind)
@@ -223,6 +228,57 @@ def synchronous(name: str) -> str:
     return name
 
 
+# Flows that wait for time and for the world; the world is `attend`.
+
+
+@flow
+async def suspending(name: str) -> str:
+    for number in range(3):
+        await call(work, f"{name}/{number}")
+        if number < 2:
+            await asuspend_flow_run(timeout=600)
+    return name
+
+
+@flow
+def sync_suspending(name: str) -> str:
+    told(f"{name}/0", sync_work(f"{name}/0", return_state=True))
+    suspend_flow_run(timeout=600)
+    told(f"{name}/1", sync_work(f"{name}/1", return_state=True))
+    return name
+
+
+@flow
+async def sleeping(name: str) -> str:
+    await call(work, f"{name}/before")
+    await asleep(0.02)  # in memory, or suspended: see LONG_SLEEP
+    await call(work, f"{name}/between")
+    await asleep(0.06)
+    await call(work, f"{name}/after")
+    return name
+
+
+@flow
+async def signalled(name: str) -> str:
+    got = await await_signal(SIGNALS[0], int)
+    await call(work, f"{name}/first{got}")
+    got += await await_signal(SIGNALS[1], int)
+    await call(work, f"{name}/both{got}")
+    return name
+
+
+@flow
+def sync_signalled(name: str) -> str:
+    sleep(0.05)
+    got = [wait_signal(signal, int) for signal in SIGNALS]
+    told(f"{name}/{got}", sync_work(f"{name}/{got}", return_state=True))
+    return name
+
+
+SIGNALS = ("paid", "sent")
+LONG_SLEEP = 0.04  # seconds
+SUSPENDING: tuple[Any, ...] = (suspending, sync_suspending)
+WAITING: tuple[Any, ...] = (sleeping, signalled, sync_signalled)
 FLOWS: tuple[Any, ...] = (sequential, mapped, chained, branches, retrying, tried_again, nested, synchronous)
 KNOWN: tuple[Any, ...] = (*FLOWS, inner, sync_inner)
 
@@ -254,3 +310,32 @@ def run_in_turn(roots: dict[str, Any], run: Callable[..., Any]) -> None:
         else:
             log().write("start", name)
             told(name, root(name, return_state=True), "root")
+
+
+async def attend(suspended: list[str], waiting: list[str]) -> None:
+    """Do what the world does: resume runs that are suspended, and send each signal that nobody was told of to have sent."""
+    for run in suspended:
+        with suppress(NotPausedError):  # somebody else was quicker
+            await aresume_flow_run(run)
+    for run in waiting:
+        for number, signal in enumerate(SIGNALS):
+            key = f"{run}/{signal}"
+            if not any(line["key"] == key for line in log().lines("signal")):
+                with suppress(RunNotLive):  # it was sent before, by a process that did not live to tell
+                    await asend_signal(run, signal, number + 1)
+                log().write("signal", key)
+
+
+def run_keyed(roots: dict[str, Any], run: Callable[..., Any]) -> None:
+    """Call root flows under a run key, each from where its colour is called."""
+
+    async def awaited(root: Any, name: str) -> Any:
+        with run_key(name):
+            return await root(name, return_state=True)
+
+    for name, root in roots.items():
+        if root.isasync:
+            told(name, run(awaited, root, name), "root")
+        else:
+            with run_key(name):
+                told(name, root(name, return_state=True), "root")

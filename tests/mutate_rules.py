@@ -32,7 +32,7 @@ import test_rules
 RULES = Path(importlib.util.find_spec("callsheet._rules").origin).parent  # type: ignore[union-attr,arg-type]
 HERE = Path(__file__).parent
 MODULES = ("guards", "table", "retry", "again", "taking", "identity")
-TESTS = ("test_rules.py", "proofs/test_all_orders.py", "test_rules_of_taking.py")
+TESTS = ("test_rules_of_taking.py", "test_rules.py", "proofs/test_all_orders.py")
 SECONDS = 120
 
 # Module, function, and the mutant as it is printed: why it makes no difference.

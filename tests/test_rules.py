@@ -176,6 +176,23 @@ def test_messages_say_what_ended_and_how_runs_begin() -> None:
     assert late == Abort("The run has ended as COMPLETED.")
     early = judge(Kind.TASK, None, S.RUNNING, facts, proposed_name="Running")
     assert early == Abort("A run begins as Scheduled or Pending, not as Running.")
+    named_late = judge(Kind.TASK, S.COMPLETED, S.RUNNING, facts, current_name="Cached")
+    assert named_late == Abort("The run has ended as Cached.")
+    unnamed = judge(Kind.TASK, None, S.RUNNING, facts)
+    assert unnamed == Abort("A run begins as Scheduled or Pending, not as RUNNING.")
+
+
+def test_what_is_only_called_suspended_is_not() -> None:
+    ordered = Facts(now=NOW, delivered="suspend")
+    verdict = judge(Kind.FLOW, S.RUNNING, S.COMPLETED, ordered, proposed_name="Suspended")
+    assert as_tuple(verdict) == ("reject", S.PAUSED, "Suspended", None)
+
+
+def test_what_is_being_cancelled_is_not_suspended_any_more() -> None:
+    ordered = Facts(now=NOW, delivered="suspend")
+    for proposed in (S.COMPLETED, S.FAILED, S.PAUSED, S.CANCELLED):
+        verdict = judge(Kind.FLOW, S.CANCELLING, proposed, ordered, proposed_name="Suspended")
+        assert verdict is ACCEPT if proposed is S.CANCELLED else as_tuple(verdict)[1] is S.CANCELLED
 
 
 def test_a_foreign_proposal_without_a_run_is_plainly_accepted() -> None:

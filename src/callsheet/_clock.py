@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from datetime import UTC, datetime
 from threading import Event
-from typing import Protocol, Self
+from typing import Protocol, Self, cast
 
 
 class Clock(Protocol):
@@ -139,6 +139,14 @@ def virtual_clock() -> Virtual | None:
 def current_clock() -> Clock:
     """Give the clock of this context."""
     return virtual_clock() or SYSTEM_CLOCK
+
+
+def bare_context(clock: Clock) -> Context:
+    """Give a context that holds nothing but a clock, where that is a virtual one."""
+    context = Context()
+    if clock.is_virtual:
+        context.run(_kept.set, cast("Virtual", clock))
+    return context
 
 
 def standing() -> AbstractContextManager[None]:

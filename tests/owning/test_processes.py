@@ -376,7 +376,9 @@ def test_the_doctor_tells_the_living_from_the_dead(here, history):
         owner.kill()
         found = doctor("--json", "--watch", "0")
         said = doctor("--watch", "0")
-    assert {one["pid"]: one["status"] for one in found["engines"]} == {owner.pid: "gone", living.pid: "alive"}
+    status = {one["pid"]: one["status"] for one in found["engines"]}
+    assert status[living.pid] == "alive"
+    assert status[owner.pid] in ("gone", "lost"), "lost, once the living one has found it"
     assert found["runs_of_dead_engines"] == 1
     assert len(found["files_left_behind"]) == 1
     assert "runs of dead engines: 1" in said

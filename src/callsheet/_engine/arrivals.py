@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
 from callsheet._kernel.ports import Port
 from callsheet._kernel.signals import Once
@@ -21,6 +22,7 @@ class Arrivals:
     def __init__(self) -> None:
         self._lock: Final = threading.Lock()
         self._under_way: list[Once] = []
+        self.stuck: dict[UUID, Any] = {}  # claimed, but not to be had from the history just now: the flow, by run
 
     @contextmanager
     def one(self) -> Generator[None, None, None]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from callsheet._engine.again import scheduled
 from callsheet._engine.deaths import Deaths
 from callsheet._engine.hooks_apart import call_hooks
-from callsheet._engine.reviving import revive
+from callsheet._engine.reviving import bring_to_life
 from callsheet._engine.upstream import find_inputs
 from callsheet._model.kinds import StateType
 
@@ -52,6 +52,8 @@ class Heir:
             LostOwnership: Others have taken this engine for dead.
             StoreError: The history cannot be read or written.
         """
+        if record.owner == self._core.engine_id:
+            return self._brought_to_life_again(record.id)
         is_left = record.owner is None or self._deaths.is_left(record.owner)
         return self._taken(record.id) if self._core.accepting and is_left else None
 
@@ -77,7 +79,18 @@ class Heir:
         with core.ownership.arrivals.one():
             found = core.store.engines.take((run_id,), at=core.clock.micros())
             if found and found[0].type is StateType.PENDING:
-                return revive(core, run_id, self._flow, parameters=self._parameters, home=self._home)
+                return self._brought_to_life(run_id)
         for taken in found:
             call_hooks(core, self._flow, taken.run_id, taken.type)
         return None
+
+    def _brought_to_life(self, run_id: UUID) -> FlowRunActor:
+        return bring_to_life(self._core, run_id, self._flow, parameters=self._parameters, home=self._home)
+
+    def _brought_to_life_again(self, run_id: UUID) -> FlowRunActor | None:
+        """Try once more with a run that this engine has taken up, if that failed."""
+        arrivals = self._core.ownership.arrivals
+        if arrivals.stuck.pop(run_id, None) is None:
+            return None
+        with arrivals.one():
+            return self._brought_to_life(run_id)

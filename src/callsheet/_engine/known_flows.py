@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from callsheet._engine.reviving import revive
+from callsheet._engine.reviving import bring_to_life
 from callsheet._model.kinds import StateType
 
 if TYPE_CHECKING:
@@ -36,4 +36,4 @@ def take_here(core: Core, run_id: UUID, flow: Any) -> None:
     with core.ownership.arrivals.one():
         found = core.store.engines.take((run_id,), at=core.clock.micros())
         if found and found[0].type is StateType.PENDING:
-            revive(core, run_id, flow)
+            bring_to_life(core, run_id, flow)

@@ -78,8 +78,10 @@ class Recovery:
 
     def _run(self) -> None:
         try:
-            while not (self._stopping or self._core.lost):
+            while True:
                 self._news.clear()
+                if self._stopping or self._core.lost:  # looked at after that: whoever stops it rings afterwards
+                    return
                 try:
                     self._look()
                 except (LostOwnership, EngineClosed):
@@ -104,8 +106,12 @@ class Recovery:
 
     def _look(self) -> None:
         """Find the dead, and take what there is to take."""
+        arrivals = self._core.ownership.arrivals
+        for run_id in list(arrivals.stuck):
+            if (flow := arrivals.stuck.pop(run_id, None)) is not None:  # else somebody calls it just now
+                self._taken[run_id] = flow
         if self._taken:  # it could not be read
-            with self._core.ownership.arrivals.one():
+            with arrivals.one():
                 self._start()
         listed = self._engines.read()
         known: set[str] = set()

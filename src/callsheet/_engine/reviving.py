@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, cast
 from uuid import UUID
 
 import msgspec
 
-from callsheet._clock import micros
+from callsheet._clock import bare_context, micros
 from callsheet._engine import decode
 from callsheet._engine.history import records_of, the_run
 from callsheet._engine.keyed import keyed_by
@@ -31,7 +30,7 @@ from callsheet._kernel.ports import step
 from callsheet._kernel.scopes import CANCEL, Interrupted
 from callsheet._model.kinds import SUSPENDED, SUSPENDING, TERMINAL_STATES, Kind
 from callsheet._model.records import RunFilter
-from callsheet.exceptions import FlowPauseTimeout, Pause
+from callsheet.exceptions import FlowPauseTimeout, LostOwnership, Pause, StoreError
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
@@ -81,6 +80,22 @@ def revive(
     run = _adopted(core, record, flow, parameters or {}, home)
     _start(run)
     return run
+
+
+def bring_to_life(
+    core: Core, run_id: UUID, flow: Any, *, parameters: dict[str, Any] | None = None, home: Host | None = None
+) -> FlowRunActor:
+    """Do that with a run that was just claimed. If the history refuses, the run stays to be brought to life later.
+
+    It belongs to this engine, which lives: nobody else would ever see to it.
+    """
+    try:
+        return revive(core, run_id, flow, parameters=parameters, home=home)
+    except LostOwnership:
+        raise
+    except StoreError:
+        core.ownership.arrivals.stuck[run_id] = flow
+        raise
 
 
 def revive_all(core: Core, flows: dict[UUID, Any], backlog: Backlog) -> None:
@@ -143,7 +158,8 @@ def _start(run: FlowRunActor) -> None:
     from callsheet._engine import dispatch
 
     run.register(start=False)
-    Context().run(dispatch.start, run, None)  # nothing of whoever calls: no run of its own is around this one
+    # Nothing of whoever calls but the time: no run of its own is around this one.
+    bare_context(run.core.clock).run(dispatch.start, run, None)
 
 
 def adopt(run: FlowRunActor, record: RunRecord, tracker: RunRecord | None) -> None:

@@ -125,7 +125,7 @@ def _asyncio_time(of: object, clock: VirtualClock, host: Host) -> Generator[None
     }
     attributes = cast("dict[str, Any]", vars(loop))
     attributes.update(instead)
-    clock.follow(host, lambda: selector.seconds, _anyio_threads, _is_anyio_thread)
+    clock.follow(host, lambda: selector.seconds, _anyio_threads(), _is_anyio_thread)
     try:
         yield
     finally:
@@ -198,16 +198,19 @@ def _watched(original: Callable[..., Any], fd: Any, *args: Any) -> Any:
     return original(fd, *args)
 
 
-def _anyio_threads() -> int:
-    """Count the worker threads of anyio that are at work for the running loop."""  # by private names: tests pin them
+def _anyio_threads() -> Callable[[], int]:
+    """Give what counts the worker threads of anyio that are at work for the running loop. To be called in a task of it."""
     import anyio._backends._asyncio
 
-    backend: Any = anyio._backends._asyncio
-    try:
-        workers, idle = backend._threadpool_workers.get(), backend._threadpool_idle_workers.get()
-    except LookupError:
-        return 0
-    return len(workers) - len(idle)
+    backend: Any = anyio._backends._asyncio  # private names: tests pin them
+    names = backend._threadpool_workers, backend._threadpool_idle_workers
+    values: dict[Any, Any] = names[0]._current_vars  # of the loop: between its tasks it could not be asked for
+
+    def count() -> int:
+        workers, idle = (values.get(name, ()) for name in names)
+        return len(workers) - len(idle)
+
+    return count
 
 
 def _is_anyio_thread() -> bool:

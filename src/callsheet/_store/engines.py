@@ -54,10 +54,10 @@ _UNOWNED: Final = (
     " WHERE run.kind = 0 AND run.notable = 0 AND run.owner IS NULL AND run.parent_id IS NULL"
     " AND coalesce(run.due_at, 0) <= ? AND run.id > ? ORDER BY run.id LIMIT ?"
 )
-# Suspended ones whose time has come.
+# Suspended ones whose time has come. By name: the planner walks over all flow runs instead (10 ms at 10,000 of them).
 _TO_WAKE: Final = (
     "SELECT run.id, run.kind, d.key, NULL, d.code, run.recoveries"
-    " FROM run LEFT JOIN definition AS d ON d.id = run.definition_id"
+    " FROM run INDEXED BY run_to_wake LEFT JOIN definition AS d ON d.id = run.definition_id"
     " WHERE run.state_type = 7 AND run.due_at IS NOT NULL AND run.due_at <= ?"
     " AND run.kind = 0 AND run.owner IS NULL AND run.parent_id IS NULL AND run.id > ? ORDER BY run.id LIMIT ?"
 )

@@ -79,6 +79,10 @@ class MemoryEngines:
         if me is not None and me.id not in self._owners():
             self._rows.pop(me.id, None)
 
+    def inherit(self, engines: MemoryEngines) -> None:
+        """List the engines that another store on the same history lists, and that one's will."""
+        self._rows = engines._rows
+
     def forget(self) -> None:
         """Let go of what belongs to another process."""
         self._me = None

@@ -30,6 +30,7 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True):
         message: What it says, if anything.
         timestamp: When, as the time of day in UTC.
         kind: ``flow`` or ``task``.
+        definition: Name of the flow or task.
         run_id: Id of the run.
 
     Example:
@@ -56,6 +57,7 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: datetime
     kind: str
     run_id: UUID
+    definition: str = ""
     message: str | None = None
 
     def __str__(self) -> str:
@@ -69,18 +71,18 @@ class OrderedStore(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self._entered: list[StateEntered] = []
-        self._names: dict[UUID, tuple[Kind, str]] = {}
+        self._names: dict[UUID, tuple[Kind, str, str]] = {}
         self._numbers: defaultdict[tuple[Kind, str], int] = defaultdict(int)
 
     def _apply(self, entry: Entry) -> None:
         super()._apply(entry)
         match entry:
             case RunCreated():
-                self._names.setdefault(entry.id, (entry.kind, self._numbered(entry)))
+                self._names.setdefault(entry.id, (entry.kind, self._numbered(entry), entry.definition.name))
                 self._entered += usual_states(entry)
             case RunRenamed():
-                kind, _ = self._names[entry.run_id]
-                self._names[entry.run_id] = (kind, entry.name)
+                kind, _, definition = self._names[entry.run_id]
+                self._names[entry.run_id] = (kind, entry.name, definition)
             case StateEntered():
                 self._entered.append(entry)
             case _:
@@ -99,7 +101,7 @@ class OrderedStore(MemoryStore):
             return [self._said(entry, since) for entry in self._entered]
 
     def _said(self, entry: StateEntered, since: int) -> Happened:
-        kind, name = self._names[entry.run_id]
+        kind, name, definition = self._names[entry.run_id]
         return Happened(
             elapsed=(entry.at - since) / 1e6,
             run=name,
@@ -109,7 +111,17 @@ class OrderedStore(MemoryStore):
             timestamp=from_micros(entry.at),
             kind=kind.name.lower(),
             run_id=entry.run_id,
+            definition=definition,
         )
+
+    def reborn(self) -> OrderedStore:
+        """Give what another process would find here: all that is committed, and no engine of its own."""
+        after = OrderedStore()
+        for name, value in vars(self).items():
+            if name not in ("engines", "_closed"):
+                setattr(after, name, value)
+        after.engines.inherit(self.engines)
+        return after
 
 
 class StoredEngine(Engine):

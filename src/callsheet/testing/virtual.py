@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
+from datetime import datetime
+from functools import partial, wraps
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import anyio
@@ -20,7 +21,7 @@ from callsheet.flows import Flow
 from callsheet.tasks import Task
 from callsheet.testing.timeline import Happened, OrderedStore, StoredEngine
 
-__all__ = ["VirtualRun", "run_virtual"]
+__all__ = ["VirtualRun", "VirtualTime", "run_virtual"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -102,6 +103,63 @@ def run_virtual(flow: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Vi
     clock = VirtualClock(SYSTEM_CLOCK.micros())
     name, options = loop_options(backend, clock)
     return anyio.run(partial(_run, clock, flow, args, kwargs), backend=name, backend_options=options)
+
+
+class VirtualTime:
+    """The time of one test; the pytest fixture `virtual_clock`.
+
+    An asynchronous test that asks for it lives in virtual time from its first line to its last, with anyio's plugin,
+    pytest-asyncio and pytest-trio. (Asynchronous fixtures do not.) In a plain test it runs flows in virtual time.
+    """
+
+    def __init__(self) -> None:
+        self._clock = VirtualClock(SYSTEM_CLOCK.micros())
+        self._began = self._clock.micros()
+        self.clock: VirtualClock | None = None  # where the test itself lives in it
+
+    @property
+    def now(self) -> datetime:
+        """The time of day, in UTC."""
+        return self._clock.now()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the test began."""
+        return (self._clock.micros() - self._began) / 1e6
+
+    def run(self, flow: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> VirtualRun[Any]:
+        """Run a flow as `run_virtual` does; for plain tests.
+
+        Args:
+            flow: The flow.
+            *args: As for `run_virtual`.
+            **kwargs: As for `run_virtual`.
+
+        Returns:
+            How it ended.
+
+        Raises:
+            VirtualTimeError: An event loop runs here: in an asynchronous test, await the flow.
+        """
+        return run_virtual(flow, *args, **kwargs)
+
+    def around(self, test: Callable[..., Any]) -> Callable[..., Any]:
+        """Give an asynchronous test that lives in this time.
+
+        Args:
+            test: The function of the test.
+
+        Returns:
+            Another one of the same signature.
+        """
+        self.clock = clock = self._clock
+
+        @wraps(test)
+        async def virtual(*args: Any, **kwargs: Any) -> Any:
+            with virtual_time(clock):
+                return await test(*args, **kwargs)
+
+        return virtual
 
 
 async def _run(clock: VirtualClock, flow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> VirtualRun[Any]:
