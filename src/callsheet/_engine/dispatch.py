@@ -42,7 +42,11 @@ def _launch(run: Run, context: Context) -> None:
         correct_library(context, None)
         # No lambda: its frame would hold the run for the error of a body.
         job = cast("Callable[[], None]", partial(context.run, _in_thread, run))
-        run.core.workers.run(job)
+        try:
+            run.core.workers.run(job)
+        except RuntimeError as error:  # the system gives no thread: who waits for the run is told
+            run.never_begun(error)
+            _leave_place(run)
         return
     host = run.home
     if host is None or host.closed:

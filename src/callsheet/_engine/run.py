@@ -325,6 +325,13 @@ class Run(Actor):
             hooks = [sheltered(hook, self.core.cancel_grace) for hook in hooks]
         await run_hooks(hooks, (self.definition, self.record, self.state), logger=self.logger(), call=port.call)
 
+    def never_begun(self, error: BaseException) -> None:
+        """End a run that there is no place for. Its hooks have none either."""
+        final = Final(_S.CRASHED, "Crashed", crashed_state(error).message, error)
+        self.propose(final.type, final.name, message=final.message, retriable=False)
+        self._note(final)
+        self.finish()
+
     def finish(self) -> None:
         """Let everybody know who waits."""
         if self.unsaved and self.core.journal.is_lost and self.final is not None:
