@@ -17,7 +17,7 @@ demo: $(VENV)/.demo ## Set everything up and walk the standard library of this P
 	@$(BIN)/python examples/library_census.py
 
 test: $(VENV)/.dev ## Set everything up and run the whole test suite.
-	@$(BIN)/python -m pytest -n 3 $(ARGS)
+	@$(BIN)/python -m pytest -n 4 $(ARGS)
 
 lint: $(VENV)/.dev ## Style: ruff check and format.
 	@$(BIN)/ruff check .

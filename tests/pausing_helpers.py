@@ -65,7 +65,8 @@ class Resumer:
         for thread in self._threads:
             thread.join(PATIENCE)
             assert not thread.is_alive()
-        assert self.errors == []
+        if self.errors:
+            raise self.errors[0]
 
 
 @pytest.fixture

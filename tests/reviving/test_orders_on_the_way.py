@@ -15,6 +15,7 @@ import pytest
 
 from callsheet import Engine, flow, get_client, suspend_flow_run, task
 from callsheet._engine import reviving
+from callsheet._engine.arrivals import Arrivals
 from callsheet.exceptions import RunNotLive, UnknownQuery
 from callsheet.flow_runs import acancel_flow_run, aresume_flow_run, cancel_flow_run, wait_for_flow_run
 from callsheet.queries import aquery_flow_run, on_query, query_flow_run
@@ -32,6 +33,7 @@ class Way:
     def __init__(self) -> None:
         self.claimed = threading.Event()
         self.free = threading.Event()
+        self.orders = threading.Semaphore(0)  # those that wait for what is under way
         self.take_up = reviving.take_up
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -43,7 +45,21 @@ class Way:
 @pytest.fixture
 def way(monkeypatch: pytest.MonkeyPatch) -> Iterator[Way]:
     made = Way()
+    settled, when_settled = Arrivals.settled, Arrivals.when_settled
+
+    async def noted(self: Arrivals, port: Any) -> None:
+        made.orders.release()
+        await settled(self, port)
+
+    def noted_too(self: Arrivals, call: Callable[[], None]) -> bool:
+        is_late = when_settled(self, call)
+        if is_late:
+            made.orders.release()
+        return is_late
+
     monkeypatch.setattr(reviving, "take_up", made)
+    monkeypatch.setattr(Arrivals, "settled", noted)
+    monkeypatch.setattr(Arrivals, "when_settled", noted_too)
     yield made
     made.free.set()
 
@@ -106,13 +122,14 @@ async def _fail_from_elsewhere(run_id: UUID) -> Any:
 
 
 @asynccontextmanager
-async def _held_up(way: Way, flow_run_id: UUID) -> AsyncIterator[Any]:
-    """Resume a run, and let it come to life when orders that are given inside are under way."""
+async def _held_up(way: Way, flow_run_id: UUID, orders: int = 1) -> AsyncIterator[Any]:
+    """Resume a run, and let it come to life when so many orders that are given inside wait for it."""
     await aresume_flow_run(flow_run_id)
     await anyio.to_thread.run_sync(way.claimed.wait, PATIENCE)
     async with anyio.create_task_group() as group:
         yield group
-        await anyio.sleep(0.3)  # so that they are: they have to wait for the run
+        for _ in range(orders):
+            assert await anyio.to_thread.run_sync(lambda: way.orders.acquire(timeout=PATIENCE))
         way.free.set()
 
 
@@ -195,7 +212,7 @@ async def test_what_does_not_come_to_life_lets_orders_go_on(way: Way, monkeypatc
     way.take_up = fails
     async with Engine(flows=[twice]):
         run_id = await _suspended()
-        async with _held_up(way, run_id) as orders:
+        async with _held_up(way, run_id, orders=2) as orders:
             orders.start_soon(_cancel_from_elsewhere, run_id)
             orders.start_soon(_ask_in_vain, run_id)
         assert await _name(run_id) == "Cancelled"

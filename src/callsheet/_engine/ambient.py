@@ -107,6 +107,12 @@ def closed(engine: Any, core: Core) -> None:
         host.engines.remove(engine)
 
 
+def forget_dead() -> None:
+    """Forget explicit engines that nobody has closed, and nobody will: their processes have died, in a simulation."""
+    for engine in [one for one in _explicit if not one.usable]:
+        _explicit.remove(engine)
+
+
 def shut_down(timeout: float = 10.0) -> None:
     """Write down and close every ambient engine of this process; the next run opens one again.
 

@@ -14,6 +14,7 @@ import anyio
 import msgspec
 
 from callsheet._engine import decode
+from callsheet._engine.ambient import forget_dead
 from callsheet._engine.core import Core
 from callsheet._engine.engine import Engine
 from callsheet._engine.flow_run import FlowRunActor
@@ -309,8 +310,9 @@ async def _play(played: Scenario, seed: int, plan: tuple[Fault, ...]) -> tuple[S
         await simulation.play()
     finally:
         for core in simulation.cores:  # of processes that have died: nobody closes those
-            core.closed = True
+            core.closed, core.lost = True, False
             core.orchestrator.mailbox.close()
+        forget_dead()
     return simulation, check_store(simulation.history, simulation.acknowledged), _written(simulation.history)
 
 

@@ -16,17 +16,19 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, contextmanager
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import anyio
 import trio
-import trio.testing
 
 from callsheet import _ids
 from callsheet._clock import Machine, machine
 from callsheet._kernel import driver
 from callsheet._kernel.host import here, is_in_simulated_thread, runtime_thread, simulated_threads
 from callsheet._kernel.spawning import Threads, threads
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
 
 T = TypeVar("T")
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -58,7 +60,9 @@ def perform(play: Callable[[], Awaitable[T]], seed: int, most_steps: int) -> T:
         raise RuntimeError("A simulation has an event loop of its own; call `simulate` in sync code.")
     if not _running.acquire(blocking=False):
         raise RuntimeError("A simulation is under way in this process already; there can be one at a time.")
-    clock, steps = trio.testing.MockClock(autojump_threshold=0), _Steps(most_steps)
+    from trio.testing import MockClock  # which imports pytest, where that is installed
+
+    clock, steps = MockClock(autojump_threshold=0), _Steps(most_steps)
 
     async def main() -> T:
         runtime_thread.lend(here())
@@ -130,7 +134,7 @@ def _seeded(seed: int) -> Generator[None, None, None]:
 
 
 @contextmanager
-def _on_clock(clock: trio.testing.MockClock) -> Generator[None, None, None]:
+def _on_clock(clock: MockClock) -> Generator[None, None, None]:
     def now() -> datetime:
         return _START + timedelta(seconds=clock.current_time())
 
