@@ -235,7 +235,7 @@ def test_a_plan_shrinks_to_what_it_takes() -> None:
 
 
 def test_a_broken_promise_is_found() -> None:
-    @scenario(flows=[careless])
+    @scenario(flows=[careless], seconds=60)
     async def forged(sim: Simulation) -> None:
         state = await sim.run(careless)
         run_id = state.state_details.flow_run_id
