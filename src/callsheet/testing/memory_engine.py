@@ -18,7 +18,7 @@ from callsheet._kernel.host import current_host
 from callsheet._model.kinds import Durability
 from callsheet._model.states import State
 from callsheet.context import current_run
-from callsheet.exceptions import EngineClosed, FlowRunWaitTimeout, LostOwnership
+from callsheet.exceptions import EngineClosed, FlowRunWaitTimeout, LostOwnership, ObjectNotFound
 from callsheet.flow_runs import wait_for_flow_run
 from callsheet.flows import Flow
 from callsheet.settings import refresh_settings
@@ -139,9 +139,15 @@ class MemoryEngine:
             FlowRunWaitTimeout: It had not ended in time.
             ObjectNotFound: There is no such flow run.
         """
-        found = await wait_for_flow_run(
-            flow_run_id, timeout=timeout, poll_interval=_SOON
-        )  # an engine that dies tells nobody
+        while True:
+            try:
+                # An engine that dies tells nobody, so this looks often.
+                found = await wait_for_flow_run(flow_run_id, timeout=timeout, poll_interval=_SOON)
+                break
+            except ObjectNotFound:
+                with self._crashing:  # in the middle of a crash another engine was asked
+                    if all(one.run_id != flow_run_id for one in self.history):
+                        raise
         if found.state is None:
             raise FlowRunWaitTimeout(f"Flow run {flow_run_id} has no state.")
         return found.state
