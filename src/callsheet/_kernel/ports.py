@@ -9,9 +9,10 @@ generators: one logic, one small driver for each way of waiting.)
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from inspect import isawaitable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from anyio import CancelScope, current_time, move_on_after
 
@@ -25,6 +26,7 @@ from callsheet._kernel.spawning import Flag, threads
 from callsheet.exceptions import BlockingWaitError
 
 T = TypeVar("T")
+_AS_IT_IS: Final = nullcontext()
 
 
 class Port(Protocol):
@@ -205,18 +207,27 @@ def block(once: Once, timeout: float | None, scope: RunScope | None = None, *, r
     if clock is None:
         event = threads.flag()
         seconds = timeout if rest is None else rest if timeout is None else min(timeout, rest)
-        _block(event, seconds, event.set, once, scope)
+        _block(_AS_IT_IS, event, seconds, event.set, once, scope)
     else:
-        with clock.parking(timeout) as parking:
-            _block(parking.event, rest, parking.wake, once, scope)
+        parking = clock.parking(timeout)
+        _block(parking, parking.event, rest, parking.wake, once, scope)
 
 
-def _block(event: Flag, seconds: float | None, wake: Callable[[], object], once: Once, scope: RunScope | None) -> None:
+def _block(
+    meanwhile: AbstractContextManager[object],
+    event: Flag,
+    seconds: float | None,
+    wake: Callable[[], object],
+    once: Once,
+    scope: RunScope | None,
+) -> None:
+    # Subscribed for longer than it is parked: in between time would go on, with nobody to hear that it must not.
     once.subscribe(wake)
     if scope is not None:
         scope.subscribe(wake)
     try:
-        critical.lift(event.wait, seconds)
+        with meanwhile:
+            critical.lift(event.wait, seconds)
     finally:
         once.unsubscribe(wake)
         if scope is not None:
