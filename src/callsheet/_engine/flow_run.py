@@ -187,6 +187,8 @@ class FlowRunActor(Run):
         if self.upstream or self.wait_for is not None:
             self.parameters = await resolve_upstream(self, port)
         flow = self.definition
+        if self.persists:
+            _ = self.result_store  # a storage or serializer that there is not is told of before the body has worked
         if flow.should_validate_parameters:
             self.parameters = flow.validate_parameters(self.parameters)
         if past is not None:
