@@ -91,7 +91,13 @@ def override(
         return await value if inspect.isawaitable(value) else value
 
     target.fn = act_later if definition.isasync else act
+    target.fn.stub = stub
     try:
         yield stub
     finally:
         target.fn = replaced
+
+
+def is_overridden(definition: Any) -> bool:
+    """Tell whether something is in the place of a body."""
+    return isinstance(getattr(definition.fn, "stub", None), Stub)
