@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -122,10 +121,6 @@ def test_a_stopped_owner_is_fenced_and_told(here, history):
             assert [pid for name, pid in lines(here) if name == "after"] == [str(taker.pid)]
 
 
-@pytest.mark.skipif(
-    "CALLSHEET_PROOFS" not in os.environ,
-    reason="once in thirty the owner is stopped where the taker waits for the file for its whole minute; cause unknown",
-)
 def test_a_stopped_owner_that_wakes_starts_nothing(here, history):
     """It does not know how long it slept: it asks before it goes on."""
     body = """

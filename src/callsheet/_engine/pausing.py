@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
-from callsheet._clock import from_micros, micros, monotonic
+from callsheet._clock import from_micros, micros, monotonic, until_look
 from callsheet._engine.decode import encode_details
 from callsheet._engine.history import the_run
 from callsheet._engine.places import LoopPlace, Place, ThreadPlace
@@ -240,7 +240,7 @@ class _Pausing:
     def _patience(self, left: float | None) -> float | None:
         if not self.shared:
             return left
-        return self.poll_interval if left is None else min(left, self.poll_interval)
+        return until_look(left, self.poll_interval)
 
     async def _look(self, pause: Pause) -> None:
         """Find out whether another process has resumed the run."""
