@@ -67,7 +67,9 @@ class Order:
         while self.first in self._came:
             self.first += 1
         if strictly and first < place:
-            return f"it calls {name!r} where a call of {self.names[first]!r} is recorded, which comes later or not at all."
+            return (
+                f"it calls {name!r} where a call of {self.names[first]!r} is recorded, which comes later or not at all."
+            )
         if last > place:
             return f"it calls {name!r} after {self.names[last]!r}, and the calls are recorded in the other order."
         return None

@@ -98,7 +98,11 @@ class Memory:
                     self._keep(outcome, record, _COMPLETED)
                 elif _counts(record, runs, attempts):
                     self._keep(outcome, record, CUT_OFF)
-            elif outcome.run_id != past.run_id and is_step(outcome) and (takes_steps or attempt_of_step(outcome) == past.attempts + 1):
+            elif (
+                outcome.run_id != past.run_id
+                and is_step(outcome)
+                and (takes_steps or attempt_of_step(outcome) == past.attempts + 1)
+            ):
                 self._steps[outcome.identity] = outcome
         for record in runs.values():
             if _counts(record, runs, attempts):

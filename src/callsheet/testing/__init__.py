@@ -1,7 +1,7 @@
 """What tests of flows need."""
 
 from callsheet.testing.asserting import HasHistory, assert_ran_once, assert_states
-from callsheet.testing.comparing import ReplayDiffers
+from callsheet.testing.differences import ReplayDiffers
 from callsheet.testing.faults import Fault, FaultKind, Faults
 from callsheet.testing.findings import Finding, Promise
 from callsheet.testing.histories import check_history

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -23,39 +22,15 @@ from callsheet._model.records import OutcomeRecord, ResultBlob, RunRecord
 from callsheet._results.journalled import recall
 from callsheet._results.ways import blocking
 from callsheet.exceptions import CallsheetError, RecordingError
+from callsheet.testing.differences import ReplayDiffers, called, end, numbered, recorded_at, shown
 from callsheet.testing.equality import are_equal, same_text
 from callsheet.testing.recorded import Attempt, Call, Recorded
 from callsheet.testing.recordings import Recording
 from callsheet.testing.stubs import is_overridden
 
-__all__ = ["ReplayDiffers"]
-
 _S: Final = StateType
 _BEFORE: Final = 3  # calls that are shown before the first difference
 _IGNORED: Final = ("patch:", "signal-until:")  # steps that a body may make or leave out
-
-
-class ReplayDiffers(CallsheetError, AssertionError):
-    """Raised when today's code does something else than what is recorded of a run.
-
-    Attributes:
-        flow: Name of the flow whose body differs: the recorded one, or a subflow.
-        run_id: Id of its run.
-        index: Which call of its body it is, from 0; `None` where it is no call of the body itself.
-        recorded: What is recorded there.
-        now: What the code does there.
-    """
-
-    def __init__(
-        self, run: FlowRunActor, attempt: Attempt, *, recorded: str, now: str, index: int | None, before: list[str]
-    ) -> None:
-        self.flow, self.run_id, self.index = run.definition.name, run.cell.id, index
-        self.recorded, self.now = recorded, now
-        number = "" if attempt.number == 1 else f", attempt {attempt.number}"
-        head = f"The flow {self.flow!r} does not do what is recorded of its run {run.name!r}{number}"
-        super().__init__(
-            "\n  ".join([f"{head} (- recorded, + now):", *(f"  {line}" for line in before), f"- {recorded}", f"+ {now}"])
-        )
 
 
 class Comparison:
@@ -108,7 +83,7 @@ class Comparison:
             del attempts[0]
             self._remember(run, attempts[0])
         elif attempt.is_whole:
-            self._differs(run, attempt, recorded=_end(attempt), now=how)
+            self._differs(run, attempt, recorded=end(attempt), now=how)
 
     def ends(self, run: FlowRunActor, final: Ended) -> None:
         """Compare how a flow run ends."""
@@ -133,10 +108,10 @@ class Comparison:
             self._compare_calls(run, attempt, now, completed=final.type is _S.COMPLETED)
         if not attempt.is_whole or self.failure is not None:
             return
-        end = attempt.end
-        same = end is not None and (end.type, end.name) == (final.type, final.name)
-        if end is None or not same or not same_text(end.message, final.message):
-            self._differs(run, attempt, recorded=_end(attempt), now=now)
+        last = attempt.end
+        same = last is not None and (last.type, last.name) == (final.type, final.name)
+        if last is None or not same or not same_text(last.message, final.message):
+            self._differs(run, attempt, recorded=end(attempt), now=now)
         else:
             self._compare_result(run, attempt, final.data)
 
@@ -151,14 +126,14 @@ class Comparison:
         try:
             recorded = _read(run, blob)
         except CallsheetError as error:
-            self._differs(run, attempt, recorded=f"a result that cannot be read any more: {error}", now=_shown(value))
+            self._differs(run, attempt, recorded=f"a result that cannot be read any more: {error}", now=shown(value))
             return
         if not are_equal(recorded, value):
-            self._differs(run, attempt, recorded=f"the result: {_shown(recorded)}", now=f"the result: {_shown(value)}")
+            self._differs(run, attempt, recorded=f"the result: {shown(recorded)}", now=f"the result: {shown(value)}")
 
     def waits_for_ever(self, root: FlowRunActor) -> None:
         """Judge a replay in which nothing happens any more: the recording is at its end, or something never comes."""
-        for run in [root, *(one for one in self._live.values() if one is not root)]:
+        for run in [*(one for one in self._live.values() if one is not root), root]:
             attempt = self._now(run)
             if attempt is None:
                 continue
@@ -166,9 +141,8 @@ class Comparison:
             paused = "a resumption that is not recorded" if run.type is _S.PAUSED else "something that does not come"
             now = f"it waits for {waits or paused}"
             self._compare_calls(run, attempt, now, completed=True)
-            children = [one for one in self._live.values() if one.cell.parent is not None]
-            if attempt.is_whole and (attempt.waits or not children or run.cell.parent is not None):
-                self._differs(run, attempt, recorded=_end(attempt), now=now)
+            if attempt.is_whole:
+                self._differs(run, attempt, recorded=end(attempt), now=now)
         self._live.clear()
 
     def _now(self, run: FlowRunActor) -> Attempt | None:
@@ -217,14 +191,14 @@ class Comparison:
         if attempt.open.get(key):
             attempt.open[key].pop()
         elif self._is_wrong(parent, attempt):
-            self._differs(parent, attempt, now=_called(run), index=self._next(attempt))
+            self._differs(parent, attempt, now=called(run), index=self._next(attempt))
         self._leave_on_failure()
         attempt.waits.append(name)
 
     def _compare_place(self, run: Any, parent: FlowRunActor, attempt: Attempt, identity: bytes) -> None:
         found = attempt.orders.get(identity)
         if found is not None and found[1].come(found[0], strictly=True) is not None:
-            self._differs(parent, attempt, now=_called(run), index=attempt.offset(found[1]) + found[1].first)
+            self._differs(parent, attempt, now=called(run), index=attempt.offset(found[1]) + found[1].first)
             self._leave_on_failure()
 
     def _compare_inputs(self, run: Any, parent: FlowRunActor, attempt: Attempt, identity: bytes, call: Call) -> None:
@@ -236,8 +210,8 @@ class Comparison:
         self._differs(
             parent,
             attempt,
-            recorded=f"{_numbered(index)}{name}, with other inputs (digest {then.hex()[:8]})",
-            now=f"{_numbered(index)}{_called(run)} (digest {run.digest.hex()[:8]})",
+            recorded=f"{numbered(index)}{name}, with other inputs (digest {then.hex()[:8]})",
+            now=f"{numbered(index)}{called(run)} (digest {run.digest.hex()[:8]})",
             index=index,
         )
         self._leave_on_failure()
@@ -265,7 +239,9 @@ class Comparison:
             RecordingError: It is no stub.
         """
         if not is_overridden(definition):
-            self._refuse(f"it begins a run of {definition.name!r} that is not inside of it, such as one under a run key")
+            self._refuse(
+                f"it begins a run of {definition.name!r} that is not inside of it, such as one under a run key"
+            )
             raise RecordingError("This run does not belong to the recording that is replayed.")
 
     # ------------------------------------------------------------------------------------------ steps
@@ -330,12 +306,10 @@ class Comparison:
         names = attempt.names
         until = len(names) if index is None else index
         if recorded is None and index is not None:
-            recorded = _recorded_at(attempt, index)
-            now = now if now.startswith(("the end", "it waits", "attempt")) else f"{_numbered(index)}{now}"
-        before = [f"{_numbered(at)}{names[at]}" for at in range(max(0, until - _BEFORE), until)]
-        self._stop(
-            ReplayDiffers(run, attempt, recorded=recorded or _end(attempt), now=now, index=index, before=before)
-        )
+            recorded = recorded_at(attempt, index)
+            now = now if now.startswith(("the end", "it waits", "attempt")) else f"{numbered(index)}{now}"
+        before = [f"{numbered(at)}{names[at]}" for at in range(max(0, until - _BEFORE), until)]
+        self._stop(ReplayDiffers(run, attempt, recorded=recorded or end(attempt), now=now, index=index, before=before))
 
     def _refuse(self, why: str) -> None:
         self._stop(
@@ -355,42 +329,6 @@ class Comparison:
     def _leave_on_failure(self) -> None:
         if self.failure is not None:
             raise Interrupted
-
-
-def _recorded_at(attempt: Attempt, index: int) -> str:
-    """Say what is recorded at a place, of which nothing has come."""
-    following = attempt.next()
-    if following is not None:
-        return f"{_numbered(index)}{following[1]}"
-    waiting = None if attempt.is_whole else attempt.next_open()
-    return _end(attempt) if waiting is None else f"{_numbered(index)}{waiting}, which was under way"
-
-
-def _end(attempt: Attempt) -> str:
-    """Say what is recorded behind the last call."""
-    end = attempt.end
-    if end is None:
-        return "the end: the attempt fails, and is followed by another" if attempt.is_whole else "nothing more"
-    return f"the end: {end.name}" + (f": {end.message}" if end.message else "")
-
-
-def _numbered(index: int | None) -> str:
-    return "" if index is None else f"call {index}: "
-
-
-def _called(run: Any) -> str:
-    """Say what a call is, with its arguments."""
-    skipped = len(run.definition._bound)
-    given = list(run.parameters.items())[skipped:]
-    return f"{run.definition.name}({', '.join(f'{name}={_shown(value)}' for name, value in given)})"
-
-
-_short: Final = reprlib.Repr()
-_short.maxstring = _short.maxother = 60
-
-
-def _shown(value: Any) -> str:
-    return _short.repr(value)
 
 
 def _read(run: FlowRunActor, blob: ResultBlob | None) -> Any:

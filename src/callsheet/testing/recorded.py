@@ -62,11 +62,6 @@ class Attempt:
         """The calls of the body itself, in order; those of a life that was cut off before those of the next one."""
         return [name for order in self._all_orders for name in order.names]
 
-    @property
-    def length(self) -> int:
-        """How many these are."""
-        return len(self.names)
-
     def offset(self, order: Order) -> int:
         """Give how many come before an order."""
         orders = self._all_orders
@@ -135,13 +130,15 @@ class Recorded:
     def _attempts_of_runs(self, run_id: UUID, times: list[int]) -> dict[UUID, int]:
         """Tell in which attempt runs were made: by time or, where that is the same, because a call came once more."""
         found: dict[UUID, int] = {}
-        attempt, seen = 0, set[bytes | None]()
+        attempt = 0
+        seen: set[bytes | None] = set()
         for one in self._inside.get(run_id, {}).values():
             identity = self.identity(one)
             while attempt + 1 < len(times) and (
                 one.created > times[attempt + 1] or (one.created == times[attempt + 1] and identity in seen)
             ):
-                attempt, seen = attempt + 1, set()
+                attempt += 1
+                seen.clear()
             if identity is not None:
                 seen.add(identity)
             found[one.id] = attempt

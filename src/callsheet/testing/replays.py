@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 import anyio
-import msgspec
 
 from callsheet._engine import dispatch
 from callsheet._engine.flow_run import FlowRunActor
 from callsheet._engine.known_flows import imported
 from callsheet._engine.leaving import NotRecoverable
-from callsheet._engine.reviving import adopt, parameters_of_record
+from callsheet._engine.reviving import parameters_of_record
 from callsheet._kernel.host import current_host, here
 from callsheet._kernel.ports import LoopPort
 from callsheet._kernel.scopes import CANCEL
@@ -87,7 +84,7 @@ def replay(
         >>> careful = False
         >>> replay(recording, order)
         Traceback (most recent call last):
-        callsheet.testing.comparing.ReplayDiffers: The flow 'order' does not do what is recorded of its run ...
+        callsheet.testing.differences.ReplayDiffers: The flow 'order' does not do what is recorded of its run ...
             call 0: load
           - call 1: charge
           + the end: Completed
@@ -128,9 +125,7 @@ def _flow_of(recording: Recording, flow: Any) -> Any:
     return flow
 
 
-async def _replay(
-    recording: Recording, flow: Any, parameters: dict[str, Any], clock: VirtualClock
-) -> VirtualRun[Any]:
+async def _replay(recording: Recording, flow: Any, parameters: dict[str, Any], clock: VirtualClock) -> VirtualRun[Any]:
     store = OrderedStore()
     with virtual_time(clock):
         began = clock.micros()

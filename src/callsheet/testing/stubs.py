@@ -90,8 +90,9 @@ def override(
         value = act(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
 
-    target.fn = act_later if definition.isasync else act
-    target.fn.stub = stub
+    instead: Any = act_later if definition.isasync else act
+    instead.stub = stub
+    target.fn = instead
     try:
         yield stub
     finally:
