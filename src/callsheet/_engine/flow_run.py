@@ -305,6 +305,8 @@ class FlowRunActor(Run):
     def renew(self) -> None:
         super().renew()
         self._forget()
+        if self.core.replay is not None:
+            self.core.replay.tries_again(self)
 
     def _forget(self) -> None:
         """Drop the memory of earlier lives: another attempt runs everything again."""
@@ -312,6 +314,8 @@ class FlowRunActor(Run):
             self.core.memories.pop(self.cell.id, None)
 
     def concluded(self, final: Final) -> None:
+        if self.core.replay is not None:
+            self.core.replay.ends(self, final)
         self._track(final.type, final.name, final.message)
         if final.name == SUSPENDED and self.cell.suspension is not None:  # its time may have come while it was leaving
             self.core.journal.notify_shown(self.core.journal.accepted, self.core.nudge)
