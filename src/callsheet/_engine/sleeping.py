@@ -83,6 +83,7 @@ def could_leave(run: FlowRunActor) -> bool:
         run.cell.definition.key in core.flows
         and run.cell.parent is None
         and core.durability is not Durability.OFF
+        and core.replay is None
         and run.calls.is_own_branch()
     )
 
