@@ -146,7 +146,7 @@ class Simulation:
         self.seed = seed
         self.random = random.Random(f"scenario of {seed}")
         self.scenario, self.flows = scenario, scenario.flows
-        self.history, self.plan = SharedHistory(), Plan(faults)
+        self.history, self.plan = SharedHistory(seed), Plan(faults)
         self.processes = [Process(self) for _ in range(scenario.processes)]
         self.acknowledged: dict[UUID, str] = {}
         self.tasks: Any = None
