@@ -333,8 +333,10 @@ class FlowRunActor(Run):
 
     def release(self) -> None:
         super().release()
-        if self.tracking is not None:
-            self.tracking.actor = None
+        if (tracking := self.tracking) is not None:
+            tracking.actor = None
+            if not tracking.ended and self.final is not None:  # its end is not for us to record, and the engine waits
+                self.core.ask(Leave(tracking))
         if self.recalled is not None and self.recalled.taken is not None:  # it never got to it
             self.recalled.taken()
         self.recalled = None

@@ -137,13 +137,13 @@ class Journal(Commits):
         callbacks: list[Callback] = []
         for pause in pauses(max(0.01, deadline - machine.monotonic())):
             done = self._commit_next(callbacks)
-            if done and self._unsynced_since is not None:
-                self._sync(callbacks)  # during which others may put something
             if self._shown >= self._accepted or self._trouble.hopeless:
                 break
             if not done:
                 machine.sleep(pause)
                 self._reopen()
+        if self._unsynced_since is not None and self._trouble.degraded is None:
+            self._sync(callbacks)
         return callbacks
 
     def forget_after_fork(self) -> None:

@@ -13,14 +13,24 @@ from callsheet._model.engines import EngineRecord, Taken
 from callsheet._model.kinds import TERMINAL_STATES
 from callsheet._model.letters import Letter
 from callsheet._model.records import Entry, Refusal, RunRecord, StateEntered
-from callsheet._store import mishaps
 from callsheet._store.memory import MemoryStore
 from callsheet._store.memory_engines import MemoryEngines
-from callsheet.exceptions import StoreUnavailable
+from callsheet.exceptions import LostOwnership, StoreUnavailable
 from callsheet.testing.faults import FaultKind, Plan
 from callsheet.testing.stage_clock import current_clock
 
 _K: Final = FaultKind
+
+
+class DiskFault(StoreUnavailable):
+    """Raised for a commit, as one of the faults of a simulation."""
+
+
+class ProcessDied(LostOwnership):
+    """Raised for whatever a process still asks of its history after it has died in a simulation."""
+
+    def __init__(self) -> None:
+        super().__init__("The simulated process has died.")
 
 
 class SharedHistory(MemoryStore):
@@ -76,7 +86,7 @@ class _Engines(MemoryEngines):
 
     def check(self) -> None:
         if self._store.is_dead:
-            raise mishaps.lost(self._store.location)
+            raise ProcessDied
         super().check()
 
     def leave(self) -> None:
@@ -112,6 +122,7 @@ class SharedStore(MemoryStore):
         self.is_dead = False
         self._own = self._seen = 0  # commits: its own, and those of others that it has seen
         self._late_until = 0.0
+        self.slow_until = 0.0  # when its last slow commit is over
         self.news: Callable[[], None] | None = None
         self._is_expecting = False
         history.share(self)
@@ -121,7 +132,7 @@ class SharedStore(MemoryStore):
     def commit(self, entries: Sequence[Entry], *, sync: bool = False) -> list[Refusal]:
         """Commit, as one step."""
         if self.is_dead:
-            raise mishaps.lost(self.location)
+            raise ProcessDied
         refusals = super().commit(entries, sync=sync)
         self._own += 1
         self._history.has_changed(self)
@@ -132,16 +143,17 @@ class SharedStore(MemoryStore):
         plan = self._plan
         number = plan.count("commit")
         if (slow := plan.take(_K.SLOW_COMMIT, number)) is not None:
+            self.slow_until = machine.monotonic() + slow.seconds
             machine.sleep(slow.seconds)
         if plan.take(_K.CRASH_BEFORE_COMMIT, number):
             self._crash()
         if plan.take(_K.FAILED_COMMIT, number):
-            raise StoreUnavailable("The simulated disk refused a commit.")
+            raise DiskFault("The simulated disk refused a commit.")
         refusals = self.commit(entries, sync=sync)
         if plan.take(_K.CRASH_AFTER_COMMIT, number) and self._crash():
-            raise mishaps.lost(self.location)
+            raise ProcessDied
         if plan.take(_K.UNSURE_COMMIT, number):
-            raise StoreUnavailable("The simulated disk did not say whether it carried out a commit.")
+            raise DiskFault("The simulated disk did not say whether it carried out a commit.")
         return refusals
 
     def hand_over(self, taken: Taken, owner: UUID | None) -> None:
@@ -189,7 +201,7 @@ class SharedStore(MemoryStore):
     def letters_to(self, engine_id: UUID, after: int = 0) -> tuple[Letter, ...]:
         """Give the letters to an engine, some of them again."""
         if self.is_dead:
-            raise mishaps.lost(self.location)
+            raise ProcessDied
         found = super().letters_to(engine_id, after)
         if found and self._plan.take(_K.REPEATED_LETTERS, self._plan.count("letters")):
             return found + found
