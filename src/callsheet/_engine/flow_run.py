@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from callsheet._clock import from_micros, monotonic
@@ -187,6 +188,8 @@ class FlowRunActor(Run):
         if self.upstream or self.wait_for is not None:
             self.parameters = await resolve_upstream(self, port)
         flow = self.definition
+        if self.persists:
+            _ = self.result_store  # a storage or serializer that there is not is told of before the body has worked
         if flow.should_validate_parameters:
             self.parameters = flow.validate_parameters(self.parameters)
         if past is not None:
@@ -240,7 +243,7 @@ class FlowRunActor(Run):
             return value
         for future in find(value, (TaskFuture,)):
             await wait_in_life(future.when_done(), self, port, self._rest())
-        return replace(value, (TaskFuture,), _final_state)
+        return replace(value, (TaskFuture,), attrgetter("state"))
 
     def _rest(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - monotonic())
@@ -394,7 +397,3 @@ class FlowRunActor(Run):
                 return self.runner
             case _:
                 return super().context_field(name)
-
-
-def _final_state(future: Any) -> Any:
-    return future.state
