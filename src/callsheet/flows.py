@@ -12,9 +12,9 @@ from callsheet._engine.names import check_run_name
 from callsheet._engine.options import (
     check_characters,
     check_delay,
-    check_flow_name,
     check_function,
     check_hooks,
+    check_name,
     check_on_change,
     check_retries,
     check_timeout,
@@ -23,6 +23,7 @@ from callsheet._engine.options import (
     keep_unset,
 )
 from callsheet._engine.parameters import check_signature
+from callsheet._later import later, serve
 from callsheet._unset import NotSet
 from callsheet.utilities.functions import callable_name, module_or_file
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from callsheet.states import State
     from callsheet.task_runners import TaskRunner
 
-__all__ = ["Flow", "flow"]
+__all__ = ["Flow", "flow", "serve"]
 
 R_co = TypeVar("R_co", covariant=True)
 P = ParamSpec("P")
@@ -118,7 +119,7 @@ class Flow(FlowCalls[P, R_co]):
         *,
         on_change: OnChange = "rerun",
     ) -> None:
-        check_flow_name(name)
+        check_name(name, "flow")
         self._set_hooks((on_completion, on_failure, on_cancellation, on_crashed, on_running))
         check_function(fn, "flow")
         check_run_name(flow_run_name, "flow_run_name")
@@ -359,3 +360,12 @@ def flow(
 
 
 cast("Any", flow).from_source = Flow.from_source
+
+if not TYPE_CHECKING:
+    __getattr__ = later(
+        __name__,
+        "load_flow_from_entrypoint",
+        "load_flow_arguments_from_entrypoint",
+        "safe_load_flow_from_entrypoint",
+        "load_flow_from_flow_run",
+    )

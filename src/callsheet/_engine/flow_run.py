@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from callsheet._clock import from_micros, monotonic
@@ -21,7 +22,7 @@ from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import DEADLINE, TERMINATE, Interrupted
-from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
+from callsheet._model.kinds import SUSPENDED, Kind, StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.runs import FlowRun, FlowRunPolicy
 from callsheet._model.states import StateDetails
@@ -187,6 +188,8 @@ class FlowRunActor(Run):
         if self.upstream or self.wait_for is not None:
             self.parameters = await resolve_upstream(self, port)
         flow = self.definition
+        if self.persists:
+            _ = self.result_store  # a storage or serializer that there is not is told of before the body has worked
         if flow.should_validate_parameters:
             self.parameters = flow.validate_parameters(self.parameters)
         if past is not None:
@@ -240,7 +243,7 @@ class FlowRunActor(Run):
             return value
         for future in find(value, (TaskFuture,)):
             await wait_in_life(future.when_done(), self, port, self._rest())
-        return replace(value, (TaskFuture,), _final_state)
+        return replace(value, (TaskFuture,), attrgetter("state"))
 
     def _rest(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - monotonic())
@@ -303,6 +306,8 @@ class FlowRunActor(Run):
     def renew(self) -> None:
         super().renew()
         self._forget()
+        if self.core.replay is not None:
+            self.core.replay.tries_again(self)
 
     def _forget(self) -> None:
         """Drop the memory of earlier lives: another attempt runs everything again."""
@@ -310,6 +315,8 @@ class FlowRunActor(Run):
             self.core.memories.pop(self.cell.id, None)
 
     def concluded(self, final: Final) -> None:
+        if self.core.replay is not None:
+            self.core.replay.ends(self, final)
         self._track(final.type, final.name, final.message)
         if final.name == SUSPENDED and self.cell.suspension is not None:  # its time may have come while it was leaving
             self.core.journal.notify_shown(self.core.journal.accepted, self.core.nudge)
@@ -322,8 +329,6 @@ class FlowRunActor(Run):
             self.core.ask(Leave(self.tracking))
             return
         self.core.ask(Propose(cell=self.tracking, type=type, name=name, message=message, retriable=False))
-        if type not in TERMINAL_STATES and type is not _S.RUNNING:
-            self.core.ask(Leave(self.tracking))
 
     def count_by_hand(self, task_key: str) -> int:
         """Give the number of a task run that is made by hand: 0, 1, 2 … for each task."""
@@ -333,8 +338,10 @@ class FlowRunActor(Run):
 
     def release(self) -> None:
         super().release()
-        if self.tracking is not None:
-            self.tracking.actor = None
+        if (tracking := self.tracking) is not None:
+            tracking.actor = None
+            if not tracking.ended and self.final is not None:  # its end is not for us to record, and the engine waits
+                self.core.ask(Leave(tracking))
         if self.recalled is not None and self.recalled.taken is not None:  # it never got to it
             self.recalled.taken()
         self.recalled = None
@@ -390,7 +397,3 @@ class FlowRunActor(Run):
                 return self.runner
             case _:
                 return super().context_field(name)
-
-
-def _final_state(future: Any) -> Any:
-    return future.state

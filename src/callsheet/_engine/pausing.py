@@ -93,6 +93,8 @@ async def pause(
     run.pauses += 1
     pausing = _Pausing(run, wanted, None if wake else timeout, poll_interval, str(run.pauses) if key is None else key)
     pausing.wake = wake
+    if run.core.replay is not None:
+        run.core.replay.pauses(run, pausing.key)
     run.logger().info("Pausing flow, execution will continue when this flow run is resumed.")
     try:
         return await lent(run, pausing.port, pausing.through)
