@@ -42,6 +42,13 @@ ASYNC_TEST = """
             "AwaitingRetry", "Retrying", "AwaitingRetry", ("Retrying", 10800.0), ("Failed", 10800.0)])
         assert_ran_once(engine, charge)
 
+    async def test_without_an_engine(virtual_clock):
+        await sleep(86400)
+        flow(lambda: sleep(3600))()
+        with pytest.raises(ConnectionError):
+            await shop()
+        assert virtual_clock.elapsed == 86400.0 + 4 * 3600
+
     async def test_real_time_without_the_clock(engine):
         import time
         before = time.monotonic()
@@ -88,26 +95,26 @@ class TestWithOtherPlugins:
     @pytest.mark.parametrize("backend", ["asyncio", "trio"])
     def test_anyios(self, run, backend):
         fixture = f"@pytest.fixture\ndef anyio_backend():\n    return {backend!r}\npytestmark = pytest.mark.anyio\n"
-        run(ASYNC_TEST, marks=fixture).assert_outcomes(passed=3)
+        run(ASYNC_TEST, marks=fixture).assert_outcomes(passed=4)
 
     @needs("pytest_asyncio")
     @pytest.mark.parametrize("config", ["asyncio_mode = auto", "asyncio_mode = strict"])
     def test_pytest_asyncio(self, run, config):
         marks = "pytestmark = pytest.mark.asyncio\n" if "strict" in config else ""
-        run(ASYNC_TEST, marks=marks, config=config).assert_outcomes(passed=3)
+        run(ASYNC_TEST, marks=marks, config=config).assert_outcomes(passed=4)
 
     @needs("pytest_asyncio")
     def test_pytest_asyncio_with_one_loop_for_all(self, run):
         marks = 'pytestmark = pytest.mark.asyncio(loop_scope="module")\n'
-        run(ASYNC_TEST, marks=marks).assert_outcomes(passed=3)
+        run(ASYNC_TEST, marks=marks).assert_outcomes(passed=4)
 
     @needs("pytest_trio")
     def test_pytest_trio(self, run):
-        run(ASYNC_TEST, config="trio_mode = true\n").assert_outcomes(passed=3)
+        run(ASYNC_TEST, config="trio_mode = true\n").assert_outcomes(passed=4)
 
     def test_xdist(self, run):
         marks = "@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\npytestmark = pytest.mark.anyio\n"
-        run(ASYNC_TEST, "-n", "2", marks=marks).assert_outcomes(passed=3)
+        run(ASYNC_TEST, "-n", "2", marks=marks).assert_outcomes(passed=4)
 
     @needs("uvloop")
     def test_uvloop_has_no_virtual_time(self, run):
