@@ -42,7 +42,7 @@ kill-loop: $(VENV)/.dev ## Kill processes at N moments each (N=1000 SEED=… FIR
 		$(if $(KIND),--kind $(KIND))
 
 proofs: $(VENV)/.dev ## The long forms of the tests that prove the engine; the suite takes some steps of each.
-	@CALLSHEET_PROOFS=1 $(BIN)/python -m pytest -n 2 -q --timeout 3600 tests/proofs tests/owning/test_processes.py $(ARGS)
+	@CALLSHEET_PROOFS=1 $(BIN)/python -m pytest -n 2 -q --timeout 3600 tests/proofs $(ARGS)
 
 proofs-short: $(VENV)/.dev ## The CI form of every long proof, in about four minutes, a line each (PARTS="kill soak").
 	@$(BIN)/python tests/proofs_short.py $(PARTS)

@@ -34,12 +34,12 @@ class Colour(ContextModel):
     __var__ = contextvars.ContextVar("colour")
     name: str
 
-    @classmethod
-    def get(cls) -> Any:
-        return cls.__var__.get(None)
-
 
 # ------------------------------------------------------------------------------------------- by hand
+
+
+def test_outside_of_a_context_there_is_none() -> None:
+    assert Colour.get() is None
 
 
 def test_contexts_nest_by_class() -> None:

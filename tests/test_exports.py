@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -151,6 +153,32 @@ def test_the_package_lists_its_names():
         assert getattr(callsheet, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'flwo'"):
         _ = callsheet.flwo
+
+
+# Programs that import the package alone, and go on by attributes.
+AS_ATTRIBUTES = (
+    "context.FlowRunContext exceptions.MissingContextError results.ResultStore logging.get_logger futures.wait "
+    "client.orchestration.get_client client.schemas.objects.FlowRun client.schemas.filters.FlowRunFilter "
+    "utilities.annotations.quote utilities.hashing.hash_objects task_runners.ThreadPoolTaskRunner settings.Settings "
+    "transactions.transaction cache_policies.INPUTS serializers.Serializer filesystems.LocalFileSystem "
+    "locking.memory.MemoryLockManager records.memory.MemoryRecordStore input.RunInput flow_runs.pause_flow_run "
+    "flows.Flow tasks.task_input_hash states.Completed runtime.flow_run testing.utilities.exceptions_equal"
+)
+
+
+@pytest.mark.parametrize("path", AS_ATTRIBUTES.split())
+def test_modules_are_attributes_of_the_package(path):
+    # In a process of its own: whatever another test has imported is an attribute already.
+    code = f"import callsheet; assert callsheet.{path}"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_attributes_that_are_no_modules():
+    import callsheet.client
+
+    with pytest.raises(AttributeError, match=r"module 'callsheet\.client' has no attribute 'orchestra'"):
+        _ = callsheet.client.orchestra
+    assert {"context", "exceptions"} <= set(dir(callsheet))
 
 
 # --------------------------------------------------------------------------------------------- docstrings

@@ -95,13 +95,13 @@ def test_an_engine_is_listed_with_its_next_commit_and_renewed_when_that_is_due(s
     me = engine(machine="m", file="f", pid=7, host="h", started=3, flows=("a", "b"))
     store.engines.enter(me)
     assert store.engines.read() == ()
-    assert not store.engines.is_listed
+    assert store.engines.is_entered  # though nobody sees it yet
     store.commit([flow(me)])
     (row,) = store.engines.read()
     assert row == EngineRecord(
         **{**{name: getattr(me, name) for name in me.__struct_fields__}, "beat": 1, "owns": True}
     )
-    assert store.engines.is_listed
+    assert store.engines.is_entered
     store.commit([flow(me)])
     assert store.engines.read()[0].beat == 1
     store.engines.touch()

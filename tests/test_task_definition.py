@@ -15,7 +15,7 @@ import pytest
 
 from callsheet import tasks
 from callsheet._engine import invoke
-from callsheet.cache_policies import DEFAULT, INPUTS, NONE, CacheKeyFnPolicy
+from callsheet.cache_policies import DEFAULT, INPUTS, NONE, CacheKeyFnPolicy, Inputs
 from callsheet.exceptions import ParameterBindError, ReservedArgumentError
 from callsheet.flows import flow
 from callsheet.settings import temporary_settings
@@ -59,7 +59,8 @@ class Shop:
 
 
 def test_positional_order() -> None:
-    assert list(inspect.signature(Task).parameters) == [
+    parameters = inspect.signature(Task).parameters.values()
+    assert [p.name for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY] == [
         "fn", "name", "description", "tags", "version", "cache_policy", "cache_key_fn", "cache_expiration",
         "task_run_name", "retries", "retry_delay_seconds", "retry_jitter_factor", "persist_result", "result_storage",
         "result_serializer", "result_storage_key", "cache_result_in_memory", "timeout_seconds", "log_prints",
@@ -72,7 +73,7 @@ def test_the_same_options_everywhere() -> None:
     constructor = set(inspect.signature(Task).parameters) - {"fn"}
     assert set(inspect.signature(task).parameters) - {"__fn"} == constructor
     options = set(inspect.signature(Task.with_options).parameters) - {"self"}
-    assert options == constructor - {"version"} | {"journal_key"}
+    assert options == constructor - {"version"}
     assert inspect.signature(Task).parameters["log_prints"].default is False
     assert inspect.signature(task).parameters["log_prints"].default is None
     assert inspect.signature(task).parameters["cache_policy"].default is NotSet
@@ -157,6 +158,12 @@ def test_checks() -> None:
         task(retry_condition_fn="x")(at_module_level.fn)
     with pytest.raises(TypeError, match="'tags'; got str"):
         task(tags="one")(at_module_level.fn)
+    with pytest.raises(TypeError, match="'tags'; got the member 1"):
+        task(tags=["one", 1])(at_module_level.fn)
+    with pytest.raises(TypeError, match="Expected string for task parameter 'name'; got int instead"):
+        task(name=5)(at_module_level.fn)
+    with pytest.raises(TypeError, match=r"Perhaps you meant to call it\?"):
+        task(name=print)(at_module_level.fn)
     for wrapper in (classmethod, staticmethod):
         with pytest.raises(TypeError, match=f"@{wrapper.__name__} should be applied on top of @task"):
             task(wrapper(lambda: None))
@@ -225,6 +232,24 @@ def test_cache_policy(options: dict[str, Any], policy: Any, persist: bool | None
     assert (t.cache_policy, t.persist_result) == (policy, persist)
     copied = t.with_options(name="copied")
     assert (copied.cache_policy, copied.persist_result) == (policy, persist)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache_policy": 5}, "Expected a cache policy for 'cache_policy'; got int instead"),
+        ({"cache_policy": Inputs}, "'cache_policy'; got the class Inputs instead"),
+        ({"cache_key_fn": "key"}, "Expected `cache_key_fn` to be callable, got str instead"),
+        ({"cache_expiration": 60}, "Expected a timedelta for 'cache_expiration'; got int instead"),
+        ({"result_storage_key": 5}, "Expected a string for 'result_storage_key'; got int instead"),
+        ({"timeout_seconds": timedelta(1)}, "Expected a number of seconds for 'timeout_seconds'"),
+    ],
+)
+def test_what_no_run_could_use_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        task(**options)(at_module_level.fn)
+    with pytest.raises(TypeError, match=message):
+        at_module_level.with_options(**options)
 
 
 def test_cache_key_fn_becomes_a_policy(caplog: pytest.LogCaptureFixture) -> None:
@@ -332,11 +357,12 @@ def test_visualisation(calls: list[Any]) -> None:
     with TaskVizTracker() as tracker:
         assert valued(1) == [1]
         assert at_module_level(2) is tracker.tasks[1]
-        for method in ("submit", "map", "apply_async"):
+        for method in ("submit", "map", "apply_async", "delay"):
             arguments = ((1,),) if method == "apply_async" else (1,)
+            named = "apply_async" if method == "delay" else method
             with pytest.raises(
                 VisualizationUnsupportedError,
-                match=rf"`task.{method}\(\)` is not currently supported by `flow.visualize\(\)`",
+                match=rf"`task.{named}\(\)` is not currently supported by `flow.visualize\(\)`",
             ):
                 getattr(at_module_level, method)(*arguments)
     assert calls == []
@@ -350,7 +376,7 @@ FULL: dict[str, Any] = {
     "persist_result": True, "result_storage": "storage", "result_serializer": "json", "result_storage_key": "key",
     "cache_result_in_memory": False, "timeout_seconds": 5, "log_prints": True, "refresh_cache": True,
     "on_completion": [print], "on_failure": [repr], "on_commit": [str], "on_rollback": [len],
-    "retry_condition_fn": id, "viz_return_value": 7,
+    "retry_condition_fn": id, "viz_return_value": 7, "journal_key": "once",
 }  # fmt: skip
 
 

@@ -21,8 +21,37 @@ from typing import TYPE_CHECKING, Any
 from callsheet._version import __version__
 
 if TYPE_CHECKING:
+    from callsheet import cache_policies as cache_policies
+    from callsheet import client as client
+    from callsheet import context as context
+    from callsheet import events as events
+    from callsheet import exceptions as exceptions
+    from callsheet import filesystems as filesystems
+    from callsheet import flow_engine as flow_engine
+    from callsheet import flow_runs as flow_runs
+    from callsheet import flows as flows
+    from callsheet import futures as futures
+    from callsheet import input as input  # noqa: A004 - the module is called so
+    from callsheet import locking as locking
+    from callsheet import logging as logging
+    from callsheet import main as main
+    from callsheet import queries as queries
+    from callsheet import records as records
+    from callsheet import reruns as reruns
+    from callsheet import results as results
+    from callsheet import run_keys as run_keys
     from callsheet import runtime as runtime
+    from callsheet import serializers as serializers
+    from callsheet import settings as settings
     from callsheet import states as states
+    from callsheet import task_engine as task_engine
+    from callsheet import task_runners as task_runners
+    from callsheet import task_runs as task_runs
+    from callsheet import tasks as tasks
+    from callsheet import testing as testing
+    from callsheet import transactions as transactions
+    from callsheet import utilities as utilities
+    from callsheet import waits as waits
     from callsheet._engine.engine import Engine as Engine
     from callsheet._kernel.driver import drive as drive
     from callsheet._later import deploy as deploy
@@ -51,8 +80,16 @@ if TYPE_CHECKING:
     from callsheet.waits import sleep_until as sleep_until
     from callsheet.waits import wait_signal as wait_signal
 
-# Name → the module that has it; `None` where the name is a module of its own.
-_HOMES: dict[str, str | None] = {
+# The modules that programs reach by attributes, without importing each of them. (Not `annotations`: the name stands for
+# the future here.)
+_MODULES = {
+    "cache_policies", "client", "context", "events", "exceptions", "filesystems", "flow_engine", "flow_runs", "flows",
+    "futures", "input", "locking", "logging", "main", "queries", "records", "reruns", "results", "run_keys", "runtime",
+    "serializers", "settings", "states", "task_engine", "task_runners", "task_runs", "tasks", "testing",
+    "transactions", "utilities", "waits",
+}  # fmt: skip
+# Name → the module that has it.
+_HOMES: dict[str, str] = {
     "Engine": "callsheet._engine.engine",
     "Flow": "callsheet.flows",
     "State": "callsheet.states",
@@ -70,12 +107,10 @@ _HOMES: dict[str, str | None] = {
     "query_flow_run": "callsheet.queries",
     "resume_flow_run": "callsheet.flow_runs",
     "run_key": "callsheet.run_keys",
-    "runtime": None,
     "send_signal": "callsheet.waits",
     "serve": "callsheet._later",
     "sleep": "callsheet.waits",
     "sleep_until": "callsheet.waits",
-    "states": None,
     "suspend_flow_run": "callsheet.flow_runs",
     "tags": "callsheet.context",
     "task": "callsheet.tasks",
@@ -119,15 +154,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'callsheet' has no attribute {name!r}")
     from importlib import import_module
 
-    home = _HOMES[name]
-    value = import_module(f"callsheet.{name}") if home is None else getattr(import_module(home), name)
-    globals()[name] = value
+    if name in _MODULES:
+        return import_module(f"callsheet.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'callsheet' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

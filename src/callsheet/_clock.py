@@ -155,6 +155,25 @@ def standing() -> AbstractContextManager[None]:
     return nullcontext() if clock is None else clock.holding()
 
 
+def until_look(left: float | None, interval: float) -> float | None:
+    """Give the seconds of a wait after which it is looked whether others have done something that was not heard of.
+
+    In virtual time that is never: others do not live in it, and a clock that jumps would have every look made in a row.
+
+    Args:
+        left: Seconds until the wait is over; `None`: for ever.
+        interval: Seconds between looks.
+    """
+    if virtual_clock() is not None:
+        return left
+    return interval if left is None else min(left, interval)
+
+
+def between_looks(seconds: float) -> float:
+    """Give the seconds that are waited so that looks do not follow each other too closely; none in virtual time."""
+    return seconds if virtual_clock() is None else 0.0
+
+
 def utc_now() -> datetime:
     """Give the time of day in UTC, for objects that users make outside an engine."""
     return current_clock().now() if _in_use else machine.now()

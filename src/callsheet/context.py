@@ -49,7 +49,7 @@ class ContextModel:
     @classmethod
     def get(cls) -> Self | None:
         """Give the active context of this class, or `None`."""
-        return cls.__var__.get()
+        return cls.__var__.get(None)
 
     @classmethod
     def model_construct(cls, **fields: Any) -> Self:

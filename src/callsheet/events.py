@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
-from callsheet._clock import machine
+from callsheet._clock import between_looks, monotonic, until_look
 from callsheet._engine.history import RECORDED_WITHIN
 from callsheet._engine.live import when_ended
 from callsheet._engine.places import LoopPlace, current_core
@@ -18,6 +18,9 @@ from callsheet._kernel.ports import LoopPort
 from callsheet._kernel.signals import Once
 from callsheet._model.events import Event, LogEvent, StateEvent
 from callsheet.exceptions import ObjectNotFound
+
+if TYPE_CHECKING:
+    from callsheet._engine.core import Core
 
 __all__ = ["Event", "LogEvent", "StateEvent", "Watch", "watch"]
 
@@ -79,7 +82,7 @@ class Watch:
         self._finished = False
         self._alive: Once | None = None  # set when the run and its hooks have ended, if it is of this process
         self._looked = self._took = 0.0
-        self._began = machine.monotonic()
+        self._began = monotonic()
 
     @property
     def cursor(self) -> str:
@@ -104,9 +107,13 @@ class Watch:
         return event
 
     async def _look_until_news(self) -> None:
-        if not self._core.usable:  # closed, or taken for dead by others: the history goes on
-            self._core = current_core()
-        port, journal, bell = LoopPort(here()), self._core.journal, Bell()
+        while not self._waiting and not self._finished:
+            if not self._core.usable:  # closed, or taken for dead by others: the history goes on
+                self._core = current_core()
+            await self._look_until_news_of(self._core)
+
+    async def _look_until_news_of(self, core: Core) -> None:
+        port, journal, bell = LoopPort(here()), core.journal, Bell()
         journal.follow(bell.ring)
         try:
             while True:
@@ -125,31 +132,31 @@ class Watch:
                         raise
                     continue
                 self._finished = was_over or self._is_long_over()
-                if self._waiting or self._finished:
+                if self._waiting or self._finished or not core.usable:
                     return
                 if self._tree.ended is None:
-                    await port.wait(bell.once, _LOOK_AGAIN)
+                    await port.wait(bell.once, until_look(None, _LOOK_AGAIN))
         finally:
             journal.unfollow(bell.ring)
 
     async def _look(self, port: LoopPort) -> None:
-        place, began = LoopPlace(self._core, port.host), machine.monotonic()
+        place, began = LoopPlace(self._core, port.host), monotonic()
         try:
             await place.catch_up()
             self._waiting.extend(await self._tree.read(place.reader))
         finally:
             await place.reader.aclose()
-            self._looked = machine.monotonic()
+            self._looked = monotonic()
             self._took = self._looked - began
 
     async def _rest(self, port: LoopPort) -> None:
-        left = self._looked + max(_REST, min(_SHARE * self._took, _LONGEST_REST)) - machine.monotonic()
+        left = self._looked + max(between_looks(_REST), min(_SHARE * self._took, _LONGEST_REST)) - monotonic()
         if left > 0 and self._looked:
             await port.wait(Once(), left)
 
     async def _may_come(self, port: LoopPort, bell: Bell) -> bool:
         """Wait for the run to appear: of one that has just begun elsewhere, the id may be known before the record is."""
-        left = self._began + RECORDED_WITHIN - machine.monotonic()
+        left = self._began + RECORDED_WITHIN - monotonic()
         if left > 0:
             await port.wait(bell.once, left)
         return left > 0
@@ -158,7 +165,7 @@ class Watch:
         return self._tree.ended is not None and self._alive is None and self._lines_may_come_for() <= 0
 
     def _lines_may_come_for(self) -> float:
-        return (self._tree.ended or 0) / 1e6 + _LAST_LINES - self._core.clock.micros() / 1e6
+        return (self._tree.ended or 0) / 1e6 + between_looks(_LAST_LINES) - self._core.clock.micros() / 1e6
 
     async def _last_lines(self, port: LoopPort) -> None:
         """Wait until the hooks of a run that has ended have written their lines."""

@@ -32,6 +32,7 @@
     ├── RunNotLive                                   a run that has ended, or lives nowhere, is sent or asked something
     ├── RunNotRepeatable                             a flow run cannot be retried, restarted or forked now
     ├── FlowChanged                                  a flow's code does not fit what its run has recorded
+    ├── RecordingError                               a recording of a run cannot be read, or not be replayed
     ├── UnknownQuery (also LookupError)              a flow run has no handler for a query
     ├── QueryTimeout (also TimeoutError)             a flow run did not answer a query in time
     ├── QueryFailed                                  the handler of a query failed, in another process
@@ -226,6 +227,10 @@ class RunNotRepeatable(CallsheetError):
 
 class FlowChanged(CallsheetError):
     """Raised in a flow with `on_change="fail"` whose calls are not those that an earlier life of its run has recorded."""
+
+
+class RecordingError(CallsheetError):
+    """Raised when a recording of a flow run cannot be read, or cannot be replayed; the message says why."""
 
 
 class UnknownQuery(CallsheetError, LookupError):

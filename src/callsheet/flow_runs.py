@@ -7,22 +7,19 @@ from datetime import datetime
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
-from callsheet._clock import monotonic
 from callsheet._engine import cancelling, run_inputs
 from callsheet._engine.dual import dual
-from callsheet._engine.history import flow_runs, the_run
-from callsheet._engine.live import when_ended
+from callsheet._engine.endings import until_ended
 from callsheet._engine.pausing import Wanted, pause, pausing_run
 from callsheet._engine.resuming import NOT_PAUSED, resume
 from callsheet._engine.suspending import Wish, suspend_here, suspend_other, suspending_run
-from callsheet._kernel.signals import Once
-from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
+from callsheet._model.kinds import Kind, StateType
 from callsheet._model.runs import FlowRun
 from callsheet._model.states import State
 from callsheet._rules.verdicts import Reject
 from callsheet.client import _narrow
 from callsheet.client.schemas.filters import FlowFilter, FlowRunFilter, TaskRunFilter
-from callsheet.exceptions import FlowPauseTimeout, FlowRunWaitTimeout, NotPausedError
+from callsheet.exceptions import FlowPauseTimeout, NotPausedError
 from callsheet.reruns import (
     afork_flow_run,
     arestart_flow_run,
@@ -33,7 +30,6 @@ from callsheet.reruns import (
 )
 
 T = TypeVar("T")
-_REST = 0.02  # seconds between looks, at least, while this process commits
 
 __all__ = [
     "acancel_flow_run",
@@ -351,27 +347,7 @@ async def wait_for_flow_run(
         'Completed'
     """
     del client
-    run_id, place, port = UUID(str(flow_run_id)), run_inputs.place_here(), run_inputs.port_here()
-    deadline = None if timeout is None else monotonic() + timeout
-    journal, bell = place.core.journal, run_inputs.Bell()
-    journal.follow(bell.ring)
-    try:
-        while True:
-            bell.renew()
-            alive = when_ended(place.core, run_id)
-            await place.catch_up()
-            record = await the_run(place.reader, Kind.FLOW, run_id)
-            if record.state is not None and record.state.type in TERMINAL_STATES:
-                return (await flow_runs(place.reader, [record]))[0]
-            left = None if deadline is None else deadline - monotonic()
-            if left is not None and left <= 0:
-                raise FlowRunWaitTimeout(f"Flow run with ID {run_id} exceeded watch timeout of {timeout} seconds")
-            # One that is not here may be taken up here: commits of this process count too, and there are many of them.
-            if await port.wait(alive or bell.once, poll_interval if left is None else min(left, poll_interval)):
-                await port.wait(Once(), 0.0 if alive is not None else _REST)
-    finally:
-        journal.unfollow(bell.ring)
-        await place.reader.aclose()
+    return await until_ended(UUID(str(flow_run_id)), timeout, poll_interval)
 
 
 # Not typed like its twin: checkers would take the first of its overloads for all.

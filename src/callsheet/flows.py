@@ -12,9 +12,9 @@ from callsheet._engine.names import check_run_name
 from callsheet._engine.options import (
     check_characters,
     check_delay,
-    check_flow_name,
     check_function,
     check_hooks,
+    check_name,
     check_on_change,
     check_retries,
     check_timeout,
@@ -118,7 +118,7 @@ class Flow(FlowCalls[P, R_co]):
         *,
         on_change: OnChange = "rerun",
     ) -> None:
-        check_flow_name(name)
+        check_name(name, "flow")
         self._set_hooks((on_completion, on_failure, on_cancellation, on_crashed, on_running))
         check_function(fn, "flow")
         check_run_name(flow_run_name, "flow_run_name")

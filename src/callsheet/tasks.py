@@ -7,15 +7,16 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
-from callsheet._engine.caching import Kept, decide_persistence
+from callsheet._engine.caching import Kept, check_caching, decide_persistence
 from callsheet._engine.names import check_run_name
 from callsheet._engine.options import (
     Delays,
+    check_callable,
     check_function,
     check_hooks,
     check_jitter,
+    check_name,
     check_retries,
-    check_retry_condition,
     check_tags,
     check_timeout,
     exponential_backoff,
@@ -87,6 +88,7 @@ class Task(TaskCalls[P, R_co]):
         on_commit: Hooks that run when a run's transaction is committed; called with the transaction.
         retry_condition_fn: Called with task, task run and failed state; no retry unless it says so.
         viz_return_value: What calls give while the flow is drawn.
+        journal_key: Names a call in a flow run, once: the run journal knows it by that, wherever it is made.
 
     Raises:
         TypeError: An argument is of a wrong type.
@@ -133,31 +135,31 @@ class Task(TaskCalls[P, R_co]):
         on_commit: Iterable[Callable[[Any], Any]] | None = None,
         retry_condition_fn: RetryCondition | None = None,
         viz_return_value: Any = None,
+        *,
+        journal_key: str | None = None,
     ) -> None:
         self._set_hooks((on_completion, on_failure, on_rollback, on_commit))
         check_function(fn, "task")
         check_run_name(task_run_name, "task_run_name")
         self._wrap(fn, "task")
         self._set_names(name, description, tags, version, task_run_name)
-        self._set_retries(retries, retry_delay_seconds, retry_jitter_factor, retry_condition_fn)
+        self._set_limits(timeout_seconds, retries, retry_delay_seconds, retry_jitter_factor, retry_condition_fn)
         self._set_results(result_storage, result_serializer, result_storage_key, cache_result_in_memory)
         self._set_caching(cache_policy, persist_result, cache_key_fn, cache_expiration, refresh_cache)
-        self.timeout_seconds = check_timeout(timeout_seconds)
-        self.log_prints, self.viz_return_value = log_prints, viz_return_value
-        self.journal_key: str | None = None
+        self.log_prints, self.viz_return_value, self.journal_key = log_prints, viz_return_value, journal_key
 
     def _set_hooks(self, given: tuple[Iterable[Any] | None, ...]) -> None:
         for option, hooks in zip(_HOOKS, given, strict=True):
             setattr(self, f"{option}_hooks", check_hooks(hooks, option, "task"))
 
     def _set_names(self, name: Any, description: Any, tags: Any, version: str | None, run_name: RunName | None) -> None:
+        check_name(name, "task")
         self.name = name or callable_name(self.fn)
         self.description = description or inspect.getdoc(self.fn)
         self.tags = check_tags(tags)
-        self.version = version
-        self.task_run_name = run_name
+        self.version, self.task_run_name = version, run_name
 
-    def _set_retries(self, retries: Any, delays: Any, jitter: float | None, condition: RetryCondition | None) -> None:
+    def _set_limits(self, timeout: Any, retries: Any, delays: Any, jitter: Any, condition: Any) -> None:
         from callsheet.settings import refresh_settings
 
         settings = refresh_settings()
@@ -165,21 +167,21 @@ class Task(TaskCalls[P, R_co]):
         self.retry_delay_seconds: Delays = resolve_delays(
             keep_none(delays, settings.task_default_retry_delay_seconds), self.retries
         )
-        self.retry_jitter_factor = check_jitter(jitter)
-        check_retry_condition(condition)
-        self.retry_condition_fn = condition
+        self.retry_jitter_factor: float | None = check_jitter(jitter)
+        check_callable(condition, "retry_condition_fn")
+        self.retry_condition_fn: RetryCondition | None = condition
+        self.timeout_seconds = check_timeout(timeout)
 
     def _set_results(self, storage: Any, serializer: Any, key: str | None, in_memory: bool) -> None:
-        self.result_storage = storage
-        self.result_serializer = serializer
-        self.result_storage_key = key
-        self.cache_result_in_memory = in_memory
+        self.result_storage, self.result_serializer = storage, serializer
+        self.result_storage_key, self.cache_result_in_memory = key, in_memory
 
     def _set_caching(
         self, policy: Any, persist: bool | None, key_fn: CacheKeyFn | None, expires: timedelta | None, refresh: Any
     ) -> None:
-        self.cache_key_fn = key_fn
-        self.cache_expiration = expires
+        check_callable(key_fn, "cache_key_fn")
+        check_caching(policy, expires, self.result_storage_key)
+        self.cache_key_fn, self.cache_expiration = key_fn, expires
         self.refresh_cache: bool | None = refresh
         self._given_policy, self.cache_policy, self.persist_result = decide_persistence(self, policy, persist)
 
@@ -253,9 +255,8 @@ class Task(TaskCalls[P, R_co]):
         """Make a task of the same function with other options.
 
         For each option see `Task`. An option that is left out keeps its value. `None` and everything empty keep it too
-        for names, descriptions, tags, hooks, `cache_key_fn`, `cache_expiration`, `retry_condition_fn` and
+        for names, descriptions, tags, hooks, `cache_key_fn`, `cache_expiration`, `retry_condition_fn`, `journal_key` and
         `viz_return_value`; only `None` does for `timeout_seconds` and `cache_result_in_memory`.
-        `journal_key` names a call in a flow run, once: the run journal knows it by that, wherever it is made.
 
         Returns:
             A new task.
@@ -269,19 +270,19 @@ class Task(TaskCalls[P, R_co]):
             ('My task', 5)
         """
         given = dict(locals())
-        del given["self"], given["journal_key"]
+        del given["self"]
         options = {name: keep(given[name], getattr(self, attribute)) for name, (keep, attribute) in _OPTIONS.items()}
         # What was decided about caching is decided anew, but warned of only when the policy itself is touched.
         options["cache_policy"] = Kept(self._given_policy) if cache_policy is NotSet else cache_policy
         made: Task[P, R_co] = Task(self.fn, version=self.version, **options)
         made._names = self._names
         made._bound = self._bound
-        made.journal_key = journal_key or self.journal_key
         return made
 
 
 _KEEP_FALSY = (
     "name", "description", "tags", "cache_key_fn", "cache_expiration", "retry_condition_fn", "viz_return_value",
+    "journal_key",
 )  # fmt: skip
 _KEEP_NONE = ("timeout_seconds", "cache_result_in_memory")
 _KEEP_UNSET = (
@@ -325,6 +326,7 @@ def task(
     on_commit: Iterable[Callable[[Any], Any]] | None = None,
     retry_condition_fn: RetryCondition | None = None,
     viz_return_value: Any = None,
+    journal_key: str | None = None,
 ) -> Callable[[Callable[P, R_co]], Task[P, R_co]]: ...
 def task(
     __fn: Callable[..., Any] | None = None,  # noqa: PYI063 - programs that compare signatures look for this name
@@ -354,6 +356,7 @@ def task(
     on_commit: Iterable[Callable[[Any], Any]] | None = None,
     retry_condition_fn: RetryCondition | None = None,
     viz_return_value: Any = None,
+    journal_key: str | None = None,
 ) -> Any:
     """Make a function a task; with or without options in parentheses. For each option see `Task`.
 

@@ -327,3 +327,48 @@ def test_records_survive_pickling():
 
     state = give(return_state=True)
     assert pickle.loads(pickle.dumps(state)) == state
+
+
+# ------------------------------------------------------------------------------------- options of no use
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"result_storage": 5}, "Result storage must be one of"), ({"result_serializer": "none"}, "no serializer has")],
+)
+class TestOptionsThatNoRunCanUse:
+    def test_a_flow_fails_before_its_body(self, options, message):
+        calls = []
+
+        @flow(**options)
+        def give() -> None:
+            calls.append(1)
+
+        state = give(return_state=True)
+        assert state.is_failed()
+        assert message in state.message
+        assert stored(state).message == state.message
+        with pytest.raises((TypeError, ValueError), match=message):
+            give()
+        assert calls == []
+
+    def test_a_task_fails(self, options, message):
+        @task(**options)
+        def give() -> int:
+            return 1
+
+        @task(**options)
+        async def give_later() -> int:
+            return 1
+
+        @flow
+        def submits() -> None:
+            for each in (give, give_later):
+                state = each.submit(return_state=True)
+                assert state.is_failed()
+                assert message in stored(state).message
+
+        for state in (give(return_state=True), anyio.run(lambda: give_later(return_state=True))):
+            assert state.is_failed()
+            assert message in state.message
+        submits()

@@ -16,7 +16,7 @@ SECONDS = 8.0
 class Row:
     """The row of an engine, in a store in which nothing happens by itself."""
 
-    is_listed = True
+    is_entered = True
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from callsheet import flow
+from callsheet import Engine, flow
 from callsheet._engine import ownership
 from callsheet._store.sqlite import SqliteStore
 
@@ -44,6 +45,34 @@ def test_of_two_first_runs_neither_is_before_the_engine_is_listed(
         may_end.set()
         first.join()
         second.join()
+        store.close()
+
+
+def test_one_that_takes_runs_up_is_listed_also_where_others_were_writing_when_it_opened(
+    callsheet_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not say else who is dead: whoever gives no signs of life takes nobody for dead."""
+    is_held = iter([True])
+    commit = SqliteStore.try_commit
+
+    def busy(store: SqliteStore, *args: Any, **more: Any) -> Any:
+        return None if next(is_held, False) else commit(store, *args, **more)
+
+    @flow
+    async def idle() -> None: ...
+
+    async def main() -> None:
+        async with Engine(flows=[idle]):
+            with anyio.fail_after(20):
+                while not store.engines.read():
+                    await anyio.sleep(0.01)
+
+    store = SqliteStore(callsheet_home / "callsheet.db")
+    store.open()
+    monkeypatch.setattr(SqliteStore, "try_commit", busy)
+    try:
+        anyio.run(main)
+    finally:
         store.close()
 
 

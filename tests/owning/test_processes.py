@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -107,7 +106,7 @@ def test_a_stopped_owner_is_fenced_and_told(here, history):
     with OwnerProcess.engine(here, body) as owner:
         owner.hears("open")
         owner.hears("waiting", "7")
-        with OwnerProcess.engine(here, STAY, TAKER) as taker:
+        with OwnerProcess.engine(here, STAY, TAKER, lease=LONG) as taker:
             taker.hears("open")
             owner.stop()
             taker.hears("waiting", "7")
@@ -122,10 +121,6 @@ def test_a_stopped_owner_is_fenced_and_told(here, history):
             assert [pid for name, pid in lines(here) if name == "after"] == [str(taker.pid)]
 
 
-@pytest.mark.skipif(
-    "CALLSHEET_PROOFS" not in os.environ,
-    reason="once in thirty the owner is stopped where the taker waits for the file for its whole minute; cause unknown",
-)
 def test_a_stopped_owner_that_wakes_starts_nothing(here, history):
     """It does not know how long it slept: it asks before it goes on."""
     body = """
@@ -137,7 +132,7 @@ def test_a_stopped_owner_that_wakes_starts_nothing(here, history):
     with OwnerProcess.engine(here, body) as owner:
         owner.hears("open")
         owner.hears("counting")
-        with OwnerProcess.engine(here, STAY, "flows=[counting]") as taker:
+        with OwnerProcess.engine(here, STAY, "flows=[counting]", lease=LONG) as taker:
             taker.hears("open")
             owner.stop()
             before = len([pid for _, pid in lines(here) if pid == str(owner.pid)])
@@ -161,7 +156,7 @@ def test_a_blocking_body_that_was_fenced_is_told_at_its_next_call(here, history)
     """
     with OwnerProcess(here, program) as owner:
         owner.hears("waiting", "7")
-        with OwnerProcess.engine(here, STAY, TAKER) as taker:
+        with OwnerProcess.engine(here, STAY, TAKER, lease=LONG) as taker:
             taker.hears("open")
             owner.stop()
             taker.hears("waiting", "7")
@@ -186,7 +181,10 @@ def test_two_takers_and_one_dead_owner(here, history, how):
     with OwnerProcess.engine(here, body, lease=LONG if how == "killed" else LEASE) as owner:
         owner.hears("open")
         owner.hears_all([["waiting", str(number)] for number in range(20)])
-        with OwnerProcess.engine(here, STAY, TAKER) as one, OwnerProcess.engine(here, STAY, TAKER) as two:
+        with (
+            OwnerProcess.engine(here, STAY, TAKER, lease=LONG) as one,
+            OwnerProcess.engine(here, STAY, TAKER, lease=LONG) as two,
+        ):
             one.hears("open")
             two.hears("open")
             owner.kill() if how == "killed" else owner.stop()
@@ -208,7 +206,7 @@ def test_an_engine_that_was_idle_for_longer_than_its_lease_is_not_taken_for_dead
     await waiting(7)
     """
     with (
-        OwnerProcess.engine(here, STAY, TAKER) as taker,
+        OwnerProcess.engine(here, STAY, TAKER, lease=LONG) as taker,
         OwnerProcess.engine(here, body) as owner,
     ):
         taker.hears("open")

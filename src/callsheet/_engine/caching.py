@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from callsheet._unset import NotSet
@@ -22,6 +23,30 @@ class Kept:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+
+
+def check_caching(policy: object, expires: object, storage_key: object) -> None:
+    """Refuse options of caching that no run could use.
+
+    Raises:
+        TypeError: One is of a wrong type.
+    """
+    given = policy.policy if isinstance(policy, Kept) else policy
+    if given is not None and given is not NotSet:
+        _expect(
+            callable(getattr(given, "compute_key", None)) and not isinstance(given, type),
+            "a cache policy",
+            "cache_policy",
+            given,
+        )
+    _expect(expires is None or isinstance(expires, timedelta), "a timedelta", "cache_expiration", expires)
+    _expect(storage_key is None or isinstance(storage_key, str), "a string", "result_storage_key", storage_key)
+
+
+def _expect(met: bool, what: str, option: str, given: object) -> None:
+    if not met:
+        shown = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+        raise TypeError(f"Expected {what} for '{option}'; got {shown} instead.")
 
 
 def decide_persistence(

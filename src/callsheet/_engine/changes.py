@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from callsheet._engine.flow_run import FlowRunActor
     from callsheet._engine.memory import Memory, Remembered
     from callsheet._engine.task_run import TaskRunActor
+    from callsheet._model.records import RunRecord
 
 OnChange = Literal["rerun", "fail", "ignore"]
 _NAMED: Final = 5  # recorded calls that a message names
@@ -37,34 +38,40 @@ _NAMED: Final = 5  # recorded calls that a message names
 class Order:
     """In which order the body of one flow run has made its calls, in one of its lives."""
 
-    __slots__ = ("_came", "_first", "_last", "_names", "_places")
+    __slots__ = ("_came", "_last", "_places", "first", "names")
 
     def __init__(self) -> None:
         self._places: dict[bytes, int] = {}  # by call
-        self._names: list[str] = []  # by place
+        self.names: list[str] = []  # by place
         self._came: set[int] = set()
-        self._first = 0  # the first place of which nothing has come
+        self.first = 0  # the first place of which nothing has come
         self._last = -1  # the last one of which something has
 
     def add(self, call: bytes, name: str) -> None:
         """Note the next call; an element of a `map` whose call is noted adds nothing."""
-        if self._places.setdefault(call, len(self._names)) == len(self._names):
-            self._names.append(name)
+        if self._places.setdefault(call, len(self.names)) == len(self.names):
+            self.names.append(name)
+
+    def place(self, call: bytes) -> int:
+        """Give the place of a call."""
+        return self._places[call]
 
     def come(self, call: bytes, *, strictly: bool) -> str | None:
         """Note that a call comes; give what is wrong with its place."""
-        place, name = self._places[call], self._names[self._places[call]]
+        place, name = self._places[call], self.names[self._places[call]]
         if place in self._came:
             return None
-        first, last = self._first, self._last
+        first, last = self.first, self._last
         self._came.add(place)
         self._last = max(last, place)
-        while self._first in self._came:
-            self._first += 1
+        while self.first in self._came:
+            self.first += 1
         if strictly and first < place:
-            return f"it calls {name!r} where a call of {self._names[first]!r} is recorded, which comes later or not at all."
+            return (
+                f"it calls {name!r} where a call of {self.names[first]!r} is recorded, which comes later or not at all."
+            )
         if last > place:
-            return f"it calls {name!r} after {self._names[last]!r}, and the calls are recorded in the other order."
+            return f"it calls {name!r} after {self.names[last]!r}, and the calls are recorded in the other order."
         return None
 
 
@@ -151,18 +158,35 @@ def watching(
         begun: When bodies were called, by flow run: by its own id, and those of the runs that it was forked from.
         has_other_code: Whether its code is not that of its first life.
     """
-    calls = calls_of_body(run.calls.parent, ((one.record.definition.key, one.outcome.identity) for one in remembered))
+    orders = orders_of(run.calls.parent, [(one.record, one.outcome.identity) for one in remembered], begun)
+    return Watch(run.definition.on_change, open_, orders, strictly=has_other_code)
+
+
+def orders_of(
+    parent: bytes, made: Sequence[tuple[RunRecord, bytes]], begun: Mapping[UUID, Sequence[int]]
+) -> dict[bytes, tuple[bytes, Order]]:
+    """Give the orders in which the body of a flow run has made its calls, in each of its lives.
+
+    Args:
+        parent: The identity of the flow run.
+        made: What was called, the oldest first, and the identity of the call.
+        begun: When bodies were called, by flow run.
+
+    Returns:
+        By identity, the call that it is (or is an element of), and the order in which that was made. Calls of branches
+        are left out.
+    """
+    calls = calls_of_body(parent, ((record.definition.key, identity) for record, identity in made))
     lives: dict[tuple[UUID, int], Order] = {}
     orders: dict[bytes, tuple[bytes, Order]] = {}
-    for one in remembered:
-        record, call = one.record, calls.get(one.outcome.identity)
-        source = record.flow_run_id
+    for record, identity in made:
+        call, source = calls.get(identity), record.flow_run_id
         if call is not None and source is not None:
             life = bisect_right(begun.get(source, ()), record.created)
             order = lives.setdefault((source, life), Order())
             order.add(call, record.definition.name)
-            orders[one.outcome.identity] = call, order
-    return Watch(run.definition.on_change, open_, orders, strictly=has_other_code)
+            orders[identity] = call, order
+    return orders
 
 
 def patch(run: FlowRunActor, name: str) -> bool:
@@ -170,5 +194,5 @@ def patch(run: FlowRunActor, name: str) -> bool:
     step = Step(run, f"patch:{name}", named=True)
     if not step.known:
         memory = run.core.memories.get(run.cell.id)
-        step.record(memory is None or not memory.left())
+        step.record(memory is None or not (memory.is_whole or memory.left()))
     return bool(step.value)

@@ -42,10 +42,39 @@ class Beset(Protocol):
     def __call__(self, run: Any, *, before: bool) -> None: ...
 
 
+class Replay(Protocol):
+    """Goes through a recorded run once more: no body of a task and no hook is called, and calls are compared."""
+
+    def may_run(self, run: Any) -> bool:
+        """Tell whether the body of a task run is called. Else it lasts until its flow run leaves."""
+        ...
+
+    def begins_beside(self, definition: Any) -> None:
+        """Hear of a run that is none of the recorded one, and refuse it."""
+        ...
+
+    def new_step(self, run: Any, key: str) -> None:
+        """Hear of a step of a flow run's body that is not on record."""
+        ...
+
+    def pauses(self, run: Any, key: str) -> None:
+        """Hear that the body of a flow run pauses."""
+        ...
+
+    def tries_again(self, run: Any) -> None:
+        """Hear that an attempt of a flow run has failed and another one begins."""
+        ...
+
+    def ends(self, run: Any, final: Any) -> None:
+        """Hear how a flow run ends."""
+        ...
+
+
 class Core:
     """Everything that runs of one engine share. Usable from any loop and thread of its process."""
 
     beset: Beset | None = None  # what a simulation does to task bodies
+    replay: Replay | None = None  # where recorded runs are gone through once more, and nothing else
 
     def __init__(self, store: Store, settings: Settings, *, clock: Clock | None = None) -> None:
         durability = settings.durability

@@ -187,6 +187,8 @@ class FlowRunActor(Run):
         if self.upstream or self.wait_for is not None:
             self.parameters = await resolve_upstream(self, port)
         flow = self.definition
+        if self.persists:
+            _ = self.result_store  # a storage or serializer that there is not is told of before the body has worked
         if flow.should_validate_parameters:
             self.parameters = flow.validate_parameters(self.parameters)
         if past is not None:
@@ -303,6 +305,8 @@ class FlowRunActor(Run):
     def renew(self) -> None:
         super().renew()
         self._forget()
+        if self.core.replay is not None:
+            self.core.replay.tries_again(self)
 
     def _forget(self) -> None:
         """Drop the memory of earlier lives: another attempt runs everything again."""
@@ -310,6 +314,8 @@ class FlowRunActor(Run):
             self.core.memories.pop(self.cell.id, None)
 
     def concluded(self, final: Final) -> None:
+        if self.core.replay is not None:
+            self.core.replay.ends(self, final)
         self._track(final.type, final.name, final.message)
         if final.name == SUSPENDED and self.cell.suspension is not None:  # its time may have come while it was leaving
             self.core.journal.notify_shown(self.core.journal.accepted, self.core.nudge)

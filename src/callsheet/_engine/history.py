@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 from uuid import UUID
 
-from callsheet._clock import machine
+from callsheet._clock import monotonic
 from callsheet._engine import decode
 from callsheet._engine.places import Place, ThreadPlace, current_core
 from callsheet._kernel.ports import Port, step
@@ -42,13 +42,13 @@ async def the_run_soon(place: Place, port: Port, kind: Kind, run_id: UUID) -> Ru
     Raises:
         ObjectNotFound: there is no such run of this kind, and none came.
     """
-    deadline = machine.monotonic() + RECORDED_WITHIN
+    deadline = monotonic() + RECORDED_WITHIN
     while True:
         await place.catch_up()
         try:
             return await the_run(place.reader, kind, run_id)
         except ObjectNotFound:
-            if machine.monotonic() >= deadline:
+            if monotonic() >= deadline:
                 raise
         await port.wait(Once(), _SOON)
 

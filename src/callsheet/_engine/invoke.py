@@ -101,7 +101,10 @@ def surroundings(
     if cls is TaskRunActor and definition.tags:
         tags = tags.union(definition.tags)
     if parent is None:
-        return core_for_call(host), host, tags
+        core = core_for_call(host)
+        if core.replay is not None:
+            core.replay.begins_beside(definition)
+        return core, host, tags
     parent.check_time()
     flow = parent.flow_actor
     if flow is not None and flow.tags:

@@ -234,9 +234,9 @@ async def keep(run: Actor, port: Port, final: Ending) -> None:
         return
     if failed and (final.data is None or run.kept is not None):
         return
-    # Of the run alone: nobody looks for its key, so it is not kept apart.
-    store = run.result_store.model_copy(update={"metadata_storage": None})
     try:
+        # Of the run alone: nobody looks for its key, so it is not kept apart.
+        store = run.result_store.model_copy(update={"metadata_storage": None})
         record = store.create_result_record(final.data, key=DEFAULT_STORAGE_KEY_FN())
         if await write(along(port), store, record, log=run.logger()):
             run.kept = record

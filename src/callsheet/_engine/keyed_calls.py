@@ -55,6 +55,8 @@ def _search(block: KeyBlock, flow: Any, parameters: dict[str, Any], wait_for: An
     if parent is not None:
         parent.check_time()
     core = core_for_call(host) if parent is None else parent.core
+    if core.replay is not None:
+        core.replay.begins_beside(flow)
     return Search(core, block, flow, parameters, wait_for, parent)
 
 

@@ -19,7 +19,7 @@ remembered: they run again.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from callsheet._engine import decode
@@ -30,7 +30,6 @@ from callsheet._model.records import OutcomeRecord, RunFilter, RunRecord, StateR
 from callsheet._rules.guards import ROLLED_BACK
 
 if TYPE_CHECKING:
-    from callsheet._engine.changes import Watch
     from callsheet._store.protocol import Reader
 
 _PAGE: Final = 1000
@@ -38,7 +37,15 @@ _COMPLETED: Final = (StateType.COMPLETED,)
 _STEP: Final = 12  # bytes of a step's identity in the id of its row; the rest is the attempt of the flow run
 
 Runs = Mapping[UUID, RunRecord]
-MakeWatch = Callable[[Sequence["Remembered"], Iterable[str], Mapping[UUID, Sequence[int]]], "Watch"]
+MakeWatch = Callable[[Sequence["Remembered"], Iterable[str], Mapping[UUID, Sequence[int]]], "Compares"]
+
+
+class Compares(Protocol):
+    """Compares the calls of one flow run with what is remembered of it."""
+
+    def admits(self, run: Any, memory: Memory, identity: bytes) -> bool:
+        """Tell whether what is remembered still counts for a call."""
+        ...
 
 
 class Remembered(NamedTuple):
@@ -58,7 +65,7 @@ class Unfinished(NamedTuple):
 class Memory:
     """What is remembered of one flow run."""
 
-    __slots__ = ("_ended", "_steps", "_tried", "_unfinished", "watch")
+    __slots__ = ("_ended", "_steps", "_tried", "_unfinished", "is_whole", "watch")
 
     def __init__(
         self,
@@ -79,7 +86,8 @@ class Memory:
         self._unfinished: dict[bytes, Unfinished] = {}
         self._tried: dict[bytes, Tried] = {}
         self._steps: dict[bytes, OutcomeRecord] = {}
-        self.watch: Watch | None = None  # where its calls are compared with what is remembered
+        self.watch: Compares | None = None  # where its calls are compared with what is remembered
+        self.is_whole = False  # whether the run had come to its end: code that is not remembered came later
         attempts = {run_id: begun(known) for run_id, known in states.items()}
         attempts[past.run_id] = past.since
         takes_steps = past.reuse is not None and past.reuse.before != 0
@@ -90,7 +98,11 @@ class Memory:
                     self._keep(outcome, record, _COMPLETED)
                 elif _counts(record, runs, attempts):
                     self._keep(outcome, record, CUT_OFF)
-            elif outcome.run_id != past.run_id and _is_step(outcome) and (takes_steps or _is_of(outcome, past)):
+            elif (
+                outcome.run_id != past.run_id
+                and is_step(outcome)
+                and (takes_steps or attempt_of_step(outcome) == past.attempts + 1)
+            ):
                 self._steps[outcome.identity] = outcome
         for record in runs.values():
             if _counts(record, runs, attempts):
@@ -105,7 +117,7 @@ class Memory:
         for outcome in outcomes:
             record = runs.get(outcome.run_id)
             if record is None:
-                if _is_step(outcome):
+                if is_step(outcome):
                     self._steps.setdefault(outcome.identity, outcome)
             elif record.created < before and _is_of_use(outcome, record, _COMPLETED):
                 self._ended.setdefault(outcome.identity, Remembered(outcome, record))
@@ -160,6 +172,10 @@ class Memory:
     def step(self, identity: bytes) -> OutcomeRecord | None:
         """Give what a step of the body has recorded."""
         return self._steps.pop(identity, None)
+
+    def steps_left(self) -> list[OutcomeRecord]:
+        """Give the steps that were not asked for."""
+        return list(self._steps.values())
 
 
 def _is_of_use(outcome: OutcomeRecord, record: RunRecord, statuses: Container[StateType]) -> bool:
@@ -279,10 +295,11 @@ def row_of_step(identity: bytes, attempt: int) -> UUID:
     return UUID(bytes=identity[:_STEP] + attempt.to_bytes(16 - _STEP, "big"))
 
 
-def _is_step(outcome: OutcomeRecord) -> bool:
+def is_step(outcome: OutcomeRecord) -> bool:
+    """Tell whether an entry of the journal is a step of a body, and no run."""
     return outcome.run_id.bytes[:_STEP] == outcome.identity[:_STEP]
 
 
-def _is_of(outcome: OutcomeRecord, past: Past) -> bool:
-    """Tell whether a step is of the attempt that was cut off."""
-    return int.from_bytes(outcome.run_id.bytes[_STEP:], "big") == past.attempts + 1
+def attempt_of_step(outcome: OutcomeRecord) -> int:
+    """Give the attempt of the flow run in which a step was made."""
+    return int.from_bytes(outcome.run_id.bytes[_STEP:], "big")

@@ -30,16 +30,16 @@ def check_function(fn: object, kind: Kind) -> None:
         raise TypeError("'fn' must be callable")
 
 
-def check_flow_name(name: object) -> None:
-    """Refuse a flow's name that is no string.
+def check_name(name: object, kind: Kind) -> None:
+    """Refuse a name that is no string.
 
     Raises:
         TypeError: It is something else; the message has a hint if that can be called.
     """
     if name is None or isinstance(name, str):
         return
-    hint = "Perhaps you meant to call it? e.g. '@flow(name=get_flow_run_name())'" if callable(name) else ""
-    raise TypeError(f"Expected string for flow parameter 'name'; got {type(name).__name__} instead. {hint}")
+    hint = f"Perhaps you meant to call it? e.g. '@{kind}(name=get_{kind}_run_name())'" if callable(name) else ""
+    raise TypeError(f"Expected string for {kind} parameter 'name'; got {type(name).__name__} instead. {hint}")
 
 
 def check_characters(name: str) -> None:
@@ -189,24 +189,28 @@ def check_timeout(seconds: float | None) -> float | None:
     """Give a deadline in seconds; nothing and zero mean none.
 
     Raises:
-        ValueError: It is negative.
+        TypeError: It is no number.
+        ValueError: It is negative, or a text that is no number.
     """
     if not seconds:
         return None
-    converted = float(seconds)
+    try:
+        converted = float(seconds)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"Expected a number of seconds for 'timeout_seconds'; got {seconds!r} instead.") from None
     if not converted >= 0:
         raise ValueError("`timeout_seconds` must be >= 0.")
     return converted
 
 
-def check_retry_condition(fn: object) -> None:
-    """Refuse a retry condition that cannot be called.
+def check_callable(fn: object, option: str) -> None:
+    """Refuse a function among the options that cannot be called.
 
     Raises:
         TypeError: It cannot.
     """
     if fn is not None and not callable(fn):
-        raise TypeError(f"Expected `retry_condition_fn` to be callable, got {type(fn).__name__} instead.")
+        raise TypeError(f"Expected `{option}` to be callable, got {type(fn).__name__} instead.")
 
 
 def keep_falsy(given: Any, current: Any) -> Any:
@@ -228,11 +232,15 @@ def check_tags(given: Iterable[str] | None) -> set[str]:
     """Give tags as a set.
 
     Raises:
-        TypeError: It is a text, whose letters would become tags.
+        TypeError: It is a text, whose letters would become tags, or a member is no text.
     """
     if isinstance(given, str):
         raise TypeError("Expected an iterable of strings for 'tags'; got str instead.")
-    return set(given or ())
+    own = set(given or ())
+    for tag in own:
+        if not isinstance(tag, str):  # pyright: ignore[reportUnnecessaryIsInstance] - as users may pass anything
+            raise TypeError(f"Expected an iterable of strings for 'tags'; got the member {tag!r}.")
+    return own
 
 
 def check_on_change(given: str) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
-from callsheet._clock import from_micros, micros, monotonic
+from callsheet._clock import from_micros, micros, monotonic, until_look
 from callsheet._engine.decode import encode_details
 from callsheet._engine.history import the_run
 from callsheet._engine.places import LoopPlace, Place, ThreadPlace
@@ -93,6 +93,8 @@ async def pause(
     run.pauses += 1
     pausing = _Pausing(run, wanted, None if wake else timeout, poll_interval, str(run.pauses) if key is None else key)
     pausing.wake = wake
+    if run.core.replay is not None:
+        run.core.replay.pauses(run, pausing.key)
     run.logger().info("Pausing flow, execution will continue when this flow run is resumed.")
     try:
         return await lent(run, pausing.port, pausing.through)
@@ -238,7 +240,7 @@ class _Pausing:
     def _patience(self, left: float | None) -> float | None:
         if not self.shared:
             return left
-        return self.poll_interval if left is None else min(left, self.poll_interval)
+        return until_look(left, self.poll_interval)
 
     async def _look(self, pause: Pause) -> None:
         """Find out whether another process has resumed the run."""

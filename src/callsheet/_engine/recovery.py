@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from callsheet._clock import machine
+from callsheet._clock import bare_context, machine
 from callsheet._engine.deaths import Deaths
 from callsheet._engine.flow_facts import describe_flow
 from callsheet._engine.hooks_apart import call_hooks
 from callsheet._engine.known_flows import imported
 from callsheet._engine.reviving import revive_all
+from callsheet._engine.run_inputs import Bell
+from callsheet._kernel.ports import block
 from callsheet._kernel.spawning import threads
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import Kind, StateType
@@ -54,32 +56,32 @@ class Recovery:
         self._engines = core.store.engines
         self._deaths = Deaths(core)
         self._seen_dead: dict[UUID, float] = {}
-        self._news = threads.flag()
+        self._news = Bell()
         self._ended = threads.flag()
         self._stopping = False
         self._taken: dict[UUID, Any] = {}  # what is to be started, and the flows of which they are runs
         self._backlog = _Backlog()
         self._looked = 0  # microseconds; what was due then has been seen
-        # Where nobody comes from outside, what is to be taken up is told of.
+        # Seconds of the machine. Where nobody comes from outside, what is to be taken up is told of.
         self._rest = min(core.lease / 4, _LONGEST) if core.store.is_shared else None
 
     def start(self) -> None:
         """Begin, on a thread of its own."""
-        self._core.nudge = self._news.set
-        self._core.journal.watch(self._news.set)
-        start_thread(self._run, "callsheet-recovery", stands=True)
+        self._core.nudge = self._news.ring
+        self._core.journal.watch(self._news.ring)
+        bare_context(self._core.clock).run(start_thread, self._run, "callsheet-recovery")
 
     def stop(self) -> None:
         """End, after what is being taken just now."""
         self._stopping = True
-        self._core.journal.unwatch(self._news.set)
-        self._news.set()
+        self._core.journal.unwatch(self._news.ring)
+        self._news.ring()
         self._ended.wait(_CLOSING)
 
     def _run(self) -> None:
         try:
             while True:
-                self._news.clear()
+                self._news.renew()
                 if self._stopping or self._core.lost:  # looked at after that: whoever stops it rings afterwards
                     return
                 try:
@@ -90,19 +92,16 @@ class Recovery:
                     _LOG.warning("Runs of other engines cannot be looked for just now: %s", error)
                 except Exception:  # the next look may fare better
                     _LOG.exception("Looking for runs of other engines failed")
-                self._news.wait(self._patience())
+                block(self._news.once, self._until_due(), rest=self._rest)
         finally:
             self._ended.set()
 
-    def _patience(self) -> float | None:
-        """Give the seconds until the next look, unless there is news before."""
+    def _until_due(self) -> float | None:
+        """Give the seconds until a run is due that was suspended here; `None` where none is."""
         dues = self._core.dues
         while dues and dues[0] <= self._looked:
             heapq.heappop(dues)
-        if not dues:
-            return self._rest
-        seconds = max(0.0, (dues[0] - self._core.clock.micros()) / 1e6)
-        return seconds if self._rest is None else min(seconds, self._rest)
+        return max(0.0, (dues[0] - self._core.clock.micros()) / 1e6) if dues else None
 
     def _look(self) -> None:
         """Find the dead, and take what there is to take."""

@@ -261,7 +261,7 @@ async def remember(run: FlowRunActor, port: Port) -> None:
         run.scope.cancel(CANCEL)
         raise Interrupted
     if cell.parent is None:
-        run.parameters = _parameters(run.definition, record, run.parameters)
+        run.parameters = parameters_of_record(run.definition, record, run.parameters)
     if not memory.is_empty:
         core.memories[cell.id] = memory
 
@@ -315,7 +315,7 @@ def _go_on_after(run: FlowRunActor, state: StateRecord) -> None:
         raise Pause
 
 
-def _parameters(flow: Any, record: RunRecord, given: dict[str, Any]) -> dict[str, Any]:
+def parameters_of_record(flow: Any, record: RunRecord, given: dict[str, Any]) -> dict[str, Any]:
     """Give a root run's parameters as the history has them, else as they are given; the flow makes of them what it can.
 
     Raises:

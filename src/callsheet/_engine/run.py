@@ -320,6 +320,8 @@ class Run(Actor):
         return answer.position, final
 
     async def _call_hooks(self, hooks: list[Callable[..., Any]], port: Port) -> None:
+        if self.core.replay is not None:
+            return
         if self.final is not None and self.final.reraise is not None:
             # Where cancellation is delivered again at every await, an async hook could do nothing.
             hooks = [sheltered(hook, self.core.cancel_grace) for hook in hooks]

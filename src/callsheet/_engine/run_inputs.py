@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from callsheet._clock import from_micros, monotonic
+from callsheet._clock import from_micros, monotonic, until_look
 from callsheet._dual import is_stepped
 from callsheet._engine.history import the_run
 from callsheet._engine.places import LoopPlace, Place, ThreadPlace, current_core
@@ -157,7 +157,7 @@ async def next_of(
             left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
                 return None
-            await port.wait(bell.once, poll_interval if left is None else min(poll_interval, left), scope)
+            await port.wait(bell.once, until_look(left, poll_interval), scope)
     finally:
         core.expect(bell.ring, expected=False)
 

@@ -16,7 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
-from callsheet._clock import from_micros, micros
+from callsheet._clock import from_micros, micros, until_look
 from callsheet._engine.history import the_run_soon
 from callsheet._engine.past import FOR_SIGNAL, details_of
 from callsheet._engine.places import Place
@@ -166,8 +166,9 @@ class _Waiting:
                 if now >= leaves_at and left > longest and is_alone(self.run):
                     await self._leave()
                     leaves_at = inf  # it cannot
-                rest = leaves_at - now if leaves_at > now else _LOOK_AGAIN
-                await self.port.wait(bell.once, min(left, rest, _LOOK_AGAIN), self.run.scope)
+                left = min(left, leaves_at - now) if leaves_at > now else left
+                rest = until_look(None if left == inf else left, _LOOK_AGAIN)
+                await self.port.wait(bell.once, rest, self.run.scope)
         finally:
             core.expect(bell.ring, expected=False)
 

@@ -9,7 +9,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from callsheet._clock import Clock, current_clock, from_micros
+from callsheet._clock import Clock, current_clock, from_micros, until_look
 from callsheet._engine.run_inputs import port_here
 from callsheet._engine.steps import Step
 from callsheet._engine.suspending import Wish, suspend_here
@@ -63,11 +63,7 @@ async def _wait_until(until: int, clock: Clock, port: Port, scope: RunScope | No
     if until <= clock.micros():
         await port.checkpoint()
     while (left := until - clock.micros()) > 0:
-        await port.wait(Once(), _slice(left / 1e6, clock), scope)
-
-
-def _slice(seconds: float, clock: Clock) -> float:
-    return seconds if clock.is_virtual else min(seconds, _SLICE)
+        await port.wait(Once(), until_look(left / 1e6, _SLICE), scope)
 
 
 @contextmanager
@@ -87,6 +83,7 @@ def could_leave(run: FlowRunActor) -> bool:
         run.cell.definition.key in core.flows
         and run.cell.parent is None
         and core.durability is not Durability.OFF
+        and core.replay is None
         and run.calls.is_own_branch()
     )
 
@@ -111,7 +108,7 @@ class _Sleep:
             if is_alone(run):
                 await self._leave()
             else:  # until what is under way has ended, perhaps
-                await self._port.wait(Once(), _slice(self._left() - longest, run.core.clock), run.scope)
+                await self._port.wait(Once(), until_look(self._left() - longest, _SLICE), run.scope)
         await _wait_until(self._until, run.core.clock, self._port, run.scope)
 
     def _left(self) -> float:

@@ -73,6 +73,8 @@ class Step:
                 self.known = True
             except CallsheetError as error:
                 run.logger().warning("A step that was recorded (%s) cannot be read and is done again: %s", key, error)
+        if core.replay is not None and not self.known:
+            core.replay.new_step(run, key.removeprefix(_PREFIX))
 
     def record(self, value: Any, *entries: Entry) -> None:
         """Put on record what the step gives, and entries along with it.

@@ -95,6 +95,8 @@ async def suspend_here(run: FlowRunActor, wish: Wish, key: str | None) -> Any:
     run.pauses += 1
     key = str(run.pauses) if key is None else key
     core, place = run.core, place_here()
+    if core.replay is not None:
+        core.replay.pauses(run, key)
     try:
         answer = await _ask(place, core, wish.order(run.cell.id, key, core.clock.micros()), run.cell.definition.key)
         if isinstance(answer.verdict, GoOn):

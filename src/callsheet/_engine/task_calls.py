@@ -186,6 +186,7 @@ class TaskCalls(Calls[P, R_co]):
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         """Leave a run to a task worker. Not implemented yet."""
         self._binder.bind(self._bound + args, kwargs)
+        refuse_when_tracked("task.apply_async()")
         not_yet("Task.delay")
 
     def serve(self) -> NoReturn:

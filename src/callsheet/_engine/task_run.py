@@ -16,6 +16,7 @@ from callsheet._engine.recording import Calls, digest_of_inputs, idempotency_tok
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import find_inputs, resolve_upstream
 from callsheet._kernel.messages import Amend
+from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Durability, Kind, StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.records import Definition
@@ -157,6 +158,9 @@ class TaskRunActor(Run):
             self.rename(format_run_name(template, self.name, self.parameters, what="task_run_name"))
 
     async def body(self, port: Port) -> Any:
+        replay = self.core.replay
+        if replay is not None and not replay.may_run(self):
+            await port.wait(Once(), None, self.scope)
         if self._transacts():
             from callsheet._engine import keeping
 

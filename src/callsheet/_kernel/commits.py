@@ -237,7 +237,7 @@ class Commits:
             self._trouble.failure = self._trouble.degraded = error
             callbacks += self._pop_waiters()
             self._bell.ring()
-        callbacks += self._lost_by
+        callbacks += (*self._lost_by, *self._followers)  # who follows looks where the history goes on
 
     def abandon(self, why: LostOwnership) -> None:
         """Drop what waits and take nothing more, as if others had taken the engine for dead."""

@@ -67,7 +67,7 @@ class Lease:
 
     def rest(self) -> float | None:
         """Give the seconds until the next sign of life is due; `None` where none is."""
-        if not (self._engines.is_listed and self._in_use()):
+        if not (self._engines.is_entered and self._in_use()):
             return None
         since = self._renewed if self._asked is None else self._asked
         return max(0.0, since + self.seconds / 4 - machine.monotonic())

@@ -9,9 +9,10 @@ generators: one logic, one small driver for each way of waiting.)
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from inspect import isawaitable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from anyio import CancelScope, current_time, move_on_after
 
@@ -25,6 +26,7 @@ from callsheet._kernel.spawning import Flag, threads
 from callsheet.exceptions import BlockingWaitError
 
 T = TypeVar("T")
+_AS_IT_IS: Final = nullcontext()
 
 
 class Port(Protocol):
@@ -177,13 +179,7 @@ class ThreadPort:
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if not once.is_set:
-            clock = virtual_clock()
-            if clock is None:
-                event = threads.flag()
-                _block(event, timeout, event.set, once, scope)
-            else:
-                with clock.parking(timeout) as parking:
-                    _block(parking.event, None, parking.wake, once, scope)
+            block(once, timeout, scope)
         if scope is not None and scope.reason is not None:
             raise Interrupted
         return once.is_set
@@ -198,12 +194,40 @@ class ThreadPort:
         return run_on(runtime_thread.host(), value)
 
 
-def _block(event: Flag, timeout: float | None, wake: Callable[[], object], once: Once, scope: RunScope | None) -> None:
+def block(once: Once, timeout: float | None, scope: RunScope | None = None, *, rest: float | None = None) -> None:
+    """Block the calling thread until `once` is set, `scope` has ended or time is over.
+
+    Args:
+        once: What is waited for.
+        timeout: Seconds of the clock of this context; `None`: for ever.
+        scope: What ends the wait, too.
+        rest: Seconds of the machine; in virtual time, where nobody knows how long others take, they are not the same.
+    """
+    clock = virtual_clock()
+    if clock is None:
+        event = threads.flag()
+        seconds = timeout if rest is None else rest if timeout is None else min(timeout, rest)
+        _block(_AS_IT_IS, event, seconds, event.set, once, scope)
+    else:
+        parking = clock.parking(timeout)
+        _block(parking, parking.event, rest, parking.wake, once, scope)
+
+
+def _block(
+    meanwhile: AbstractContextManager[object],
+    event: Flag,
+    seconds: float | None,
+    wake: Callable[[], object],
+    once: Once,
+    scope: RunScope | None,
+) -> None:
+    # Subscribed for longer than it is parked: in between time would go on, with nobody to hear that it must not.
     once.subscribe(wake)
     if scope is not None:
         scope.subscribe(wake)
     try:
-        critical.lift(event.wait, timeout)
+        with meanwhile:
+            critical.lift(event.wait, seconds)
     finally:
         once.unsubscribe(wake)
         if scope is not None:

@@ -83,13 +83,18 @@ class SqliteEngines:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._me: EngineRecord | None = None
-        self.is_listed = False
+        self._is_listed = False
         self.is_due = False  # the row is to be written, or renewed, in the next transaction
         self.guard: bytes | None = None  # the id of the row that has to be there
         self._written_at = 0.0
         self._told: Callable[[float], None] = _nobody
 
     # --------------------------------------------------------------------------------------- our own
+
+    @property
+    def is_entered(self) -> bool:
+        """Tell whether this engine's row is there, or is to be written."""
+        return self._me is not None
 
     def enter(self, me: EngineRecord) -> None:
         """Have this engine's row written in the next transaction."""
@@ -107,7 +112,7 @@ class SqliteEngines:
             return True
         self._written_at = machine.monotonic()
         flows = _to_json(me.flows)
-        if self.is_listed:
+        if self._is_listed:
             return connection.execute(_RENEW, (flows, me.id.bytes)).rowcount == 1
         lease = int(me.lease * 1e6)
         row = (me.id.bytes, lease, me.machine, me.file, me.pid, me.host, me.started, flows)
@@ -117,7 +122,7 @@ class SqliteEngines:
         """Note that this was committed."""
         if self._me is not None:
             self.guard = self._me.id.bytes
-            self.is_listed = True
+            self._is_listed = True
             self.is_due = False
             self._told(self._written_at)
 
@@ -133,15 +138,15 @@ class SqliteEngines:
     def leave(self) -> None:
         """Remove the row, unless runs are left to this engine."""
         me, self._me = self._me, None
-        if self.is_listed and me is not None:
-            self.is_listed = self.is_due = False
+        if self._is_listed and me is not None:
+            self._is_listed = self.is_due = False
             self._place.transact(lambda connection: connection.execute(_LEAVE, (me.id.bytes,)), _SHORT)
             self.guard = None
 
     def forget(self) -> None:
         """Let go of what belongs to the process from which this one was forked."""
         self._me = self.guard = None
-        self.is_listed = self.is_due = False
+        self._is_listed = self.is_due = False
         self._told = _nobody
 
     # --------------------------------------------------------------------------------------- the others

@@ -30,9 +30,14 @@ class MemoryEngines:
         self._me: EngineRecord | None = None
         self._is_due = False
         self._told: Callable[[float], None] | None = None
-        self.is_listed = False
+        self._is_listed = False
 
     # --------------------------------------------------------------------------------------- our own
+
+    @property
+    def is_entered(self) -> bool:
+        """Tell whether this engine's row is there, or is to be written."""
+        return self._me is not None
 
     def enter(self, me: EngineRecord) -> None:
         """Have this engine listed with the next commit."""
@@ -53,12 +58,12 @@ class MemoryEngines:
         if me is None:
             return
         row = self._rows.get(me.id)
-        if self.is_listed and (row is None or row.lost):
+        if self._is_listed and (row is None or row.lost):
             raise mishaps.lost(self._store.location)
         if self._is_due:
             beat = 0 if row is None else row.beat
             self._rows[me.id] = msgspec.structs.replace(me, beat=beat + 1)
-            self.is_listed = True
+            self._is_listed = True
             self._is_due = False
             if self._told is not None:
                 self._told(machine.monotonic())
@@ -75,7 +80,7 @@ class MemoryEngines:
     def leave(self) -> None:
         """Remove the row, unless runs are left to this engine."""
         me, self._me = self._me, None
-        self.is_listed = self._is_due = False
+        self._is_listed = self._is_due = False
         if me is not None and me.id not in self._owners():
             self._rows.pop(me.id, None)
 
@@ -86,7 +91,7 @@ class MemoryEngines:
     def forget(self) -> None:
         """Let go of what belongs to another process."""
         self._me = None
-        self.is_listed = self._is_due = False
+        self._is_listed = self._is_due = False
 
     # --------------------------------------------------------------------------------------- the others
 

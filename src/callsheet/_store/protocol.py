@@ -27,8 +27,8 @@ class Engines(Protocol):
     """What a store knows of the engines that share it."""
 
     @property
-    def is_listed(self) -> bool:
-        """Tell whether this engine's own row is committed."""
+    def is_entered(self) -> bool:
+        """Tell whether this engine's own row is committed, or will be with its next transaction."""
         ...
 
     def enter(self, me: EngineRecord) -> None:

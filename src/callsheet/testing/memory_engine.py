@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, Self
 from uuid import UUID
 
@@ -14,11 +16,12 @@ from callsheet._engine import ambient
 from callsheet._engine.core import Core
 from callsheet._engine.ownership import flows_by_key
 from callsheet._engine.recovery import Recovery
+from callsheet._kernel.commits import call_all
 from callsheet._kernel.host import current_host
 from callsheet._model.kinds import Durability
 from callsheet._model.states import State
-from callsheet.context import current_run
-from callsheet.exceptions import EngineClosed, FlowRunWaitTimeout, LostOwnership, ObjectNotFound
+from callsheet.context import EngineContext, current_run
+from callsheet.exceptions import EngineClosed, FlowRunWaitTimeout, LostOwnership
 from callsheet.flow_runs import wait_for_flow_run
 from callsheet.flows import Flow
 from callsheet.settings import refresh_settings
@@ -27,7 +30,6 @@ from callsheet.testing.timeline import Happened, OrderedStore
 __all__ = ["MemoryEngine"]
 
 _CLOSING: Final = 5.0  # seconds for bodies that do not end
-_SOON: Final = 0.02
 
 
 class MemoryEngine:
@@ -64,6 +66,7 @@ class MemoryEngine:
         self._began = 0
         self._crashing = threading.RLock()
         self._killed: list[Core] = []
+        self._context = EngineContext(engine=self)
 
     @property
     def core(self) -> Core:
@@ -98,6 +101,8 @@ class MemoryEngine:
         self._began = self._clock.micros()
         self._core = self._made({})
         ambient.opened(self)
+        self._context = EngineContext(engine=self)
+        self._context.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,6 +113,8 @@ class MemoryEngine:
             self._recovery.stop()
         core.cancel_everything()
         ambient.closed(self, core)
+        with suppress(ValueError):  # opened in another task, whose context is gone with it
+            self._context.__exit__()
         for one in (core, *self._killed):
             one.close(_CLOSING)
 
@@ -139,15 +146,7 @@ class MemoryEngine:
             FlowRunWaitTimeout: It had not ended in time.
             ObjectNotFound: There is no such flow run.
         """
-        while True:
-            try:
-                # An engine that dies tells nobody, so this looks often.
-                found = await wait_for_flow_run(flow_run_id, timeout=timeout, poll_interval=_SOON)
-                break
-            except ObjectNotFound:
-                with self._crashing:  # in the middle of a crash another engine was asked
-                    if all(one.run_id != flow_run_id for one in self.history):
-                        raise
+        found = await wait_for_flow_run(flow_run_id, timeout=timeout)
         if found.state is None:
             raise FlowRunWaitTimeout(f"Flow run {flow_run_id} has no state.")
         return found.state
@@ -216,21 +215,21 @@ class MemoryEngine:
         cut_off = [cell.id for cell in roots]
         if not at_once:
             core.journal.flush()
-        _kill(core)
+        told = _kill(core)
         self._killed.append(core)
         self._store = self._store.reborn()
         self._store.engines.fence(core.engine_id)
-        self._core = self._made(known)
+        self._core = self._made(known)  # before anybody hears of the death and asks again
+        call_all(told)
         if known:  # a run that is taken up may crash at once, too
             self._take_up(self._core)
         return cut_off
 
 
-def _kill(core: Core) -> None:
-    """Have an engine write nothing any more, from this moment on, and everything in it leave."""
+def _kill(core: Core) -> list[Callable[[], None]]:
+    """Have an engine write nothing any more, from this moment on; give the calls by which all in it leave."""
     journal: Any = core.journal
     callbacks: list[Any] = []
     with journal._writer:
         journal._lose(LostOwnership("The engine was killed by `crash()`."), callbacks)
-    for callback in callbacks:
-        callback()
+    return callbacks

@@ -90,8 +90,15 @@ def override(
         value = act(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
 
-    target.fn = act_later if definition.isasync else act
+    instead: Any = act_later if definition.isasync else act
+    instead.stub = stub
+    target.fn = instead
     try:
         yield stub
     finally:
         target.fn = replaced
+
+
+def is_overridden(definition: Any) -> bool:
+    """Tell whether something is in the place of a body."""
+    return isinstance(getattr(definition.fn, "stub", None), Stub)

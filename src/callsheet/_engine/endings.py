@@ -1,0 +1,70 @@
+"""Waiting for the end of a flow run, of whatever process, through crashes of the engine that is asked."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from callsheet._clock import between_looks, monotonic, until_look
+from callsheet._engine.history import flow_runs, the_run
+from callsheet._engine.live import when_ended
+from callsheet._engine.places import Place
+from callsheet._engine.run_inputs import Bell, place_here, port_here
+from callsheet._kernel.signals import Once
+from callsheet._model.kinds import TERMINAL_STATES, Kind
+from callsheet._model.runs import FlowRun
+from callsheet.exceptions import FlowRunWaitTimeout
+
+_REST: Final = 0.02  # seconds between looks, at least, while this process commits
+
+
+async def until_ended(run_id: UUID, timeout: float | None, poll_interval: float) -> FlowRun:
+    """Wait until a flow run has ended, and give it.
+
+    Args:
+        run_id: Its id.
+        timeout: Seconds; `None`: for ever.
+        poll_interval: Seconds after which at the latest it is looked again.
+
+    Raises:
+        FlowRunWaitTimeout: It had not ended in time.
+        ObjectNotFound: There is no such flow run.
+        StoreError: The history cannot be read.
+    """
+    deadline = None if timeout is None else monotonic() + timeout
+    while True:
+        place, bell = place_here(), Bell()
+        journal = place.core.journal
+        journal.follow(bell.ring)
+        try:
+            found = await _until_ended(place, run_id, bell, deadline, poll_interval)
+        except TimeoutError:
+            message = f"Flow run with ID {run_id} exceeded watch timeout of {timeout} seconds"
+            raise FlowRunWaitTimeout(message) from None
+        finally:
+            journal.unfollow(bell.ring)
+            await place.reader.aclose()
+        if found is not None:
+            return found
+
+
+async def _until_ended(
+    place: Place, run_id: UUID, bell: Bell, deadline: float | None, poll_interval: float
+) -> FlowRun | None:
+    """Give the run when it has ended; `None`: others have taken this engine for dead, and the history goes on elsewhere."""
+    port = port_here()
+    while True:
+        bell.renew()
+        was_lost, alive = place.core.lost, when_ended(place.core, run_id)
+        await place.catch_up()
+        record = await the_run(place.reader, Kind.FLOW, run_id)
+        if record.state is not None and record.state.type in TERMINAL_STATES:
+            return (await flow_runs(place.reader, [record]))[0]
+        if was_lost:
+            return None
+        left = None if deadline is None else deadline - monotonic()
+        if left is not None and left <= 0:
+            raise TimeoutError
+        # One that is not here may be taken up here: commits of this process count too, and there are many of them.
+        if await port.wait(alive or bell.once, until_look(left, poll_interval)):
+            await port.wait(Once(), 0.0 if alive is not None else between_looks(_REST))
