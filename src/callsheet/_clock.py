@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context, ContextVar
 from datetime import UTC, datetime
 from threading import Event
-from typing import Protocol, Self, cast
+from typing import Any, Protocol, Self, cast
 
 
 class Clock(Protocol):
@@ -82,6 +82,11 @@ SYSTEM_CLOCK = SystemClock()
 
 class Virtual(Clock, Protocol):
     """A clock that jumps to the next timer when nothing is left to do. It stands still while it is held."""
+
+    @property
+    def host(self) -> Any:
+        """Give the event loop that jumps, as a host."""
+        ...
 
     def holding(self) -> AbstractContextManager[None]:
         """Give a context in which it stands still, whatever waits in it."""

@@ -10,11 +10,13 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from callsheet._clock import SYSTEM_CLOCK
 from callsheet._kernel.host import current_host, runtime_thread
 from callsheet.context import EngineContext
 from callsheet.settings import get_current_settings, refresh_settings
 
 if TYPE_CHECKING:
+    from callsheet._clock import Clock
     from callsheet._engine.core import Core
     from callsheet._kernel.host import Host
     from callsheet.settings import Settings
@@ -45,6 +47,11 @@ def core_for_call(host: Host | None) -> Core:
     return ambient_core()
 
 
+def is_explicit() -> bool:
+    """Tell whether an explicit engine is open in this process."""
+    return bool(_explicit)
+
+
 def is_open() -> bool:
     """Tell whether `core_for_call` gives what is open already, without a wait for the disk."""
     latest = _latest
@@ -69,13 +76,13 @@ def ambient_core() -> Core:
         if core is None or not core.usable:
             if core is not None:
                 _lost.append(core)
-            core = _cores[key] = open_core(settings)
+            core = _cores[key] = open_core(settings, clock=SYSTEM_CLOCK)  # it outlives every virtual test
         _latest = (get_current_settings(), core)
     return core
 
 
-def open_core(settings: Settings, store: Any = None) -> Core:
-    """Open the store that settings name, and the machinery on top of it."""
+def open_core(settings: Settings, store: Any = None, *, clock: Clock | None = None) -> Core:
+    """Open the store that settings name, and the machinery on top of it; its clock is that of the context, else."""
     from callsheet._engine.core import Core
 
     if store is None:
@@ -87,7 +94,7 @@ def open_core(settings: Settings, store: Any = None) -> Core:
             from callsheet._store.sqlite import SqliteStore
 
             store = SqliteStore(settings.database)
-    return Core(store, settings)
+    return Core(store, settings, clock=clock)
 
 
 def opened(engine: Any) -> None:

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 from weakref import WeakSet
 
-from callsheet._clock import Clock, current_clock
+from callsheet._clock import Clock, current_clock, virtual_clock
 from callsheet._engine.letters import Inbox
 from callsheet._engine.ownership import Ownership, interrupt, lost
 from callsheet._ids import new_id
@@ -25,7 +25,7 @@ from callsheet._kernel.signals import Once
 from callsheet._kernel.threads import WorkerThreads
 from callsheet._model.kinds import Durability, Kind
 from callsheet._model.records import RunCreated
-from callsheet.exceptions import EngineClosed, StoreError
+from callsheet.exceptions import EngineClosed, StoreError, VirtualTimeError
 
 if TYPE_CHECKING:
     from callsheet._engine.memory import Memory
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from callsheet.settings import Settings
 
 _THREAD_SECONDS = 0.5  # for bodies whose runs are over; their threads are daemons
+_OTHER_TIME: Final = (
+    "This engine and this code live in different times: one in virtual time, the other not, or in that of another test. Open "
+    "the engine in the virtual test itself, or use the fixture `engine`."
+)
 
 
 class Beset(Protocol):
@@ -139,6 +143,7 @@ class Core:
         Raises:
             EngineClosed: The engine is draining or closed; runs that were started before may still start children.
             LostOwnership: Others have taken this engine for dead.
+            VirtualTimeError: It lives in another time than its caller.
             StoreError: History cannot be written any more and nothing further fits into memory.
         """
         if self.lost:
@@ -148,6 +153,9 @@ class Core:
         if self.journal.full:
             raise self.journal.degraded or StoreError("The history cannot be written fast enough: too much is waiting.")
         if parent is None:
+            here = virtual_clock()
+            if here is not self.clock and (here is not None or self.clock.is_virtual):
+                raise VirtualTimeError(_OTHER_TIME)
             self.ownership.vouch()
 
     def must_acknowledge(self, kind: Kind, *, is_root: bool, recorded: bool) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from callsheet._clock import from_micros, monotonic
@@ -242,7 +243,7 @@ class FlowRunActor(Run):
             return value
         for future in find(value, (TaskFuture,)):
             await wait_in_life(future.when_done(), self, port, self._rest())
-        return replace(value, (TaskFuture,), _final_state)
+        return replace(value, (TaskFuture,), attrgetter("state"))
 
     def _rest(self) -> float | None:
         return None if self._deadline is None else max(0.0, self._deadline - monotonic())
@@ -396,7 +397,3 @@ class FlowRunActor(Run):
                 return self.runner
             case _:
                 return super().context_field(name)
-
-
-def _final_state(future: Any) -> Any:
-    return future.state

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary, ref
 
 from anyio import CancelScope
 
+from callsheet._clock import virtual_clock
 from callsheet._kernel.loop_parts import Event, FutureEvent, Posts, Scopes
 from callsheet._kernel.turns import Turn
 
@@ -278,7 +279,10 @@ class RuntimeThread:
         self._thread: threading.Thread | None = None
 
     def host(self) -> Host:
-        """Give the thread's host, starting the thread where needed."""
+        """Give the thread's host, starting the thread where needed; in virtual time the loop that keeps it."""
+        clock = virtual_clock()
+        if clock is not None and clock.host is not None and not clock.host.closed and not clock.host.is_here():
+            return clock.host
         with self._lock:
             if self._lent is not None:
                 return self._lent

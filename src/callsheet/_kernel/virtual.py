@@ -19,6 +19,7 @@ from anyio import move_on_after
 
 from callsheet._clock import from_micros, keep
 from callsheet._kernel.signals import Once
+from callsheet.exceptions import BlockingWaitError
 
 if TYPE_CHECKING:
     from callsheet._kernel.host import Host
@@ -42,6 +43,11 @@ class VirtualClock:
         self._host: Host | None = None
         self._lock = threading.Lock()
         self._holds = 0
+
+    @property
+    def host(self) -> Host | None:
+        """Give the event loop that jumps, once it is known."""
+        return self._host
 
     def follow(
         self, host: Host, seconds: Callable[[], float], guests: Callable[[], int], is_guest: Callable[[], bool]
@@ -145,7 +151,16 @@ class VirtualClock:
         return run
 
     def parking(self, timeout: float | None) -> Parking:
-        """Give a wait of the calling thread, which lets time go on meanwhile."""
+        """Give a wait of the calling thread, which lets time go on meanwhile.
+
+        Raises:
+            BlockingWaitError: It would block the loop that keeps the time, so it could never end.
+        """
+        if timeout is not None and self._host is not None and self._host.is_here():
+            raise BlockingWaitError(
+                "This wait for time blocks the event loop that keeps virtual time, so it could never end. Sync code that "
+                "waits is called by a flow or task, on a thread, or by `await callsheet.drive(helper())`."
+            )
         return Parking(self, self._host, timeout, counts=_here.clock is self or self._is_guest())
 
 

@@ -10,14 +10,14 @@ from uuid import UUID
 
 import msgspec
 
-from callsheet._clock import SYSTEM_CLOCK, Clock
+from callsheet._clock import Clock, current_clock
 from callsheet._dual import dual
 from callsheet._engine import ambient
 from callsheet._engine.core import Core
 from callsheet._engine.ownership import flows_by_key
 from callsheet._engine.recovery import Recovery
 from callsheet._kernel.commits import call_all
-from callsheet._kernel.host import current_host
+from callsheet._kernel.host import Host, current_host
 from callsheet._model.kinds import Durability
 from callsheet._model.states import State
 from callsheet.context import EngineContext, current_run
@@ -40,7 +40,7 @@ class MemoryEngine:
 
     Args:
         durability: As for `Engine`; what a crash leaves depends on it. ``off`` keeps nothing. Default: the setting.
-        clock: Tells the time. Default: the system.
+        clock: Tells the time. Default: that in which it is opened: the system's, or virtual time.
 
     Raises:
         ValueError: There is no such durability.
@@ -59,7 +59,8 @@ class MemoryEngine:
 
     def __init__(self, *, durability: Durability | str | None = None, clock: Clock | None = None) -> None:
         self._durability = None if durability is None else Durability(durability)
-        self._clock = SYSTEM_CLOCK if clock is None else clock
+        self._given_clock = clock
+        self._clock: Clock = clock or current_clock()
         self._store = OrderedStore()
         self._core: Core | None = None
         self._recovery: Recovery | None = None
@@ -98,8 +99,9 @@ class MemoryEngine:
         """
         if self._core is not None:
             raise RuntimeError("This engine is open already.")
+        self._clock = self._given_clock or current_clock()
         self._began = self._clock.micros()
-        self._core = self._made({})
+        self._core = self._made({}, current_host())
         ambient.opened(self)
         self._context = EngineContext(engine=self)
         self._context.__enter__()
@@ -118,12 +120,12 @@ class MemoryEngine:
         for one in (core, *self._killed):
             one.close(_CLOSING)
 
-    def _made(self, flows: dict[str, Any]) -> Core:
+    def _made(self, flows: dict[str, Any], home: Host | None) -> Core:
         settings = refresh_settings()
         if self._durability is not None:
             settings = msgspec.structs.replace(settings, durability=self._durability)
         core = Core(self._store, settings, clock=self._clock)
-        core.home = current_host()
+        core.home = home
         core.flows = flows
         return core
 
@@ -161,6 +163,9 @@ class MemoryEngine:
         commits some milliseconds after what happens, or before somebody goes on who must be able to rely on it. Flow runs
         that were under way are cut off and taken up again: wait for them by `ended`. Whoever waits for one of
         them here gets `LostOwnership`.
+
+        Sync flows that are taken up live on a thread. Async ones live on the event loop in which this is called; where it is
+        called in sync code, on the one on which a run that was cut off lived; and where that has ended, on a thread's.
 
         Args:
             *flows: Flows whose runs are taken up. Default: those that were under way.
@@ -219,11 +224,17 @@ class MemoryEngine:
         self._killed.append(core)
         self._store = self._store.reborn()
         self._store.engines.fence(core.engine_id)
-        self._core = self._made(known)  # before anybody hears of the death and asks again
+        self._core = self._made(known, _home(core, roots))  # before anybody hears of the death and asks again
         call_all(told)
         if known:  # a run that is taken up may crash at once, too
             self._take_up(self._core)
         return cut_off
+
+
+def _home(core: Core, roots: list[Any]) -> Host | None:
+    """Give the loop on which async flows live that are taken up."""
+    places = (current_host(), *(cell.actor.home for cell in roots), core.home)
+    return next((host for host in places if host is not None and not host.closed), None)
 
 
 def _kill(core: Core) -> list[Callable[[], None]]:

@@ -10,12 +10,14 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import anyio
 
-from callsheet._clock import SYSTEM_CLOCK
+from callsheet._clock import SYSTEM_CLOCK, virtual_clock
+from callsheet._engine import ambient
 from callsheet._kernel.driver import drive
 from callsheet._kernel.host import current_host
 from callsheet._kernel.virtual import VirtualClock
 from callsheet._kernel.virtual_loops import loop_options, virtual_time
 from callsheet._model.states import State
+from callsheet.context import current_run
 from callsheet.exceptions import VirtualTimeError
 from callsheet.flows import Flow
 from callsheet.tasks import Task
@@ -79,7 +81,7 @@ def run_virtual(flow: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Vi
         How it ended. A flow that failed is no error here: `.result` raises what it raised.
 
     Raises:
-        VirtualTimeError: An event loop runs here already; or the backend is none that can jump, such as uvloop. A run
+        VirtualTimeError: An event loop or a run lives here already; or the backend is none that can jump, such as uvloop. A run
             that opens a socket fails with it.
         TypeError: It cannot be run: a plain function that is neither a flow nor a task, or a generator.
 
@@ -99,6 +101,11 @@ def run_virtual(flow: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Vi
         raise VirtualTimeError(
             "`run_virtual` begins an event loop of its own, and one runs here already. Call it in a plain function, or "
             "use the fixture `virtual_clock`."
+        )
+    if current_run.get() is not None or virtual_clock() is not None:
+        raise VirtualTimeError(
+            "`run_virtual` was called by a flow or task, or in virtual time. Call it outside of them: what they call lives in "
+            "the time that is theirs."
         )
     clock = VirtualClock(SYSTEM_CLOCK.micros())
     name, options = loop_options(backend, clock)
@@ -144,7 +151,7 @@ class VirtualTime:
         return run_virtual(flow, *args, **kwargs)
 
     def around(self, test: Callable[..., Any]) -> Callable[..., Any]:
-        """Give an asynchronous test that lives in this time.
+        """Give an asynchronous test that lives in this time, with an engine in memory where none is open.
 
         Args:
             test: The function of the test.
@@ -157,7 +164,10 @@ class VirtualTime:
         @wraps(test)
         async def virtual(*args: Any, **kwargs: Any) -> Any:
             with virtual_time(clock):
-                return await test(*args, **kwargs)
+                if ambient.is_explicit():  # the fixture's; one of other times says so when it is used
+                    return await drive(test(*args, **kwargs))
+                async with StoredEngine(OrderedStore()):
+                    return await drive(test(*args, **kwargs))
 
         return virtual
 
