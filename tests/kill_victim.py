@@ -54,8 +54,11 @@ class Log:
 
 def read(path: Path, what: str | None = None) -> list[dict[str, Any]]:
     """Give the lines of a log."""
-    found = [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
-    return [line for line in found if what in (None, line["what"])]
+    if not path.exists():
+        return []
+    first = b"{" if what is None else f'{{"what": "{what}",'.encode()
+    with path.open("rb") as file:
+        return [json.loads(line) for line in file if line.startswith(first)]
 
 
 outside: list[Log] = []  # the log of this process, which the loop sets

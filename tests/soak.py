@@ -1,8 +1,10 @@
 """Long runs: many processes on one history with rolling restarts, and one process that runs a million tasks.
 
     make soak [SECONDS=3600] [RUNS=1000000]
+    python tests/soak.py --processes 8 --flows 50 --seconds 60 --runs 0
 
-Every figure is printed; what is not flat, lost, or done twice makes the exit code 1.
+Each of the processes runs its flows at the same time, and again, until it is replaced by another one: killed, or asked to
+leave. Every five minutes the history is judged and a new one begun. Every figure is printed; what is not flat, lost, or done twice makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -15,18 +17,71 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from uuid import UUID
 
 import anyio
 import msgspec
 
 import kill_victim as victim
 from callsheet import Engine, flow, task
-from kill_turns import LEASE, Place, Turn, check, draw, spawn, unfinished, wait_for
+from kill_turns import Place, Turn, check, draw, end, rows, spawn, unfinished, wait_for
+
+ROUND = 300.0
+"""Seconds for which processes share a history; then it is judged, and another one begun."""
+
+# ------------------------------------------------------------------------------------------ figures
+
+
+class Figures(msgspec.Struct):
+    """What a process uses; of several, the one that uses most."""
+
+    done: int
+    seconds: float
+    memory: float  # MB
+    threads: int
+    files: int
+    database: float  # MB
+
+
+def figures(done: int, since: float, database: Path, pids: Sequence[int]) -> Figures:
+    """Measure processes and their history, and print it."""
+    homes = [Path("/proc", str(pid)) for pid in pids]
+    page = os.sysconf("SC_PAGE_SIZE") / 1e6
+    size = sum(file.stat().st_size for file in database.parent.glob(f"{database.name}*") if file.is_file())
+    found = Figures(
+        done,
+        time.monotonic() - since,
+        max(int((home / "statm").read_text("ascii").split()[1]) * page for home in homes),
+        max(len(os.listdir(home / "task")) for home in homes),
+        max(len(os.listdir(home / "fd")) for home in homes),
+        size / 1e6,
+    )
+    print(
+        f"{found.done:>9} done {found.seconds:7.1f} s {found.memory:7.1f} MB {found.threads:3} threads"
+        f" {found.files:3} files {found.database:8.1f} MB of history",
+        flush=True,
+    )
+    return found
+
+
+def grown(seen: Sequence[Figures], memory: float, others: int) -> list[str]:
+    """Give what is not flat, from a fifth of the way to the end; `memory` in MB, and threads and files, may differ so much."""
+    if len(seen) < 5:
+        return []
+    early, late = seen[len(seen) // 5], seen[-1]
+    wrong: list[str] = []
+    if late.memory > early.memory * 1.1 + memory:
+        wrong.append(f"memory grows: {early.memory:.1f} MB, then {late.memory:.1f} MB")
+    if late.threads > early.threads + others or late.files > early.files + others:
+        wrong.append(f"threads or files grow: {early}, then {late}")
+    if late.database * early.done > 1.2 * early.database * late.done:
+        wrong.append(f"each run takes more room: {early}, then {late}")
+    return wrong
+
 
 # ------------------------------------------------------------------------------------ many processes
 
@@ -34,10 +89,7 @@ from kill_turns import LEASE, Place, Turn, check, draw, spawn, unfinished, wait_
 def serve(place: Place, turn: Turn, life: int, flows: int) -> None:
     """Run flows, some at a time, until the parent says stop; take up what killed processes have left."""
     os.environ.update(
-        CALLSHEET_DATABASE=str(place.database),
-        CALLSHEET_DURABILITY=turn.level,
-        CALLSHEET_LEASE_SECONDS=str(10 * LEASE),
-        CALLSHEET_LOGGING_LEVEL="CRITICAL",
+        CALLSHEET_DATABASE=str(place.database), CALLSHEET_DURABILITY=turn.level, CALLSHEET_LOGGING_LEVEL="CRITICAL"
     )
     stop = place.folder / "stop"
     leave = place.folder / f"leave-{life}"
@@ -64,6 +116,9 @@ def processes(number: int, flows: int, seconds: float, folder: Path, seed: str) 
     killed: set[int] = set()
     wrong: list[str] = []
 
+    since = time.monotonic()
+    seen: list[Figures] = []
+
     def start() -> tuple[int, int]:
         life = next(lives)
         backend = dice.choice(("asyncio", "trio"))
@@ -71,9 +126,9 @@ def processes(number: int, flows: int, seconds: float, folder: Path, seed: str) 
         return life, spawn(place, life, lambda: serve(place, one, life, flows))
 
     alive = [start() for _ in range(number)]
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        time.sleep(min(seconds / 4, 10.0))
+    while time.monotonic() < since + seconds:
+        time.sleep(min(seconds / (number + 2), 10.0))  # also in a minute each is replaced once
+        seen.append(figures(_told(place), since, place.database, [pid for _, pid in alive]))
         life, pid = alive.pop(0)
         if dice.random() < 0.5:
             killed.add(life)
@@ -81,32 +136,59 @@ def processes(number: int, flows: int, seconds: float, folder: Path, seed: str) 
             os.waitpid(pid, 0)
         else:
             (place.folder / f"leave-{life}").touch()
-            if (code := wait_for(pid)) != 0:
-                wrong.append(f"process {life} ended with {code}")
+            wrong += _ended(life, pid)
         alive.append(start())
     (place.folder / "stop").touch()
     for life, pid in alive:
-        if (code := wait_for(pid, 120)) != 0:
-            wrong.append(f"process {life} ended with {code}")
+        wrong += _ended(life, pid)
     wrong += check(turn, place, recovered=True)
     wrong += [f"not finished: {row}" for row in unfinished(place)]
-    wrong += _twice(place, killed)
+    fenced = {line["life"] for line in victim.read(place.log, "fenced")}
+    wrong += [*_twice(place, killed | fenced), *_lost(place)]
     if "locked" in place.errors.read_text():
         wrong.append(place.errors.read_text()[-2000:])
-    roots = victim.read(place.log, "told")
-    done = sum(line["kind"] == "root" for line in roots)
-    tasks = len(victim.read(place.log, "did"))
-    print(f"{number} processes, {next(lives) - number} replaced ({len(killed)} killed): {done} flows, {tasks} tasks")
-    return wrong
+    print(
+        f"{number} processes x {flows} flows, {next(lives) - number} replaced ({len(killed)} of them killed),"
+        f" {len(fenced)} taken for dead and told so,"
+        f" {time.monotonic() - since:.0f} s: {_told(place)} flows, {len(victim.read(place.log, 'did'))} tasks"
+    )
+    # The first processes have not yet lived as long as later ones do. A flow run that is taken up alone reads with a thread
+    # and a connection of its own, and SQLite keeps a file open that a process still has locks on.
+    return [*wrong, *grown(seen[number:], memory=20.0, others=flows)]
 
 
-def _twice(place: Place, killed: set[int]) -> Iterator[str]:
-    """Give the calls that were done twice without a kill in between."""
+def _ended(life: int, pid: int) -> list[str]:
+    """Wait for a process that ends by itself; give what is wrong with its end."""
+    code = wait_for(pid, 120)
+    if code is None:
+        end(pid)
+    return [] if code == 0 else [f"process {life} ended with {code}" if code else f"process {life} does not end"]
+
+
+def _told(place: Place) -> int:
+    """Give how many flow runs have ended before their callers' eyes."""
+    with place.log.open("rb") as file:
+        return sum(b'"kind": "root"' in line for line in file)
+
+
+def _lost(place: Place) -> Iterator[str]:
+    """Give the flow runs that have not come to their end, and the calls that never were done."""
+    for run, state in rows(place, "SELECT id, state_type FROM run WHERE kind = 0 AND state_type <> 3"):
+        yield f"flow run {UUID(bytes=run)} has ended as {state}"
+    did = {line["key"] for line in victim.read(place.log, "did")}
+    for line in victim.read(place.log, "told"):
+        if line["kind"] == "root":
+            missing = {f"{line['key']}/{number}" for number in range(8)} - did
+            yield from (f"{key} was never done" for key in sorted(missing))
+
+
+def _twice(place: Place, gone: set[int]) -> Iterator[str]:
+    """Give the calls that were done twice and were begun by a process that was neither killed nor taken for dead."""
     did = victim.read(place.log, "did")
     times = Counter(line["key"] for line in did)
     for line in did:
         key = line["key"]
-        if times[key] > 1 and int(key.split("-")[0]) not in killed:
+        if times[key] > 1 and int(key.split("-")[0]) not in gone:
             yield f"{key} was done {times[key]} times"
 
 
@@ -125,38 +207,6 @@ async def adds(upto: int) -> int:
     return sum([await future for future in add.map(range(10))])
 
 
-class Figures(msgspec.Struct):
-    """What a process uses."""
-
-    runs: int
-    seconds: float
-    memory: float  # MB
-    threads: int
-    files: int
-    database: float  # MB
-
-
-def figures(runs: int, since: float, database: Path) -> Figures:
-    """Measure this process, and print it."""
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-    size = sum(file.stat().st_size for file in database.parent.glob(f"{database.name}*") if file.is_file())
-    found = Figures(
-        runs,
-        time.monotonic() - since,
-        pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
-        threading.active_count(),
-        len(os.listdir("/proc/self/fd")),
-        size / 1e6,
-    )
-    print(
-        f"{found.runs:>9} runs {found.seconds:7.1f} s {found.memory:7.1f} MB {found.threads:3} threads"
-        f" {found.files:3} files {found.database:8.1f} MB of history",
-        flush=True,
-    )
-    return found
-
-
 def million(runs: int, database: Path, backend: str) -> list[str]:
     """Run tasks one after the other and beside each other; give what grows."""
     seen: list[Figures] = []
@@ -168,18 +218,18 @@ def million(runs: int, database: Path, backend: str) -> list[str]:
             for done in range(each, runs + 1, each):
                 await adds(each)
                 if done % max(each, runs // 10) == 0:
-                    seen.append(figures(done, since, database))
+                    gc.collect()
+                    seen.append(figures(done, since, database, [os.getpid()]))
 
     anyio.run(main, backend=backend)
-    early, late = seen[len(seen) // 5], seen[-1]
-    wrong: list[str] = []
-    if late.memory > early.memory * 1.1 + 5:
-        wrong.append(f"memory grows: {early.memory:.1f} MB, then {late.memory:.1f} MB")
-    if late.threads > early.threads or late.files > early.files:
-        wrong.append(f"threads or files grow: {early}, then {late}")
-    if late.database / late.runs > 1.2 * early.database / early.runs:
-        wrong.append(f"each run takes more room: {early}, then {late}")
-    return wrong
+    return grown(seen, memory=5.0, others=0)
+
+
+def _rounds(seconds: float) -> Iterator[float]:
+    """Divide a time: what a history holds is judged in memory, with some 4 kB for each run."""
+    while seconds > 0:
+        yield min(seconds, ROUND)
+        seconds -= ROUND
 
 
 def main() -> int:
@@ -195,8 +245,12 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="callsheet-soak-"))
     print(f"seed {seed}, files in {root}", flush=True)
     wrong: list[str] = []
-    if arguments.seconds:
-        wrong += processes(arguments.processes, arguments.flows, arguments.seconds, root, seed)
+    for number, seconds in enumerate(_rounds(arguments.seconds)):
+        (folder := root / str(number)).mkdir()
+        wrong += processes(arguments.processes, arguments.flows, seconds, folder, f"{seed}/{number}")
+        if wrong:
+            break
+        shutil.rmtree(folder)
     if arguments.runs:
         (root / "runs").mkdir()
         wrong += million(arguments.runs, root / "runs" / "h.db", "asyncio")

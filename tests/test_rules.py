@@ -1,19 +1,12 @@
-"""The table of transitions against its model; delays, identities and digests by property."""
+"""The table of transitions against its model."""
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import inspect
 import itertools
-import subprocess
-import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from decimal import Decimal
-from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -23,12 +16,9 @@ from hypothesis import strategies as st
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import SeqIs
 from callsheet._rules import guards
-from callsheet._rules.digest import DEPTH, LIMIT, PARTS, inputs_digest
-from callsheet._rules.facts import Facts
-from callsheet._rules.identity import ROOT, Branches, element, keyed_identity, task_identity
-from callsheet._rules.retry import retry_delay
-from callsheet._rules.table import TABLE, judge
-from callsheet._rules.verdicts import ACCEPT, Abort, Accept, AcceptIf, GoOn, Reject, Verdict, Wait
+from callsheet._rules.facts import Facts, Move
+from callsheet._rules.table import CALM, TABLE, judge
+from callsheet._rules.verdicts import ACCEPT, GO_ON, Abort, Accept, AcceptIf, GoOn, Reject, Verdict, Wait
 from rules_model import expected
 
 S = StateType
@@ -45,6 +35,7 @@ NAMES: dict[StateType, tuple[str, ...]] = {
 
 
 def as_tuple(verdict: Verdict) -> tuple[Any, ...]:
+    assert verdict.accepted is isinstance(verdict, Accept | AcceptIf)
     match verdict:
         case Accept():
             return ("accept",)
@@ -170,6 +161,48 @@ def test_attempts_never_exceed_retries_and_one() -> None:
         assert attempts == retries + 1
 
 
+def test_calm_is_what_no_fact_of_an_ordinary_run_stands_against() -> None:
+    def accepted(kind: Kind, current: StateType | None, proposed: StateType, all_facts: list[Facts]) -> bool:
+        moves = itertools.product(named(current), named(proposed), all_facts)
+        return all(expected(kind, old, new, facts) == ("accept",) for old, new, facts in moves)  # type: ignore[arg-type]
+
+    tries = itertools.product((0, 1, 2), (0, 1), (False, True), (0.0, 5.0))
+    any_try = [
+        Facts(now=NOW, attempts=attempts, retries=retries, retriable=retriable, retry_delay=delay)
+        for attempts, retries, retriable, delay in tries
+    ]
+    moves = list(itertools.product(Kind, (None, *StateType), StateType))
+    assert {move for move in moves if accepted(*move, [Facts(now=NOW)])} == CALM
+    assert all(accepted(*move, any_try) for move in CALM)
+
+
+def test_facts_and_verdicts_are_values() -> None:
+    every: list[Any] = [
+        ACCEPT,
+        GO_ON,
+        AcceptIf((SeqIs(RUN_ID, 3),)),
+        Reject(type=S.FAILED, name="Failed", scheduled_at=NOW),
+        Wait(until=NOW),
+        Abort("why"),
+    ]
+    for verdict in every:
+        assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
+    assert len({*every, Facts(now=NOW), Move(Kind.TASK, None, S.PENDING)}) == len(every) + 2
+    for kind in (Facts, Reject, Wait):
+        with pytest.raises(TypeError, match="positional"):
+            kind(NOW)
+
+
+def test_a_fact_of_which_nothing_is_said_stands_against_nothing() -> None:
+    quiet = Facts(
+        now=NOW, due_at=None, attempts=0, retries=0, retriable=True, retry_delay=0.0, delivered=None,
+        flow_paused=False, flow_suspended=False, pause_pending=False, pause_ordered=False, pause_passed=False,
+        pause_until=None, restart=False, foreign=False, run_id=None, seq=0,
+    )  # fmt: skip
+    assert Facts(now=NOW) == quiet
+    assert Wait() == Wait(until=None, gate=False)
+
+
 def test_messages_say_what_ended_and_how_runs_begin() -> None:
     facts = Facts(now=NOW)
     late = judge(Kind.TASK, S.COMPLETED, S.RUNNING, facts)
@@ -204,235 +237,3 @@ def test_every_rule_is_used_and_tells_its_race() -> None:
     assert rules == {rule for row in TABLE.values() for rule in row}
     for rule in rules:
         assert "Closes:" in (rule.__doc__ or ""), rule.__name__
-
-
-# ------------------------------------------------------------------------------------------- delays
-
-
-@given(
-    delays=st.floats(0, 1e6) | st.lists(st.floats(0, 1e6), max_size=50),
-    attempt=st.integers(1, 100),
-    jitter=st.none() | st.floats(0, 10),
-    u=st.floats(0, 1, exclude_max=True),
-)
-def test_a_delay_is_never_shorter_than_asked_and_at_most_its_jitter_longer(
-    delays: float | list[float], attempt: int, jitter: float | None, u: float
-) -> None:
-    base = retry_delay(delays, attempt)
-    chosen = retry_delay(delays, attempt, jitter, u)
-    assert base <= chosen <= base * (1 + (jitter or 0)) + 1e-9
-    if isinstance(delays, list):
-        assert base == (delays[min(attempt, len(delays)) - 1] if delays else 0)
-
-
-def test_no_delay_is_zero_and_none_is_negative() -> None:
-    assert retry_delay(None, 1) == retry_delay([], 1) == retry_delay(-3, 1, 2.0, 0.5) == 0
-
-
-# -------------------------------------------------------------------------------------- identities
-
-
-@given(
-    st.lists(
-        st.tuples(st.binary(max_size=4), st.binary(max_size=4), st.text(max_size=4), st.integers(0, 5)),
-        min_size=2,
-        max_size=2,
-        unique=True,
-    )
-)
-def test_different_calls_have_different_identities(calls: list[tuple[bytes, bytes, str, int]]) -> None:
-    one, other = (task_identity(*call) for call in calls)
-    assert one != other
-    assert len(one) == 16
-
-
-def test_parts_of_an_identity_do_not_run_into_each_other() -> None:
-    split = [(b"ab", b"c", "d"), (b"a", b"bc", "d"), (b"ab", b"", "cd"), (b"abcd", b"", ""), (b"", b"abc", "d")]
-    assert len({task_identity(*parts, 0) for parts in split}) == len(split)
-    branches = Branches(b"run")
-    assert branches.anchor("ab", b"c") != branches.anchor("a", b"bc")
-
-
-@given(st.lists(st.tuples(st.sampled_from([ROOT, b"x", b"y"]), st.sampled_from(["a", "b"])), max_size=30))
-def test_branches_do_not_disturb_each_other(calls: list[tuple[bytes, str]]) -> None:
-    together = Branches(b"run")
-    seen = [(branch, key, together.identify(branch, key)) for branch, key in calls]
-    for alone in {branch for branch, _ in calls}:
-        again = Branches(b"run")
-        for branch, key, identity in seen:
-            if branch == alone:
-                assert again.identify(branch, key) == identity
-
-
-@given(st.permutations([("a", b"1"), ("a", b"2"), ("b", b"1"), ("b", None)]))
-def test_anchors_do_not_depend_on_the_order_in_which_branches_start(order: list[tuple[str, bytes | None]]) -> None:
-    first, second = Branches(b"run"), Branches(b"run")
-    assert {call: first.anchor(*call) for call in order} == {
-        call: second.anchor(*call) for call in sorted(order, key=lambda call: (call[0], call[1] or b""))
-    }
-
-
-def test_branches_with_the_same_first_call_are_numbered() -> None:
-    branches = Branches(b"run")
-    names = [branches.anchor("a", b"1") for _ in range(3)]
-    assert len(set(names)) == 3
-    again = Branches(b"run")
-    assert names == [again.anchor("a", b"1") for _ in range(3)]
-
-
-def test_a_forgotten_branch_costs_nothing_and_counts_anew() -> None:
-    branches = Branches(b"run")
-    name = branches.anchor("a", None)
-    first = branches.identify(name, "a")
-    branches.forget(name)
-    branches.forget(name)
-    assert branches.identify(name, "a") == first
-    assert branches.anchor("a", None) != name
-
-
-def test_elements_keys_and_calls_are_told_apart() -> None:
-    call = task_identity(b"run", ROOT, "a", 0)
-    ids = {call, element(call, 0), element(call, 1), keyed_identity(b"run", "a"), keyed_identity(b"other", "a")}
-    ids |= {task_identity(b"run", "branch", "a", 0), task_identity(b"run", b"other", "a", 0)}
-    assert len(ids) == 7
-    assert task_identity(b"run", "branch", "a", 0) == task_identity(b"run", b"branch", "a", 0)
-
-
-# ----------------------------------------------------------------------------------------- digests
-
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
-values = st.recursive(
-    scalars | st.decimals(allow_nan=False) | st.uuids() | st.datetimes(),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.tuples(inner, inner)
-        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-
-
-def strict(value: Any) -> Any:
-    """Give a form that is equal only for values of equal types too."""
-    if isinstance(value, dict):
-        return (dict, frozenset((strict(key), strict(item)) for key, item in value.items()))
-    if isinstance(value, (list, tuple)):
-        return (type(value), tuple(strict(item) for item in value))
-    return (type(value), repr(value))
-
-
-@given(one=values, other=values)
-def test_digests_differ_where_values_do(one: Any, other: Any) -> None:
-    same = strict(one) == strict(other)
-    assert (inputs_digest({"x": one}) == inputs_digest({"x": other})) is same
-
-
-@given(st.dictionaries(st.text(max_size=4), values, max_size=5), st.randoms())
-def test_digests_do_not_depend_on_the_order_of_dicts(parameters: dict[str, Any], random: Any) -> None:
-    items = list(parameters.items())
-    random.shuffle(items)
-    assert inputs_digest(dict(items)) == inputs_digest(parameters)
-    assert inputs_digest({"x": dict(items)}) == inputs_digest({"x": parameters})
-
-
-@given(values)
-def test_digests_do_not_depend_on_being_asked_for_the_origin(value: Any) -> None:
-    assert inputs_digest({"x": value}) == inputs_digest({"x": value}, lambda _: None)
-
-
-class Colour(enum.IntEnum):
-    RED = 1
-
-
-@dataclasses.dataclass
-class Point:
-    x: int
-    inner: Any = None
-
-
-@dataclasses.dataclass
-class OtherPoint:
-    x: int
-    inner: Any = None
-
-
-class Row(msgspec.Struct):
-    x: int
-    inner: Any = None
-
-
-def test_values_of_different_types_are_told_apart() -> None:
-    alike: list[Any] = [
-        1, True, 1.0, "1", b"1", Decimal(1), Colour.RED, [1], (1,), {1}, frozenset({1}), {1: None},
-        Point(1), OtherPoint(1), Row(1), {"x": 1, "inner": None}, range(1), Path("1"), 2**70, hex(2**70),
-        datetime(1, 1, 1), datetime(1, 1, 1, tzinfo=UTC), "\ud800",
-    ]  # fmt: skip
-    digests = [inputs_digest({"x": value}) for value in alike]
-    assert None not in digests
-    assert len(set(digests)) == len(alike)
-
-
-def test_pydantic_models_are_digested_by_their_fields() -> None:
-    import pydantic
-
-    class Model(pydantic.BaseModel):
-        x: int
-
-    assert inputs_digest({"m": Model(x=1)}) == inputs_digest({"m": Model(x=1)}) != inputs_digest({"m": Model(x=2)})
-
-
-def test_what_has_no_canonical_form_has_no_digest() -> None:
-    loop: list[Any] = []
-    loop.append(loop)
-    deep: Any = 1
-    for _ in range(DEPTH + 1):
-        deep = [deep]
-    for value in (object(), [object()], {"k": object()}, Point, len, loop, deep, Point(1, object())):
-        assert inputs_digest({"x": value}) is None
-
-
-def test_what_is_too_large_has_no_digest() -> None:
-    for value in ("x" * (LIMIT + 1), b"x" * (LIMIT + 1), [0] * (LIMIT + 1), ["x" * LIMIT, "x"], [[]] * PARTS):
-        assert inputs_digest({"x": value}) is None
-    assert inputs_digest({"x": [0.5] * 50_000}) is not None
-    assert inputs_digest({"x": [2**70] * 3}) is not None
-
-
-def test_an_input_from_another_run_is_digested_as_that_run() -> None:
-    sources: dict[int, bytes] = {}
-    value = {"rows": [1, 2]}
-    sources[id(value)] = b"run 1"
-
-    def origin(item: Any) -> bytes | None:
-        return sources.get(id(item))
-
-    before = inputs_digest({"x": [value]}, origin)
-    value["rows"].append(3)
-    assert inputs_digest({"x": [value]}, origin) == before != inputs_digest({"x": [value]})
-    sources[id(value)] = b"run 2"
-    assert inputs_digest({"x": [value]}, origin) != before
-    assert inputs_digest({"x": "text"}, lambda _: b"run") == inputs_digest({"x": object()}, lambda _: b"run")
-
-
-@pytest.mark.parametrize("seed", ["1", "2"])
-def test_digests_are_the_same_in_other_processes(seed: str) -> None:
-    program = (
-        "from callsheet._rules.digest import inputs_digest as d;"
-        "print(d({'x': {'a', 'b', 'c'}, 'y': {'k': frozenset({'p', 'q'})}, 'z': [1.5, None]}).hex())"
-    )
-    source = str(Path(inspect.getfile(guards)).parents[2])
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PYTHONHASHSEED": seed, "PYTHONPATH": source},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    here = inputs_digest({"x": {"a", "b", "c"}, "y": {"k": frozenset({"p", "q"})}, "z": [1.5, None]})
-    assert here is not None
-    assert done.stdout.strip() == here.hex()
-
-
-def test_ids_of_runs_are_parents() -> None:
-    run = uuid4()
-    assert Branches(run.bytes).identify(ROOT, "a") == task_identity(run.bytes, ROOT, "a", 0)

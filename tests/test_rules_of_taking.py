@@ -49,17 +49,18 @@ def test_taking_says_what_the_model_says(kind: Kind) -> None:
 def test_why_a_run_ends_with_its_engine_is_said() -> None:
     facts = Facts(now=NOW)
 
-    def why(kind: Kind = Kind.FLOW, **more: Any) -> str:
-        return judge_taking(kind, S.RUNNING, facts, died=True, **more).message  # type: ignore[union-attr,return-value]
+    def why(kind: Kind = Kind.FLOW, state: S = S.RUNNING, known: bool = True, recoveries: int = 0) -> Any:
+        return judge_taking(kind, state, facts, died=True, known=known, recoveries=recoveries)
 
-    assert "a task outside of flows" in why(Kind.TASK)
-    assert "no other knows its flow" in why(known=False)
-    assert "6 of them one after the other" in why(recoveries=taking.MOST_RECOVERIES)
-    assert judge_taking(Kind.FLOW, S.FAILED, facts, died=True).reason == "The run has ended."  # type: ignore[union-attr]
+    assert "a task outside of flows" in why(Kind.TASK).message
+    assert "no other knows its flow" in why(known=False).message
+    assert "6 of them one after the other" in why(recoveries=taking.MOST_RECOVERIES).message
+    assert why(state=S.FAILED).reason == "The run has ended."
 
 
 def test_what_is_only_called_suspended_waits_for_nobody() -> None:
-    verdict = judge_taking(Kind.FLOW, S.RUNNING, Facts(now=NOW, due_at=NOW), name="Suspended", died=False)
+    facts = Facts(now=NOW, due_at=NOW)
+    verdict = judge_taking(Kind.FLOW, S.RUNNING, facts, name="Suspended", died=False, known=True, recoveries=0)
     assert as_tuple(verdict) == ("abort",)
 
 

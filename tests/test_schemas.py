@@ -90,12 +90,69 @@ def test_what_pydantic_takes_strictly_fits(kind: Any, value: Any) -> None:
         ("x", {"pattern": "("}, None),
         ("x", {"type": "of the future"}, None),
         (1.0, {"type": "integer"}, None),
+        (1.5, {"type": "integer"}, "1.5 is not of type integer"),
+        (
+            "x",
+            {"oneOf": [{"type": "integer"}, {"type": "null"}]},
+            "'x' is not of type integer and 'x' is not of type null",
+        ),
+        ("x", {"type": ["integer", "null"]}, "'x' is not of type integer or null"),
+        (None, {"type": ["integer", "null"]}, None),
+        ("a", {"const": "a"}, None),
+        (5, {"minLength": 2, "minItems": 2, "minProperties": 2}, None),
         ({"a": 1}, {"$defs": {"x/y": {"type": "object"}}, "$ref": "#/$defs/x~1y"}, None),
         (1, {"$ref": "#"}, "the value is nested too deeply"),
     ],
 )
 def test_reasons(value: Any, schema: Any, reason: str | None) -> None:
     assert misfit(value, {"allOf": [schema]} if isinstance(schema, bool) else schema) == reason
+
+
+@pytest.mark.parametrize(
+    ("word", "inside", "outside"),
+    [
+        ("minimum", 2, 1),
+        ("maximum", 2, 3),
+        ("exclusiveMinimum", 3, 2),
+        ("exclusiveMaximum", 1, 2),
+        ("minLength", "ab", "a"),
+        ("maxLength", "ab", "abc"),
+        ("minItems", [1, 1], [1]),
+        ("maxItems", [1, 1], [1, 1, 1]),
+        ("minProperties", {"a": 1, "b": 1}, {"a": 1}),
+        ("maxProperties", {"a": 1, "b": 1}, {"a": 1, "b": 1, "c": 1}),
+    ],
+)
+def test_a_bound_is_kept_to_the_value(word: str, inside: Any, outside: Any) -> None:
+    assert misfit(inside, {word: 2}) is None
+    assert misfit(outside, {word: 2}) is not None
+
+
+@pytest.mark.parametrize(
+    ("wrap", "value"),
+    [
+        (lambda inner: {"items": inner}, lambda inner: [inner]),
+        (lambda inner: {"prefixItems": [inner]}, lambda inner: [inner]),
+        (lambda inner: {"properties": {"a": inner}}, lambda inner: {"a": inner}),
+        (lambda inner: {"additionalProperties": inner}, lambda inner: {"a": inner}),
+        (lambda inner: {"allOf": [inner]}, lambda inner: inner),
+        (lambda inner: {"anyOf": [inner]}, lambda inner: inner),
+        (lambda inner: {"oneOf": [inner]}, lambda inner: inner),
+    ],
+)
+def test_a_hundred_levels_and_no_more(wrap: Any, value: Any) -> None:
+    schema: Any = {}
+    given: Any = 1
+    for _ in range(100):
+        schema, given = wrap(schema), value(given)
+    assert misfit(given, schema) is None
+    assert "nested too deeply" in str(misfit(value(given), wrap(schema)))
+
+
+def test_a_hundred_references_and_no_more() -> None:
+    names = {str(number): {"$ref": f"#/$defs/{number - 1}"} for number in range(1, 102)}
+    assert misfit(1, {"$defs": {"0": {}, **names}, "$ref": "#/$defs/99"}) is None
+    assert misfit(1, {"$defs": {"0": {}, **names}, "$ref": "#/$defs/100"}) == "the value is nested too deeply"
 
 
 def test_a_truth_value_is_no_number() -> None:

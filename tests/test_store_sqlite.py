@@ -19,6 +19,7 @@ import anyio
 import pytest
 
 from callsheet._ids import new_id
+from callsheet._kernel.ports import step
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import Entry, LogFilter, RunFilter
 from callsheet._store import migrate, mishaps, places, queries, readers, sqlite, statements
@@ -247,6 +248,16 @@ def test_held_by_another_for_too_long(store: SqliteStore, path: Path) -> None:
     other.execute("ROLLBACK")
     other.close()
     assert store.commit([started(new_id())]) == []
+
+
+def test_who_waits_for_a_moment_only_says_so(store: SqliteStore, path: Path) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreLocked, match=r"has held the history in .* for 1 s"):
+        store.engines.sweep()
+    other.execute("ROLLBACK")
+    other.close()
+    store.engines.sweep()
 
 
 def test_opening_waits_for_another(path: Path) -> None:
@@ -624,6 +635,17 @@ async def test_a_long_read_is_stopped(store: SqliteStore, kind: str, monkeypatch
     reader._longest = 10.0
     assert await reader.count_runs(RunFilter()) == 3000
     await reader.aclose()
+
+
+def test_a_read_of_one_moment_is_not_stopped(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(store)
+    monkeypatch.setattr(readers, "_STEPS", 10)
+    reader = readers.BlockingReader(store.path, longest_read=0.0)
+    with reader.snapshot():
+        assert step(reader.read_runs(RunFilter(name_like="nobody"))).items == ()
+    with pytest.raises(StoreUnavailable, match="Ask for less"):
+        step(reader.read_runs(RunFilter(name_like="nobody")))
+    reader.close()
 
 
 @pytest.mark.anyio

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from callsheet import Engine, flow, task
+from callsheet._engine.core import Core
 from callsheet._store.sqlite import SqliteStore
 from callsheet.exceptions import LostOwnership
 
@@ -107,3 +108,29 @@ async def test_the_caller_hears_of_it_also_where_the_body_was_in_a_task_group(da
             await branches()
         state = await branches(return_state=True) if engine.core.lost else None
         assert state is None or state.is_crashed()
+
+
+@pytest.mark.anyio
+async def test_an_engine_with_a_subflow_lets_go_of_everything_too(database: Path) -> None:
+    """The task run that tracks a subflow leaves with it: the engine, which waits until nobody is left, can close."""
+    lost: list[Core] = []
+
+    @flow
+    async def inner() -> None:
+        await work(0)
+        lost.append(engine.core)
+        fence(engine)
+        await work(1)
+
+    @flow
+    async def outer() -> None:
+        await inner()
+
+    async with Engine(database=database) as engine:
+        with pytest.raises(LostOwnership):
+            await outer()
+        (core,) = lost
+        assert core.orchestrator.alive() == []
+        with anyio.fail_after(10):
+            while not core.closed:
+                await anyio.sleep(0.01)

@@ -18,12 +18,15 @@ import pytest
 import trio
 
 import simulations
-from callsheet import flow, task
+from callsheet import Engine, flow, task
 from callsheet._clock import machine
+from callsheet._engine.flow_run import FlowRunActor
+from callsheet._engine.run import Run
 from callsheet._ids import new_id
 from callsheet._kernel.spawning import threads
 from callsheet._model.kinds import StateType
 from callsheet._model.records import StateEntered
+from callsheet.exceptions import EngineClosed, LostOwnership, ObjectNotFound, StoreUnavailable
 from callsheet.testing import (
     Fault,
     FaultKind,
@@ -38,6 +41,7 @@ from callsheet.testing import (
     simulate,
 )
 from callsheet.testing.command import main
+from callsheet.testing.processes import ProcessEngine
 
 ALL = [one for one in vars(simulations).values() if isinstance(one, Scenario)]
 TESTS = Path(simulations.__file__).parent
@@ -45,8 +49,11 @@ SEEDS = 8  # of each scenario; `make proofs-short` takes 200, `make simulate` an
 
 # What was found by a seed once, and is mended: the plan, made as small as it goes.
 FOUND = [
-    # what was put into a journal while its closing wrote to the disk for the last time was said to be lost
+    # what was put into a journal while its closing wrote to the disk for the last time was said to be lost; the order
+    # that it takes is chosen in tests/test_journal_simulated.py
     ("fanning", 1028, "cancel@1:0.5 slow_commit@10:0.3 task_fails_late@1"),
+    # an engine that others took for dead while a subflow ran waited for the subflow's tracking task run, for good
+    ("subflows", 645, "crash_after_commit@8 slow_commit@14:15"),
 ]
 
 
@@ -239,7 +246,7 @@ def test_a_broken_promise_is_found() -> None:
         state = await sim.run(careless)
         run_id = state.state_details.flow_run_id
         late = StateEntered(run_id=run_id, seq=9, type=StateType.RUNNING, name="Running", at=machine.time_ns() // 1000)
-        sim.history.commit([late])
+        sim._world.history.commit([late])
 
     with pytest.raises(SimulationFailed) as failed:
         simulate(forged, faults=())
@@ -250,10 +257,62 @@ def test_what_was_acknowledged_is_missed() -> None:
     @scenario(flows=[careless])
     async def forgetful(sim: Simulation) -> None:
         await sim.run(careless)
-        sim.acknowledged[new_id()] = "COMPLETED"
+        sim._world.acknowledged[new_id()] = "COMPLETED"
 
     with pytest.raises(SimulationFailed, match="ACKNOWLEDGED"):
         simulate(forgetful, faults=())
+
+
+def test_a_caller_that_hears_what_is_in_no_state_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lives(run: FlowRunActor, port: Any) -> None:
+        await Run.live(run, port)
+        raise KeyError("planted")
+
+    monkeypatch.setattr(FlowRunActor, "live", lives)
+    with pytest.raises(SimulationFailed, match=r"with seed 4 failed: KeyError: 'planted'\n"):
+        simulate(sturdy, seed=4)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("planted"), LostOwnership("planted"), EngineClosed("planted")])
+def test_an_engine_that_cannot_be_closed_is_a_failure(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    async def leave(engine: ProcessEngine, *_: object) -> None:
+        await Engine.__aexit__(engine)
+        raise error
+
+    monkeypatch.setattr(ProcessEngine, "__aexit__", leave)
+    with pytest.raises(SimulationFailed, match=f"{type(error).__name__}: planted"):
+        simulate(sturdy, faults=())
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("planted"), LostOwnership("planted")])
+def test_an_engine_that_cannot_be_opened_is_a_failure(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    async def enter(engine: ProcessEngine) -> None:
+        raise error
+
+    monkeypatch.setattr(ProcessEngine, "__aenter__", enter)
+    with pytest.raises(SimulationFailed, match=f"{type(error).__name__}: planted"):
+        simulate(sturdy, faults=())
+
+
+def test_a_cancellation_that_fails_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cancel(flow_run_id: uuid.UUID) -> None:
+        raise ObjectNotFound("planted")
+
+    monkeypatch.setattr("callsheet.testing.world.acancel_flow_run", cancel)
+    with pytest.raises(SimulationFailed, match="ObjectNotFound: planted"):
+        simulate(sturdy, faults=[Fault(FaultKind.CANCEL, 1, 0.08)])
+
+
+def test_an_error_that_the_engine_only_logs_is_a_failure() -> None:
+    @scenario(flows=[careful])
+    async def mumbling(sim: Simulation) -> None:
+        started = await sim.start(careful)
+        for core in sim._world.cores:
+            core.journal.follow(lambda: 1 // 0)  # the journal logs what its callbacks raise
+        await started.wait()
+
+    with pytest.raises(SimulationFailed, match="had to log an error: A callback of the journal failed: ZeroDivision"):
+        simulate(mumbling, faults=())
 
 
 def test_what_does_not_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

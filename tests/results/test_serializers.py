@@ -353,6 +353,10 @@ def test_json_is_what_people_expect() -> None:
     assert JSONSerializer().dumps({"a": [1, 2.5, None, True, "é"]}) == '{"a":[1,2.5,null,true,"é"]}'.encode()
 
 
+def test_paths_are_written_in_the_same_way_by_every_python() -> None:
+    assert JSONSerializer().dumps(PurePosixPath("/a")) == b'{"__class__":"pathlib.PurePosixPath","data":"/a"}'
+
+
 def test_objects_have_a_tagged_form() -> None:
     made = json_object_encoder(Record(1))
     assert made == {"__class__": "kinds.Record", "data": {"a": 1, "b": None}}

@@ -22,7 +22,7 @@ from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import DEADLINE, TERMINATE, Interrupted
-from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
+from callsheet._model.kinds import SUSPENDED, Kind, StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.runs import FlowRun, FlowRunPolicy
 from callsheet._model.states import StateDetails
@@ -329,8 +329,6 @@ class FlowRunActor(Run):
             self.core.ask(Leave(self.tracking))
             return
         self.core.ask(Propose(cell=self.tracking, type=type, name=name, message=message, retriable=False))
-        if type not in TERMINAL_STATES and type is not _S.RUNNING:
-            self.core.ask(Leave(self.tracking))
 
     def count_by_hand(self, task_key: str) -> int:
         """Give the number of a task run that is made by hand: 0, 1, 2 … for each task."""
@@ -340,8 +338,10 @@ class FlowRunActor(Run):
 
     def release(self) -> None:
         super().release()
-        if self.tracking is not None:
-            self.tracking.actor = None
+        if (tracking := self.tracking) is not None:
+            tracking.actor = None
+            if not tracking.ended and self.final is not None:  # its end is not for us to record, and the engine waits
+                self.core.ask(Leave(tracking))
         if self.recalled is not None and self.recalled.taken is not None:  # it never got to it
             self.recalled.taken()
         self.recalled = None

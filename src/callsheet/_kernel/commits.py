@@ -311,7 +311,8 @@ class Commits:
 
     def _sync_is_due(self) -> bool:
         since = self._unsynced_since
-        return since is not None and machine.monotonic() - since >= self._sync_interval
+        # Added up as where the thread asks how long it may sleep: rounded in another way, it would go round for nothing.
+        return since is not None and since + self._sync_interval - machine.monotonic() <= 0
 
     def _sync(self, callbacks: list[Callback]) -> bool:
         """Let what was committed survive a power loss; the caller holds the writer's lock."""

@@ -81,7 +81,7 @@ class Journal(Commits):
         self._stopping = False
         self._lost = Lost()
         self._thread: Thread | None = None
-        self._outside = Outside(self._store)
+        self._outside = Outside(self._store, self._ring)
 
     # ------------------------------------------------------------------------------------ start, stop
 
@@ -137,13 +137,13 @@ class Journal(Commits):
         callbacks: list[Callback] = []
         for pause in pauses(max(0.01, deadline - machine.monotonic())):
             done = self._commit_next(callbacks)
-            if done and self._unsynced_since is not None:
-                self._sync(callbacks)  # during which others may put something
             if self._shown >= self._accepted or self._trouble.hopeless:
                 break
             if not done:
                 machine.sleep(pause)
                 self._reopen()
+        if self._unsynced_since is not None and self._trouble.degraded is None:
+            self._sync(callbacks)
         return callbacks
 
     def forget_after_fork(self) -> None:
@@ -226,8 +226,11 @@ class Journal(Commits):
         """Have the engine's sign of life given now."""
         if self.lease is not None:
             self.lease.lapse()
-            with self._gate:
-                self._bell.ring()
+            self._ring()
+
+    def _ring(self) -> None:
+        with self._gate:
+            self._bell.ring()
 
     def watch(self, callback: Callback, wanted: Callable[[], bool] | None = None) -> None:
         """Call `callback()`, from now on, soon after another process has committed anything (within 0.1 s or so).
@@ -310,8 +313,6 @@ class Journal(Commits):
                 if self._shown >= position:
                     break
         self._fire(callbacks)
-
-    # ---------------------------------------------------------------------------------- when it fails
 
     # ------------------------------------------------------------------------------------- the thread
 

@@ -18,10 +18,14 @@ class Outside:
 
     Args:
         store: where they commit.
+        ring: wakes the journal's thread.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, ring: Callable[[], None]) -> None:
         self._store = store
+        self._ring = ring
+        self._is_told = store.engines.on_news(self._hear)  # so that there is no need to look
+        self._heard = False
         self._listeners: tuple[tuple[Callable[[], None], Callable[[], bool] | None], ...] = ()
         self._look_again = 0.0
 
@@ -37,12 +41,19 @@ class Outside:
         """Give the seconds until the next look; `None` where nobody listens."""
         if not any(wanted is None or wanted() for _, wanted in self._listeners):
             return None
+        if self._is_told:
+            return 0.0 if self._heard else None
         return max(0.0, self._look_again - machine.monotonic())
+
+    def _hear(self) -> None:
+        self._heard = True
+        self._ring()
 
     def look(self) -> list[Callable[[], None]]:
         """Give those who are to be told now: none, most of the time."""
         if self.rest() != 0.0:
             return []
+        self._heard = False
         self._look_again = machine.monotonic() + LOOK_OUTSIDE
         try:
             if not self._store.changed_outside():

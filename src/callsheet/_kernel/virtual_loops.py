@@ -91,12 +91,11 @@ class _JumpingSelector:
         """Give what is ready; jump, or wait for threads, where nothing is."""
         if timeout is not None and timeout <= 0:
             return self.inner.select(0)
-        held = self._clock.is_held
+        if self._clock.is_held or timeout is None:
+            return self.inner.select(None)
         events = self.inner.select(0)
         if events:
             return events
-        if held or timeout is None:
-            return self.inner.select(None)
         # Not by the timeout, which is at most a day, but exactly to the timer.
         self.seconds = max(self.seconds, self._loop._scheduled[0].when())
         # A timer is due a resolution before its time; one that cannot be added to the time makes none due at all.

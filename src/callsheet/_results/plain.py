@@ -37,7 +37,9 @@ def qualified_name(thing: type[Any]) -> str:
     Raises:
         TypeError: it cannot be imported by it, since it is local to a function.
     """
-    name = f"{thing.__module__}.{thing.__qualname__}"
+    # Python 3.13 says where pathlib keeps its classes, and no other Python finds them there.
+    module = "pathlib" if thing.__module__ == "pathlib._local" else thing.__module__
+    name = f"{module}.{thing.__qualname__}"
     try:
         found = import_class(name)
     except (ImportError, AttributeError, ValueError):

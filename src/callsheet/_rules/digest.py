@@ -25,6 +25,7 @@ _BY_REPR: Final = frozenset(
     {datetime, date, time, timedelta, timezone, Decimal, Fraction, UUID, complex, range, bytearray}
     | {PosixPath, PurePosixPath, PureWindowsPath, WindowsPath}
 )
+_MOVED: Final = {"pathlib._local": "pathlib"}  # Python 3.13 calls its modules otherwise, and digests outlive it
 _ITERABLES: Final = (list, tuple, set, frozenset)
 
 Origin = Callable[[Any], bytes | None]
@@ -147,4 +148,4 @@ class _Walk:
 
 
 def _name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return f"{_MOVED.get(kind.__module__, kind.__module__)}.{kind.__qualname__}"

@@ -71,12 +71,8 @@ def _before_start(kind: Kind, current: StateType) -> Iterator[Rule]:
         yield guards.say_retrying
 
 
-def _build() -> dict[_Key, tuple[Rule, ...]]:
-    moves = [(kind, current, proposed) for kind in Kind for current in (None, *StateType) for proposed in StateType]
-    return {move: rules for move in moves if (rules := tuple(_rules_of(*move)))}
-
-
-TABLE: Final = _build()
+_MOVES: Final = [(kind, current, proposed) for kind in Kind for current in (None, *StateType) for proposed in StateType]
+TABLE: Final = {move: rules for move in _MOVES if (rules := tuple(_rules_of(*move)))}
 
 
 def judge(
@@ -119,14 +115,17 @@ def judge(
     return ACCEPT
 
 
+_NAMES: Final = (None, guards.AWAITING_RETRY, guards.RETRYING, guards.SUSPENDED, guards.ROLLED_BACK)
+"""What a rule may know a state by, besides its type."""
+
 # Moves that are accepted while no fact stands out, which is nearly always: worked out once, by the rules themselves.
 CALM: Final[frozenset[_Key]] = frozenset(
     move
-    for move in ((kind, current, proposed) for kind in Kind for current in (None, *StateType) for proposed in StateType)
+    for move in _MOVES
     if move not in TABLE
     or all(
         judge(*move, Facts(now=0.0), current_name=current_name, proposed_name=proposed_name) is ACCEPT
-        for current_name in (None, guards.AWAITING_RETRY, guards.RETRYING, guards.SUSPENDED, guards.ROLLED_BACK)
-        for proposed_name in (None, guards.AWAITING_RETRY, guards.RETRYING, guards.SUSPENDED, guards.ROLLED_BACK)
+        for current_name in _NAMES
+        for proposed_name in _NAMES
     )
 )

@@ -29,8 +29,8 @@ def judge_taking(
     *,
     name: str | None = None,
     died: bool,
-    known: bool = True,
-    recoveries: int = 0,
+    known: bool,
+    recoveries: int,
 ) -> Verdict:
     """Give what becomes of a run that an engine wants to take up.
 
@@ -47,7 +47,7 @@ def judge_taking(
         Accept: it enters Pending and goes on. Reject: it ends so. Wait: it is not due. Abort: it is not to be had.
 
     Example:
-        >>> judge_taking(Kind.FLOW, StateType.RUNNING, Facts(now=0.0), died=True, recoveries=5).name
+        >>> judge_taking(Kind.FLOW, StateType.RUNNING, Facts(now=0.0), died=True, known=True, recoveries=5).name
         'Crashed'
     """
     if current in TERMINAL_STATES:

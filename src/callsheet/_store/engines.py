@@ -130,6 +130,10 @@ class SqliteEngines:
         """Have somebody told of every committed beat."""
         self._told = callback
 
+    def on_news(self, callback: Callable[[], None]) -> bool:  # noqa: ARG002
+        """Tell that a file calls nobody."""
+        return False
+
     def renew(self) -> bool:
         """Renew the beat; false: not now."""
         self.touch()

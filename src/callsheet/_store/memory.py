@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from uuid import UUID
-
-import msgspec
 
 from callsheet._clock import SYSTEM_CLOCK, Clock, micros
 from callsheet._ids import state_id as derived_state_id
 from callsheet._model.engines import RunDue, Taken
-from callsheet._model.kinds import TERMINAL_STATES, StateType
+from callsheet._model.kinds import TERMINAL_STATES
 from callsheet._model.letters import Letter
 from callsheet._model.records import (
     Entry,
@@ -34,44 +33,17 @@ from callsheet._model.records import (
     RunRenamed,
     StateEntered,
     StateRecord,
-    gives_up_owner,
-    is_usual,
     usual_states,
 )
 from callsheet._store import guards, mishaps
 from callsheet._store.letters import Letters
 from callsheet._store.memory_engines import MemoryEngines
 from callsheet._store.memory_reader import MemoryReader
+from callsheet._store.memory_records import KnownRun, input_of, log_of, outcome_of, record_of, state_of
 from callsheet._store.protocol import Reader, SnapshotReader
 from callsheet._store.topics import check_topics
 
-
-class _Run:
-    """What is known of one run: its creation, and what became of it."""
-
-    __slots__ = ("created", "due", "fence", "inputs", "name", "owner", "parameters", "recoveries", "since")
-
-    def __init__(self, created: RunCreated) -> None:
-        self.created = created
-        self.name = created.name
-        self.parameters = created.parameters
-        self.owner = created.owner
-        self.due = created.due_at
-        self.fence = self.recoveries = self.since = 0  # the state with which the owner took it up
-        self.inputs: dict[str, set[UUID]] = {}
-        self.resolve(created.inputs, None)
-
-    def amend(self, entry: RunRenamed | RunDue) -> None:
-        if isinstance(entry, RunDue):
-            self.due = entry.due_at
-        else:
-            self.name = entry.name
-
-    def resolve(self, inputs: Iterable[tuple[str, Iterable[UUID]]], parameters: bytes | None) -> None:
-        for parameter, sources in inputs:
-            self.inputs.setdefault(parameter, set()).update(sources)
-        if parameters is not None:
-            self.parameters = parameters
+_number = attrgetter("int")  # ids in order, without a call for each comparison
 
 
 class MemoryStore:
@@ -95,7 +67,8 @@ class MemoryStore:
         self.changed = threading.Condition(threading.RLock())
         self._commits = 0
         self._pending: list[Entry] = []
-        self._runs: dict[UUID, _Run] = {}
+        self._runs: dict[UUID, KnownRun] = {}
+        self._records: dict[UUID, RunRecord] = {}  # of runs that have been put together, and have not changed since
         self._states: dict[UUID, dict[int, StateEntered]] = {}
         self._outcomes: dict[UUID, dict[UUID, OutcomeRecorded]] = {}
         self._keys: dict[tuple[str, str], KeyFree] = {}
@@ -200,6 +173,7 @@ class MemoryStore:
         with self.changed:
             self._settle()
             run = self._runs[taken.run_id]
+            self._records.pop(taken.run_id, None)
             run.owner, run.since = owner, taken.seq
             run.fence, run.recoveries = taken.fence, taken.recoveries
 
@@ -217,7 +191,8 @@ class MemoryStore:
         del pending[:count]  # the same list: `note` may append to it meanwhile
 
     def _create(self, entry: RunCreated) -> None:
-        self._runs.setdefault(entry.id, _Run(entry))
+        self._runs.setdefault(entry.id, KnownRun(entry))
+        self._records.pop(entry.id, None)
         for state in usual_states(entry):
             self._states.setdefault(entry.id, {}).setdefault(state.seq, state)
         for guard in entry.guards:
@@ -228,21 +203,24 @@ class MemoryStore:
         match entry:
             case StateEntered():
                 self._states.setdefault(entry.run_id, {}).setdefault(entry.seq, entry)
+                self._records.pop(entry.run_id, None)
             case RunCreated():
                 self._create(entry)
             case OutcomeRecorded():
                 self._outcomes.setdefault(entry.flow_run_id, {})[entry.run_id] = entry
             case LogWritten():
                 scope = entry.flow_run_id or entry.task_run_id
-                self._logs.setdefault((entry.at, entry.n, b"" if scope is None else scope.bytes), _log(entry))
+                self._logs.setdefault((entry.at, entry.n, b"" if scope is None else scope.bytes), log_of(entry))
             case RunRenamed() | RunDue():
                 if run := self._runs.get(entry.run_id):
                     run.amend(entry)
+                    self._records.pop(entry.run_id, None)
             case InputsResolved():
                 if run := self._runs.get(entry.run_id):
                     run.resolve(entry.inputs, entry.parameters)
+                    self._records.pop(entry.run_id, None)
             case InputStored():
-                self._inputs.setdefault(entry.run_id, {})[entry.key] = _input(entry)
+                self._inputs.setdefault(entry.run_id, {})[entry.key] = input_of(entry)
             case InputDropped():
                 self._inputs.get(entry.run_id, {}).pop(entry.key, None)
             case LetterSent() | LetterAnswered() | LetterDropped():
@@ -302,14 +280,18 @@ class MemoryStore:
         """Give every run, in order of id."""
         with self.changed:
             self._settle()
-            return [self._record(self._runs[run_id]) for run_id in sorted(self._runs)]
+            return [self._records.get(run_id) or self._record(run_id) for run_id in sorted(self._runs, key=_number)]
+
+    def _record(self, run_id: UUID) -> RunRecord:
+        self._records[run_id] = record = record_of(self._runs[run_id], self._states.get(run_id, {}))
+        return record
 
     def states(self, run_id: UUID) -> tuple[StateRecord, ...]:
         """Give the states of a run, oldest first."""
         with self.changed:
             self._settle()
             states = self._states.get(run_id, {})
-            return tuple(_state(states[seq]) for seq in sorted(states))
+            return tuple(state_of(states[seq]) for seq in sorted(states))
 
     def logs(self) -> list[tuple[tuple[int, int, bytes], LogRecord]]:
         """Give every log record with its place, in order of writing."""
@@ -321,78 +303,4 @@ class MemoryStore:
         """Give every outcome in a flow run, in the order of their runs."""
         with self.changed:
             self._settle()
-            return tuple(_outcome(entry) for _, entry in sorted(self._outcomes.get(flow_run_id, {}).items()))
-
-    def _record(self, run: _Run) -> RunRecord:
-        created = run.created
-        states = self._states.get(created.id, {})
-        newest = states[max(states)] if states else None
-        return RunRecord(
-            id=created.id,
-            kind=created.kind,
-            definition=created.definition,
-            name=run.name,
-            created=created.created,
-            parent_id=created.parent_id,
-            flow_run_id=created.flow_run_id,
-            parent_task_run_id=created.parent_task_run_id,
-            root_id=created.root_id,
-            due_at=run.due,
-            started=_first_start(states),
-            ended=newest.at if newest is not None and newest.type in TERMINAL_STATES else None,
-            attempt=0 if newest is None else newest.attempt,
-            fence=run.fence,
-            owner=None if _was_given_up(run, states) else run.owner,
-            recoveries=run.recoveries,
-            state=None if newest is None else _state(newest),
-            tags=tuple(sorted(set(created.tags))),
-            inputs=tuple((name, tuple(sorted(run.inputs[name]))) for name in sorted(run.inputs)),
-            parameters=run.parameters,
-            extra=created.extra,
-        )
-
-
-def _was_given_up(run: _Run, states: Mapping[int, StateEntered]) -> bool:
-    return any(gives_up_owner(one.type, one.name) for seq, one in states.items() if seq > run.since)
-
-
-def _first_start(states: Mapping[int, StateEntered]) -> int | None:
-    first = states.get(2)
-    if first is not None and is_usual(first):
-        return first.at
-    return min((one.at for one in states.values() if one.type is StateType.RUNNING), default=None)
-
-
-def _state(state: StateEntered) -> StateRecord:
-    return StateRecord(
-        run_id=state.run_id,
-        seq=state.seq,
-        id=state.state_id or derived_state_id(state.run_id, state.seq),
-        type=state.type,
-        name=state.name,
-        at=state.at,
-        message=state.message,
-        details=state.details,
-    )
-
-
-def _input(entry: InputStored) -> InputRecord:
-    return InputRecord(
-        run_id=entry.run_id, key=entry.key, id=entry.id, at=entry.at, value=entry.value, sender=entry.sender
-    )
-
-
-def _log(log: LogWritten) -> LogRecord:
-    return LogRecord(
-        flow_run_id=log.flow_run_id,
-        task_run_id=log.task_run_id,
-        at=log.at,
-        level=log.level,
-        logger=log.logger,
-        message=log.message,
-        n=log.n,
-    )
-
-
-def _outcome(outcome: OutcomeRecorded) -> OutcomeRecord:
-    return OutcomeRecord(**msgspec.structs.asdict(outcome))
+            return tuple(outcome_of(entry) for _, entry in sorted(self._outcomes.get(flow_run_id, {}).items()))

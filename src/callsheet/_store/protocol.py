@@ -54,6 +54,14 @@ class Engines(Protocol):
         """
         ...
 
+    def on_news(self, callback: Callable[[], None]) -> bool:
+        """Have `callback()` called, from any thread, when other engines have committed. One; the next takes its place.
+
+        Returns:
+            Whether it will be. If not, somebody is to look again and again (`Store.changed_outside`).
+        """
+        ...
+
     def leave(self) -> None:
         """Remove this engine's row, unless runs are left to it."""
         ...

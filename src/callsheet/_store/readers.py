@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
@@ -199,11 +200,16 @@ class BlockingReader(SqliteReader):
 
     @contextmanager
     def snapshot(self) -> Generator[None]:
-        """Have everything that is read in the block be from one moment."""
+        """Have everything that is read in the block be from one moment.
+
+        No read in it is stopped: the write-ahead log cannot be emptied before the block ends in any case.
+        """
         self.fetch(Query("BEGIN", ()))
+        longest, self._longest = self._longest, math.inf
         try:
             yield
         finally:
+            self._longest = longest
             self.fetch(Query("COMMIT", ()))
 
     def _run(self, connection: sqlite3.Connection, query: Query) -> Rows:

@@ -249,7 +249,7 @@ class SqliteStore:
             with self._lock:
                 return self._in_transaction(self._writer(), work)
 
-        return self._translated(lambda: patiently(attempt, patience=self._patience if patience is None else patience))
+        return self._translated(lambda: patiently(attempt, patience=patience or self._patience), patience)
 
     def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read by the writing connection."""
@@ -393,8 +393,8 @@ class SqliteStore:
         """Give a reader whose coroutines never suspend, for threads without an event loop."""
         return BlockingReader(self._path, patience=self._patience)
 
-    def _translated(self, work: Callable[[], T]) -> T:
+    def _translated(self, work: Callable[[], T], patience: float | None = None) -> T:
         try:
             return work()
         except (sqlite3.Error, OSError) as error:
-            raise mishaps.translate(error, self._path, self._patience) from error
+            raise mishaps.translate(error, self._path, patience or self._patience) from error

@@ -5,39 +5,29 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import contextmanager
 from typing import Any, Final, cast
 from uuid import UUID
 
-import anyio
 import msgspec
 
-from callsheet._engine import decode
-from callsheet._engine.ambient import forget_dead
-from callsheet._engine.core import Core
-from callsheet._engine.engine import Engine
-from callsheet._engine.flow_run import FlowRunActor
-from callsheet._kernel.ports import step
-from callsheet._kernel.signals import Once
-from callsheet._model.kinds import TERMINAL_STATES
 from callsheet._model.states import State
 from callsheet._store.protocol import Store
-from callsheet.exceptions import CallsheetError, StoreError
-from callsheet.flow_runs import acancel_flow_run
+from callsheet.exceptions import CallsheetError
 from callsheet.settings import Setting, temporary_settings
 from callsheet.testing import stage
-from callsheet.testing.faults import Fault, FaultKind, Faults, Plan
+from callsheet.testing.faults import Fault, Faults
 from callsheet.testing.findings import Finding
 from callsheet.testing.histories import all_of, check_store
-from callsheet.testing.processes import Process, observer, was_told
 from callsheet.testing.scenarios import Scenario
-from callsheet.testing.shared import SharedHistory
+from callsheet.testing.shared import ProcessDied
+from callsheet.testing.world import RunInWorld, World
 
 __all__ = ["Simulated", "Simulation", "SimulationFailed", "Started", "simulate"]
 
-_REST: Final = 0.5  # seconds until a run is started once more that did not get as far as the history
 _STEPS: Final = 500_000
+_OF_THE_ENGINE: Final = ("callsheet.engine", "callsheet.journal")
 
 
 class Simulated(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,35 +71,20 @@ class SimulationFailed(CallsheetError, AssertionError):
 
 
 class Started:
-    """A run that was started in a simulation.
+    """A run that was started in a simulation."""
 
-    Attributes:
-        id: Its id. Where its process died before anything of it was on record, it is started again, with another id.
-        times: How often it was started. What was done in those that are not on record is done all the same.
-    """
+    def __init__(self, run: RunInWorld) -> None:
+        self._run = run
 
-    id: UUID
+    @property
+    def id(self) -> UUID:
+        """Give its id. Where its process died before anything of it was on record, it is started again, with another id."""
+        return self._run.id
 
-    def __init__(self, simulation: Simulation, flow: Any, parameters: dict[str, Any]) -> None:
-        self._simulation = simulation
-        self._flow = flow
-        self._parameters = parameters
-        self._run: FlowRunActor | None = None
-        self._done = Once()
-        self.times = 0
-
-    async def begin(self) -> None:
-        """Start it, in one of the processes."""
-        simulation = self._simulation
-        while True:
-            process = simulation.random.choice(simulation.processes)
-            begun = await process.start(self._flow, dict(self._parameters))
-            if begun is not None:
-                break
-            await anyio.sleep(_REST)
-        self.id, self._done, self._run = begun
-        self.times += 1
-        self._done.subscribe(simulation.stir)
+    @property
+    def times(self) -> int:
+        """Tell how often it was started. What was done in those that are not on record is done all the same."""
+        return self._run.times
 
     async def wait(self) -> State[Any]:
         """Wait until it has ended, in whatever process.
@@ -117,45 +92,25 @@ class Started:
         Returns:
             Its state: that of its caller, or, where that one's process died, as the history has it.
         """
-        simulation, history = self._simulation, self._simulation.history
-        while not (history.has_ended(self.id) and self._done.is_set):
-            changed = simulation.changed
-            if self._done.is_set and history.newest(self.id) is None:
-                await self.begin()
-            else:
-                await changed.wait()
-        run = self._run
-        if run is not None and was_told(run) and run.state.type in TERMINAL_STATES:
-            simulation.acknowledged[self.id] = run.state.type.value
-            return run.state
-        return simulation.state_of(self.id)
+        return await self._run.wait()
 
 
 class Simulation:
-    """What a scenario is given: processes in which it starts flows, and randomness of its own.
+    """What a scenario is given: processes in which it starts flows, and randomness of its own. Made by `simulate`.
 
     The scenario itself runs in a process that does not die. What else the package offers works there as in a program:
-    it cancels, pauses and resumes runs of the other processes, and may call flows and tasks itself.
+    it cancels, pauses and resumes runs of the other processes, and may call flows and tasks itself. `anyio.sleep` and
+    `anyio.current_time` go by the clock of the simulation.
 
     Attributes:
         seed: The seed.
         random: Follows from the seed, for choices of the scenario.
     """
 
-    def __init__(self, scenario: Scenario, seed: int, faults: Iterable[Fault]) -> None:
-        self.seed = seed
-        self.random = random.Random(f"scenario of {seed}")
-        self.scenario, self.flows = scenario, scenario.flows
-        self.history, self.plan = SharedHistory(), Plan(faults)
-        self.processes = [Process(self) for _ in range(scenario.processes)]
-        self.acknowledged: dict[UUID, str] = {}
-        self.tasks: Any = None
-        self.cores: list[Core] = []
-        self.changed = anyio.Event()
-        self.elapsed = 0.0
-        self.error: Exception | None = None
-        self._started: list[Started] = []
-        self.history.listeners.append(self.stir)
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.seed = world.seed
+        self.random = random.Random(f"scenario of {world.seed}")
 
     async def start(self, flow: Any, *args: Any, **kwargs: Any) -> Started:
         """Start a run of a flow in one of the processes.
@@ -165,18 +120,15 @@ class Simulation:
             *args: Its arguments.
             **kwargs: Its keyword arguments.
 
+        Returns:
+            The run, to be waited for. The simulation waits for it in any case before it ends.
+
         Raises:
             ValueError: The scenario does not name the flow.
         """
-        if flow not in self.flows:
+        if flow not in self._world.flows:
             raise ValueError(f"Name {flow!r} among the `flows` of the scenario: its processes must know it.")
-        started = Started(self, flow, flow._binder.bind(args, kwargs))
-        await started.begin()
-        self._started.append(started)
-        fault = self.plan.take(FaultKind.CANCEL, self.plan.count("started"))
-        if fault is not None:
-            self.tasks.start_soon(self._cancel, started, fault.seconds)
-        return started
+        return Started(await self._world.start(flow, flow._binder.bind(args, kwargs), self.random))
 
     async def run(self, flow: Any, *args: Any, **kwargs: Any) -> State[Any]:
         """Start a run of a flow and wait until it has ended, whatever happens to its process.
@@ -188,56 +140,11 @@ class Simulation:
 
         Returns:
             Its final state.
+
+        Raises:
+            ValueError: The scenario does not name the flow.
         """
         return await (await self.start(flow, *args, **kwargs)).wait()
-
-    def stir(self) -> None:
-        """Let those look again who wait for something to change."""
-        changed, self.changed = self.changed, anyio.Event()
-        changed.set()
-
-    def state_of(self, run_id: UUID) -> State[Any]:
-        """Give the newest state of a run as the history has it."""
-        reader = self.history.blocking_reader()
-        record = next(one for one in self.history.records() if one.id == run_id)
-        state = decode.flow_run(record, step(reader.read_states_of([run_id]))).state
-        assert state is not None
-        return state
-
-    async def _cancel(self, started: Started, seconds: float) -> None:
-        await anyio.sleep(seconds)
-        try:
-            await acancel_flow_run(started.id)
-        except CallsheetError:  # it is not on record, or its engine does not answer
-            pass
-
-    async def play(self) -> None:
-        """Play the scenario to its end."""
-        async with anyio.create_task_group() as tasks:
-            self.tasks = tasks
-            with anyio.move_on_after(self.scenario.seconds) as limit:
-                try:
-                    await self._acts()
-                except Exception as error:
-                    self.error = error
-            if limit.cancelled_caught:
-                self.error = TimeoutError(f"it did not end within {self.scenario.seconds:g} s of its clock")
-            self.elapsed = stage.elapsed()
-            tasks.cancel_scope.cancel()
-
-    async def _acts(self) -> None:
-        async with _opened(observer(self)), anyio.create_task_group() as lives:
-            for process in self.processes:
-                lives.start_soon(process.live)
-            try:
-                await self.scenario.body(self)
-                for started in self._started:
-                    await started.wait()
-            except BaseException:
-                lives.cancel_scope.cancel()
-                raise
-            for process in self.processes:
-                process.end()
 
 
 def simulate(
@@ -272,29 +179,22 @@ def simulate(
         "CALLSHEET_LEASE_SECONDS": str(played.lease_seconds),
         "CALLSHEET_DATABASE": ":memory:",
     }
-    with temporary_settings(settings), _silence():
+    with temporary_settings(settings), _listening() as heard:
         try:
-            simulation, findings, text = stage.perform(lambda: _play(played, seed, plan), seed, _STEPS)
+            world, findings, text = stage.perform(lambda: _play(played, seed, plan), seed, _STEPS)
         except stage.TooLong as error:
             raise SimulationFailed(played, seed, plan, str(error)) from None
-    if simulation.error is not None:
-        error = _innermost(simulation.error)
+    if world.error is not None:
+        error = _innermost(world.error)
         why = f"{type(error).__name__}: {error}"
+        raise SimulationFailed(played, seed, plan, why, *findings) from error
+    if heard:
+        said, error = heard[0]
+        why = f"the engine had to log an error: {said}" + (f": {error!r}" if error else "")
         raise SimulationFailed(played, seed, plan, why, *findings) from error
     if findings:
         raise SimulationFailed(played, seed, plan, "its history breaks promises", *findings)
-    return Simulated(seed=seed, faults=tuple(simulation.plan.happened), elapsed=simulation.elapsed, history=text)
-
-
-@asynccontextmanager
-async def _opened(engine: Engine) -> AsyncGenerator[None, None]:
-    """Open an engine; at its end a slow disk may keep it from writing down that it takes its letters back."""
-    await engine.__aenter__()
-    try:
-        yield
-    finally:
-        with suppress(StoreError):
-            await engine.__aexit__()
+    return Simulated(seed=seed, faults=tuple(world.plan.happened), elapsed=world.elapsed, history=text)
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -304,16 +204,10 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-async def _play(played: Scenario, seed: int, plan: tuple[Fault, ...]) -> tuple[Simulation, list[Finding], str]:
-    simulation = Simulation(played, seed, plan)
-    try:
-        await simulation.play()
-    finally:
-        for core in simulation.cores:  # of processes that have died: nobody closes those
-            core.closed, core.lost = True, False
-            core.orchestrator.mailbox.close()
-        forget_dead()
-    return simulation, check_store(simulation.history, simulation.acknowledged), _written(simulation.history)
+async def _play(played: Scenario, seed: int, plan: tuple[Fault, ...]) -> tuple[World, list[Finding], str]:
+    world = World(played, seed, plan)
+    await world.play(lambda: played.body(Simulation(world)))
+    return world, check_store(world.history, world.acknowledged), _written(world.history)
 
 
 def _written(store: Store) -> str:
@@ -326,12 +220,28 @@ def _written(store: Store) -> str:
     return "\n".join(lines)
 
 
+class _Ear(logging.Handler):
+    """Hears what the engine has to say of itself: whatever it could not do, and nobody is told of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.heard: list[tuple[str, BaseException | None]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if record.name in _OF_THE_ENGINE and not isinstance(error, ProcessDied):
+            self.heard.append((record.getMessage(), error))
+
+
 @contextmanager
-def _silence() -> Generator[None, None, None]:
-    logger = logging.getLogger("callsheet")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+def _listening() -> Generator[list[tuple[str, BaseException | None]], None, None]:
+    """Keep log records from everybody else, and give the engine's own errors."""
+    logger, ear = logging.getLogger("callsheet"), _Ear()
+    level, handlers, propagate = logger.level, logger.handlers, logger.propagate
+    logger.setLevel(logging.ERROR)
+    logger.handlers, logger.propagate = [ear], False
     try:
-        yield
+        yield ear.heard
     finally:
-        logger.setLevel(before)
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
