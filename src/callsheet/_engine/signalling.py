@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from callsheet._model.records import StateRecord
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._\-]+")
+SIGNAL, SIGNAL_UNTIL = "signal:", "signal-until:"
+"""What the keys of the two steps that a wait for a signal is begin with: what came, and until when it is waited for."""
 _SENT, _TAKEN = "signal", "signal-taken"
 _LOOK_AGAIN = 10.0  # seconds, in case that a commit was not heard of
 
@@ -54,6 +56,12 @@ def check_name(name: str) -> str:
             f"Names of signals must have only letters, digits, hyphens, underscores and dots; {name!r} does not."
         )
     return name
+
+
+def signal_of(key: str) -> str | None:
+    """Give the name of the signal that a flow run was handed under a key, if it is one."""
+    kind, _, rest = key.partition(":")
+    return rest.partition(":")[0] if kind in (_SENT, _TAKEN) else None
 
 
 async def send(place: Place, port: Port, run_id: UUID, name: str, text: str, sender: str | None) -> None:
@@ -113,8 +121,8 @@ async def receive(run: FlowRunActor, place: Place, name: str, timeout: float | N
         ValueError: The name has characters that none has.
     """
     check_name(name)
-    step = Step(run, f"signal:{name}", {"name": name})
-    limit = None if timeout is None else Step(run, f"signal-until:{name}", {"name": name})
+    step = Step(run, f"{SIGNAL}{name}", {"name": name})
+    limit = None if timeout is None else Step(run, f"{SIGNAL_UNTIL}{name}", {"name": name})
     if not step.known:
         if limit is not None and not limit.known:
             limit.record(run.core.clock.micros() + round((timeout or 0.0) * 1e6))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from callsheet._kernel.ports import Port
     from callsheet._kernel.scopes import RunScope
 
+SLEEP = "sleep"
+"""The key of the step that a sleep is."""
 _SLICE = 30.0
 """Seconds in one wait: so soon it is noticed that the clock was set, or that the machine was asleep."""
 
@@ -47,7 +49,7 @@ async def sleep(seconds: float | None, moment: int | None) -> None:
     clock = current_clock() if run is None else run.core.clock
     until = round((seconds or 0.0) * 1e6) + clock.micros() if moment is None else moment
     if body is not None:
-        step = Step(body, "sleep", {} if seconds is None else {"seconds": seconds})
+        step = Step(body, SLEEP, {} if seconds is None else {"seconds": seconds})
         if not step.known:
             step.record(until)
         sleeping = _Sleep(body, int(step.value), port)

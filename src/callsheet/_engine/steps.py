@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from callsheet._kernel.ports import Port
     from callsheet._model.records import Entry
 
-_PREFIX: Final = "step:"
+PREFIX: Final = "step:"
+"""What keys of steps begin with, where they name a call."""
 
 
 class Step:
@@ -63,7 +64,7 @@ class Step:
         self._identity: bytes | None = None
         if core.durability is Durability.OFF:
             return
-        calls, key = run.calls, _PREFIX + key
+        calls, key = run.calls, PREFIX + key
         identity = self._identity = calls.named(key) if named else calls.identify(key, parameters or {})
         memory = core.memories.get(run.cell.id) if core.memories else None
         outcome = None if memory is None else memory.step(identity)
@@ -74,7 +75,7 @@ class Step:
             except CallsheetError as error:
                 run.logger().warning("A step that was recorded (%s) cannot be read and is done again: %s", key, error)
         if core.replay is not None and not self.known:
-            core.replay.new_step(run, key.removeprefix(_PREFIX))
+            core.replay.new_step(run, key.removeprefix(PREFIX))
 
     def record(self, value: Any, *entries: Entry) -> None:
         """Put on record what the step gives, and entries along with it.

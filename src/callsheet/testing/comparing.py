@@ -14,6 +14,7 @@ from callsheet._engine.flow_run import FlowRunActor
 from callsheet._engine.leaving import Final as Ended
 from callsheet._engine.memory import Memory, attempt_of_step
 from callsheet._engine.reviving import adopt
+from callsheet._engine.signalling import SIGNAL, SIGNAL_UNTIL
 from callsheet._kernel.messages import CancelTree
 from callsheet._kernel.ports import step
 from callsheet._kernel.scopes import CANCEL, Interrupted
@@ -30,7 +31,8 @@ from callsheet.testing.stubs import is_overridden
 
 _S: Final = StateType
 _BEFORE: Final = 3  # calls that are shown before the first difference
-_IGNORED: Final = ("patch:", "signal-until:")  # steps that a body may make or leave out
+_ORDERED: Final = 6  # letters: longer keys are those of pauses that somebody ordered from outside
+_IGNORED: Final = ("patch:", SIGNAL_UNTIL)  # steps that a body may make or leave out
 
 
 class Comparison:
@@ -254,9 +256,7 @@ class Comparison:
         """
         attempt = self._now(run)
         if attempt is not None and not key.startswith(_IGNORED) and self._is_wrong(run, attempt):
-            kind, _, name = key.partition(":")
-            now = f"a wait for the signal {name!r}" if kind == "signal" else f"a {kind}"
-            self._differs(run, attempt, now=now, index=self._next(attempt))
+            self._differs(run, attempt, now=_kind(key), index=self._next(attempt))
         self._leave_on_failure()
 
     def pauses(self, run: FlowRunActor, key: str) -> None:
@@ -288,10 +288,13 @@ class Comparison:
         elif completed and attempt.calls:
             call = next(iter(attempt.calls.values()))
             self._differs(run, attempt, recorded=f"{call.record.definition.name}, in a branch of the body", now=now)
-        elif completed and attempt.is_whole:
+        elif attempt.is_whole:
             left = [one for one in attempt.memory.steps_left() if attempt_of_step(one) == attempt.number]
-            steps = [said for one in left if (said := _step(run, one)) is not None]
-            steps += [f"a pause (key {key!r})" for key in sorted(attempt.pauses) if key.isdecimal()]
+            own = [one for one in left if completed or one.identity in attempt.steps]
+            steps = [said for one in own if (said := _step(run, one, attempt.steps.get(one.identity))) is not None]
+            steps += [
+                f"a pause (key {key!r})" for key in sorted(attempt.pauses) if key.isdecimal() and len(key) < _ORDERED
+            ]
             if steps:
                 self._differs(run, attempt, recorded=steps[0], now=now)
 
@@ -340,9 +343,16 @@ def _read(run: FlowRunActor, blob: ResultBlob | None) -> Any:
     return step(recall(blocking(), blob, None, run_id=run.cell.id, run="a recorded run")).result
 
 
-def _step(run: FlowRunActor, outcome: OutcomeRecord) -> str | None:
+def _step(run: FlowRunActor, outcome: OutcomeRecord, key: str | None) -> str | None:
     """Say what a recorded step was, if it may not be left out."""
     value = _read(run, outcome.result)
-    if isinstance(value, bool):  # of `patched`
+    if isinstance(value, bool) or (key is not None and key.startswith(_IGNORED)):  # the first is of `patched`
         return None
-    return f"a sleep until {from_micros(value)}" if isinstance(value, int) else "a wait for a signal"
+    if isinstance(value, int):
+        return f"a sleep until {from_micros(value)}"
+    return "a wait for a signal" if key is None else _kind(key)
+
+
+def _kind(key: str) -> str:
+    """Say what a step of this key is."""
+    return f"a wait for the signal {key.removeprefix(SIGNAL)!r}" if key.startswith(SIGNAL) else f"a {key}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -10,9 +10,13 @@ from callsheet._engine import decode
 from callsheet._engine.changes import Order, orders_of
 from callsheet._engine.memory import Memory, attempt_of_step, is_step
 from callsheet._engine.past import FOR_SIGNAL, Past, bodies_begun, details_of, fork_of, past_of
+from callsheet._engine.signalling import SIGNAL, SIGNAL_UNTIL, signal_of
+from callsheet._engine.sleeping import SLEEP
+from callsheet._engine.steps import PREFIX
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import OutcomeRecord, RunRecord, StateRecord
 from callsheet._rules.guards import AWAITING_RETRY, RETRYING
+from callsheet._rules.identity import calls_of_body
 from callsheet.testing.recordings import Recording
 
 _S: Final = StateType
@@ -39,6 +43,7 @@ class Attempt:
         orders: By identity, which call it is, and the order of the body in which that was made.
         open: Names of task runs that had no outcome, by key: they were under way, or were cancelled.
         pauses: Keys of its pauses; those that have come are taken out.
+        steps: Keys of the steps that the body itself has made, by identity: ``sleep``, ``signal:…``.
         waits: Names of the calls that wait for what is not recorded.
     """
 
@@ -51,6 +56,7 @@ class Attempt:
         self.orders: dict[bytes, tuple[bytes, Order]] = {}
         self.open: dict[str, list[str]] = {}
         self.pauses: set[str] = set()
+        self.steps: dict[bytes, str] = {}
         self.waits: list[str] = []
 
     @property
@@ -108,6 +114,10 @@ class Recorded:
         for outcome in recording.outcomes:
             self._outcomes.setdefault(outcome.flow_run_id, []).append(outcome)
             self.outcomes[outcome.run_id] = outcome
+        self._signals: dict[UUID, set[str]] = {}
+        for handed in recording.inputs:
+            if (name := signal_of(handed.key)) is not None:
+                self._signals.setdefault(handed.run_id, set()).add(name)
 
     def attempts(self, run_id: UUID) -> list[Attempt]:
         """Give the attempts of a flow run, from the first one, or from that for which somebody asked last."""
@@ -157,10 +167,22 @@ class Recorded:
         fork = past.fork
         known = sorted(((call.record, one) for one, call in attempt.calls.items()), key=lambda pair: pair[0].id)
         begun = {source: bodies_begun(self.states.get(source, [])) for source in self.states}
-        attempt.orders = orders_of(run_id.bytes if fork is None else fork.seed, known, begun)
+        parent = run_id.bytes if fork is None else fork.seed
+        attempt.orders = orders_of(parent, known, begun)
+        attempt.steps = self._steps_of_body(parent, attempt, self._signals.get(run_id, ()))
         attempt.calls = {identity: attempt.calls[identity] for _, identity in known}
         attempt.pauses = set(filter(None, map(_pause_of_body, states[begins[n] : until])))
         return attempt
+
+    def _steps_of_body(self, parent: bytes, attempt: Attempt, signals: Iterable[str]) -> dict[bytes, str]:
+        """Tell which steps of an attempt are the body's own, and of which kind: on record are only their identities."""
+        made = [one.identity for one in attempt.memory.steps_left() if attempt_of_step(one) == attempt.number]
+        kinds = [SLEEP, *(key for name in signals for key in (f"{SIGNAL}{name}", f"{SIGNAL_UNTIL}{name}"))]
+        return {
+            identity: kind
+            for kind in kinds
+            for identity in calls_of_body(parent, [(f"{PREFIX}{kind}", one) for one in made])
+        }
 
     def _memory(self, past: Past, n: int, made: dict[UUID, RunRecord], of: dict[UUID, int]) -> Memory:
         """Give what the engine would remember in an attempt, had all of it ended in a life before."""

@@ -17,7 +17,6 @@ from callsheet._engine.leaving import NotRecoverable
 from callsheet._engine.reviving import parameters_of_record
 from callsheet._kernel.host import current_host, here
 from callsheet._kernel.ports import LoopPort
-from callsheet._kernel.scopes import CANCEL
 from callsheet._kernel.virtual import VirtualClock
 from callsheet._kernel.virtual_loops import loop_options, virtual_time
 from callsheet._model.kinds import Durability
@@ -107,14 +106,16 @@ def replay(
 def _flow_of(recording: Recording, flow: Any) -> Any:
     key = recording.run.definition.key
     if flow is None:
-        module = key.rpartition(":")[0]
+        why: Exception | None = None
         try:
-            importlib.import_module(module)
-        except (ImportError, ValueError):
-            pass
+            importlib.import_module(key.rpartition(":")[0])
+        except (ImportError, TypeError, ValueError) as error:  # the others are of names that are paths
+            why = error
         flow = imported(key)
         if flow is None:
-            raise RecordingError(f"The recorded flow {key} cannot be imported. Give it: `replay(recording, flow)`.")
+            raise RecordingError(
+                f"The recorded flow {key} cannot be imported. Give it: `replay(recording, flow)`."
+            ) from why
     if flow._entrypoint != key:
         raise RecordingError(
             f"The recording is of the flow {key}, and not of {flow._entrypoint}. An engine knows flows by these names, too: "
@@ -138,19 +139,19 @@ async def _replay(recording: Recording, flow: Any, parameters: dict[str, Any], c
             port = LoopPort(here())
             with anyio.move_on_after(_FOR_EVER):
                 await port.wait(ended)
+            elapsed, history = (clock.micros() - began) / 1e6, None
             if run.final is None:
-                elapsed = None
                 comparison.waits_for_ever(run)
+                core.journal.flush()
+                history = store.happened(began)
                 core.cancel_everything()
                 await port.wait(ended, core.cancel_grace)
-            else:
-                elapsed = (clock.micros() - began) / 1e6
         if comparison.failure is not None:
             raise comparison.failure
-        history = store.happened(began)
-        if elapsed is None or run.final is None or run.cell.delivered == CANCEL:
-            return VirtualRun(None, None, max((one.elapsed for one in history), default=0.0), history)
-        return VirtualRun(run.final.data, run.state, elapsed, history)
+        if history is None and run.final is not None and run.state.is_final():
+            return VirtualRun(run.final.data, run.state, elapsed, store.happened(began))
+        history = history or store.happened(began)
+        return VirtualRun(None, None, max((one.elapsed for one in history), default=0.0), history)
 
 
 def _begun(
