@@ -155,6 +155,83 @@ def test_the_package_lists_its_names():
         _ = callsheet.flwo
 
 
+# Names of features that are still to come: programs can import them, and what uses them says so.
+NOT_YET: dict[str, str] = {
+    "callsheet.artifacts": (
+        "create_table_artifact create_markdown_artifact create_link_artifact create_image_artifact "
+        "create_progress_artifact update_progress_artifact"
+    ),
+    "callsheet.blocks.core": "Block",
+    "callsheet.blocks.system": "Secret",
+    "callsheet.client.schemas": "Deployment WorkPool Variable",
+    "callsheet.client.schemas.actions": "DeploymentScheduleCreate",
+    "callsheet.client.schemas.filters": "DeploymentFilter DeploymentFilterId WorkerFilter WorkerFilterStatus",
+    "callsheet.client.schemas.objects": (
+        "Artifact ConcurrencyLimitConfig Deployment DeploymentSchedule Variable WorkPool WorkQueue Worker WorkerStatus"
+    ),
+    "callsheet.client.schemas.schedules": "IntervalSchedule CronSchedule RRuleSchedule NoSchedule construct_schedule",
+    "callsheet.client.schemas.sorting": "DeploymentSort",
+    "callsheet.client.types.flexible_schedule_list": "FlexibleScheduleList",
+    "callsheet.concurrency.asyncio": "concurrency rate_limit",
+    "callsheet.concurrency.sync": "concurrency rate_limit",
+    "callsheet.deployments": "run_deployment deploy RunnerDeployment create_deployment_schedule_create",
+    "callsheet.deployments.runner": "RunnerDeployment deploy",
+    "callsheet.deployments.schedules": "create_deployment_schedule_create",
+    "callsheet.docker": "DockerImage",
+    "callsheet.events": "DeploymentEventTrigger emit_event",
+    "callsheet.filesystems": "ReadableDeploymentStorage",
+    "callsheet.flows": (
+        "serve load_flow_from_entrypoint load_flow_arguments_from_entrypoint safe_load_flow_from_entrypoint "
+        "load_flow_from_flow_run"
+    ),
+    "callsheet.runner": "Runner",
+    "callsheet.runner.storage": (
+        "LocalStorage GitRepository RemoteStorage RunnerStorage BlockStorageAdapter create_storage_from_source"
+    ),
+    "callsheet.task_worker": "TaskWorker serve",
+    "callsheet.variables": "Variable",
+    "callsheet.workers.base": "BaseWorker BaseJobConfiguration BaseVariables",
+}
+
+
+@pytest.mark.parametrize("module", NOT_YET)
+def test_what_there_is_not_yet_says_so_when_it_is_used(module):
+    for name in NOT_YET[module].split():
+        thing = getattr(importlib.import_module(module), name)
+        with pytest.raises(NotImplementedError, match=name):
+            thing("x", y=1)
+    with pytest.raises((AttributeError, ImportError)):
+        _ = importlib.import_module(module).no_such_name
+
+
+def test_stand_ins_can_be_named_and_subclassed():
+    from callsheet import flow
+    from callsheet.blocks.core import Block
+    from callsheet.concurrency.sync import ConcurrencySlotAcquisitionError
+    from callsheet.deployments import DeploymentApplyError, EntrypointType
+    from callsheet.types import entrypoint
+    from callsheet.variables import Variable
+
+    class Mine(Block):
+        pass
+
+    @flow
+    def my_flow(block: Block | None = None) -> object:
+        return block
+
+    assert my_flow() is None
+    assert not isinstance(1, Variable)
+    assert "Variable" in repr(Variable)
+    with pytest.raises(NotImplementedError, match=r"callsheet\.variables\.Variable\.get is not implemented yet"):
+        Variable.get("x")
+    with pytest.raises(NotImplementedError, match=r"callsheet\.blocks\.core\.Block is not implemented yet"):
+        Mine()
+    assert issubclass(ConcurrencySlotAcquisitionError, Exception)
+    assert issubclass(DeploymentApplyError, RuntimeError)
+    assert EntrypointType is entrypoint.EntrypointType
+    assert EntrypointType("module_path") is EntrypointType.MODULE_PATH
+
+
 # Programs that import the package alone, and go on by attributes.
 AS_ATTRIBUTES = (
     "context.FlowRunContext exceptions.MissingContextError results.ResultStore logging.get_logger futures.wait "

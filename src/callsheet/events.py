@@ -16,6 +16,7 @@ from callsheet._engine.watching import Record, Tree
 from callsheet._kernel.host import here
 from callsheet._kernel.ports import LoopPort
 from callsheet._kernel.signals import Once
+from callsheet._later import later
 from callsheet._model.events import Event, LogEvent, StateEvent
 from callsheet.exceptions import ObjectNotFound
 
@@ -173,3 +174,7 @@ class Watch:
             await port.wait(self._alive)
         elif (left := self._lines_may_come_for()) > 0:
             await port.wait(Once(), min(left, _LAST_LINES))
+
+
+if not TYPE_CHECKING:
+    __getattr__ = later(__name__, "DeploymentEventTrigger", "emit_event")

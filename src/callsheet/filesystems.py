@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from callsheet._later import later
 from callsheet._results.database import DatabaseStorage
 from callsheet._results.local import LocalFileSystem
 from callsheet._results.remote import RemoteFileSystem
@@ -16,3 +19,6 @@ __all__ = [
     "RemoteFileSystem",
     "WritableFileSystem",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = later(__name__, "ReadableDeploymentStorage", "WritableDeploymentStorage")

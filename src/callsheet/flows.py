@@ -23,6 +23,7 @@ from callsheet._engine.options import (
     keep_unset,
 )
 from callsheet._engine.parameters import check_signature
+from callsheet._later import later, serve
 from callsheet._unset import NotSet
 from callsheet.utilities.functions import callable_name, module_or_file
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from callsheet.states import State
     from callsheet.task_runners import TaskRunner
 
-__all__ = ["Flow", "flow"]
+__all__ = ["Flow", "flow", "serve"]
 
 R_co = TypeVar("R_co", covariant=True)
 P = ParamSpec("P")
@@ -359,3 +360,12 @@ def flow(
 
 
 cast("Any", flow).from_source = Flow.from_source
+
+if not TYPE_CHECKING:
+    __getattr__ = later(
+        __name__,
+        "load_flow_from_entrypoint",
+        "load_flow_arguments_from_entrypoint",
+        "safe_load_flow_from_entrypoint",
+        "load_flow_from_flow_run",
+    )

@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import RunVar
 
 from callsheet import State, flow, task
 from callsheet._kernel import turns
@@ -78,7 +79,22 @@ LOOPS: dict[str, Callable[[], Any]] = {
     "retried": lambda: tries_again.with_options(retries=3)([]),
     "flow": awaited_flow,
     "rejected flow": lambda: picky("x", return_state=True),  # type: ignore[call-overload]
+    "ended future": lambda: _again(),
 }
+
+ended: RunVar[TaskFuture[None]] = RunVar("ended")
+
+
+async def _again() -> None:
+    if (future := ended.get(None)) is None:
+        await submitted()
+    else:
+        await future
+
+
+@flow
+async def submitted() -> None:
+    ended.set(awaited.submit())
 
 
 async def _swallow(call: Callable[[], Any]) -> None:

@@ -15,6 +15,7 @@ from callsheet.exceptions import FlowPauseTimeout, RecordingError, SignalTimeout
 from callsheet.flow_runs import fork_flow_run, resume_flow_run, retry_flow_run, wait_for_flow_run
 from callsheet.reruns import patched
 from callsheet.run_keys import run_key
+from callsheet.states import Completed, Failed
 from callsheet.testing import MemoryEngine, ReplayDiffers, override, record, replay, run_virtual
 from callsheet.transactions import transaction
 
@@ -240,6 +241,49 @@ def test_a_flow_that_timed_out(world: World, double: Any, backend: str) -> None:
     assert run.state.name == "TimedOut"
     assert run.elapsed == 60
     assert world.done == []
+
+
+def test_states_that_bodies_return(world: World, double: Any) -> None:
+    @flow
+    def ends(kind: str) -> Any:
+        double(1)
+        if kind == "futures":
+            return [double.submit(1), double.submit(2)]
+        return Failed(message="no") if kind == "failed" else Completed(name="Fine", message="yes", data=[world.is_new])
+
+    for kind in ("failed", "futures", "completed"):
+        world.is_new = False
+        recording = recorded(ends, kind)
+        assert recording.has_result
+        run = replay(recording, ends)
+        assert run.state is not None
+        assert run.state.is_failed() == (kind == "failed")
+    world.is_new = True
+    assert difference(recording, ends).recorded == "the result: [False]"
+
+
+def test_a_run_that_never_began() -> None:
+    """Its parameters did not fit."""
+
+    @flow
+    def strict(n: int) -> None: ...
+
+    run = replay(recorded(strict, "many"), strict)
+    assert run.state is not None
+    assert run.state.is_failed()
+
+
+@BOTH
+def test_a_run_that_crashed_by_itself(double: Any, backend: str) -> None:
+    @flow
+    def exits() -> None:
+        double(1)
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        exits()
+    recording = record(MemoryRuns.ids()[0])
+    assert replay(recording, exits, backend=backend).state is not None
 
 
 def test_what_was_rolled_back_had_completed(world: World) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from callsheet._engine import circles
 from callsheet._kernel.host import current_host
 from callsheet._kernel.ports import LoopPort, wait_blocking
+from callsheet._kernel.scopes import Interrupted
 from callsheet._kernel.signals import Once
 from callsheet.context import current_run
 from callsheet.exceptions import BlockingWaitError
@@ -191,7 +192,11 @@ async def await_once(once: Once, run: Run | None = None, timeout: float | None =
     caller = current_run.get()
     if run is not None and caller is run:
         raise BlockingWaitError("A run cannot wait for its own end.")
-    if once.is_set:
+    scope = _scope_of(caller)
+    if not once.is_set:
+        return await _lending(_places_of(caller), LoopPort(host), once, timeout, scope)
+    if host.turn_is_over():
         await host.checkpoint()
-    places = None if once.is_set else _places_of(caller)
-    return await _lending(places, LoopPort(host), once, timeout, _scope_of(caller))
+    if scope is not None and scope.reason is not None:
+        raise Interrupted
+    return True

@@ -127,17 +127,22 @@ def _packed(table: Table, params: list[Any]) -> list[Any]:
     start = 1
     params = params.copy()
     for index in table.blobs:
+        column = params[index::width]
+        if column.count(column[0]) == len(column):  # often: nothing in any row, or the flow run of all
+            column = column[:1]
         places: list[int] = []
-        for part in params[index::width]:
+        for part in column:
             if part is None:
                 places.append(0)
             else:
                 parts.append(part)
                 places.append(start << _BITS | len(part))
                 start += len(part)
-        params[index::width] = places
+        params[index::width] = places if len(places) > 1 else places * (len(params) // width)
     for index in table.nullable:
-        params[index::width] = [_NOTHING if value is None else value for value in params[index::width]]
+        column = params[index::width]
+        if None in column:
+            params[index::width] = [_NOTHING if value is None else value for value in column]
     return [b"".join(parts), *params]
 
 

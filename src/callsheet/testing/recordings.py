@@ -16,6 +16,7 @@ from callsheet._engine.past import fork_of
 from callsheet._engine.places import ThreadPlace, current_core
 from callsheet._engine.recording import RESULT, to_row
 from callsheet._kernel.ports import step
+from callsheet._model.kept import Kept
 from callsheet._model.kinds import Kind
 from callsheet._model.records import (
     InputRecord,
@@ -25,8 +26,7 @@ from callsheet._model.records import (
     RunRecord,
     StateRecord,
 )
-from callsheet._model.states import State
-from callsheet._model.values import value_of
+from callsheet._model.states import NOT_RECORDED, State
 from callsheet._results.journalled import recall
 from callsheet._results.ways import blocking
 from callsheet._results.wires import METADATA, RECORD
@@ -34,7 +34,7 @@ from callsheet._rules.guards import ROLLED_BACK
 from callsheet._store.protocol import Reader
 from callsheet._store.sqlite import SqliteStore
 from callsheet._version import __version__
-from callsheet.exceptions import CallsheetError, ObjectNotFound, RecordingError, SerializationError
+from callsheet.exceptions import CallsheetError, ConfigurationError, ObjectNotFound, RecordingError, SerializationError
 
 __all__ = ["Recording", "record"]
 
@@ -204,9 +204,10 @@ def _reading(database: str | Path | None) -> Generator[tuple[Reader, Path | None
 def _result_in(state: State[Any]) -> tuple[bool, ResultBlob | None]:
     if not state.is_completed() and not state.is_failed():
         return False, None
+    data = state.data.result if isinstance(state.data, Kept) else state.data
     try:
-        return True, to_row(value_of(state, raise_on_failure=False))
-    except (SerializationError, CallsheetError, TypeError):
+        return (False, None) if data is NOT_RECORDED else (True, to_row(data))
+    except (SerializationError, ConfigurationError):  # the latter: no key to encrypt with
         return False, None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from callsheet.client.schemas import actions, filters, objects, responses, sorting
 from callsheet.client.schemas.objects import (
     TERMINAL_STATES,
@@ -43,3 +45,6 @@ __all__ = [
     "responses",
     "sorting",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = objects.__getattr__  # what there is not yet

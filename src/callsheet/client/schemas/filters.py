@@ -7,11 +7,12 @@ Conditions may be given as objects or as nested mappings, and values as text whe
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
 
+from callsheet._later import later as _later
 from callsheet._model.kinds import StateType
 
 
@@ -307,3 +308,15 @@ def as_filter(value: Any, kind: type[Any], name: str) -> Any:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _later(
+        __name__,
+        "DeploymentFilter",
+        "DeploymentFilterId",
+        "DeploymentFilterName",
+        "DeploymentFilterTags",
+        "WorkerFilter",
+        "WorkerFilterStatus",
+    )

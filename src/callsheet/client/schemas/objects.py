@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from callsheet._later import later
 from callsheet._model.runs import (
     Constant,
     Flow,
@@ -34,3 +37,17 @@ __all__ = [
     "TaskRunPolicy",
     "TaskRunResult",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = later(
+        __name__,
+        "Artifact",
+        "ConcurrencyLimitConfig",
+        "Deployment",
+        "DeploymentSchedule",
+        "Variable",
+        "WorkPool",
+        "WorkQueue",
+        "Worker",
+        "WorkerStatus",
+    )

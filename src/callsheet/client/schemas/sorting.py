@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
+
+from callsheet._later import later as _later
 
 
 class FlowRunSort(str, Enum):
@@ -47,3 +50,7 @@ class LogSort(str, Enum):
 
     TIMESTAMP_ASC = "TIMESTAMP_ASC"
     TIMESTAMP_DESC = "TIMESTAMP_DESC"
+
+
+if not TYPE_CHECKING:
+    __getattr__ = _later(__name__, "DeploymentSort")

@@ -1,0 +1,1 @@
+"""Stored documents. Not available yet."""

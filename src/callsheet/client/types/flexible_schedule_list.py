@@ -1,0 +1,5 @@
+"""Schedules in the forms that are taken. Not available yet."""
+
+from callsheet._later import later
+
+__getattr__ = later(__name__, "FlexibleScheduleList")

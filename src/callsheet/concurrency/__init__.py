@@ -1,0 +1,1 @@
+"""Limits on how many runs do something at once. Not available yet."""

@@ -1,0 +1,5 @@
+"""Images that flows are deployed in. Not available yet."""
+
+from callsheet._later import later
+
+__getattr__ = later(__name__, "DockerImage")

@@ -1,0 +1,5 @@
+"""Values that programs share by name. Not available yet."""
+
+from callsheet._later import later
+
+__getattr__ = later(__name__, "Variable")

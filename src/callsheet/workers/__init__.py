@@ -1,0 +1,1 @@
+"""Processes that run what is left to them. Not available yet."""
