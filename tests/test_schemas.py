@@ -102,8 +102,11 @@ def test_what_pydantic_takes_strictly_fits(kind: Any) -> None:
         ("x", {"type": ["integer", "null"]}, "'x' is not of type integer or null"),
         (None, {"type": ["integer", "null"]}, None),
         ("a", {"const": "a"}, None),
+        (5, {"pattern": "a"}, None),
         (5, {"minLength": 2, "minItems": 2, "minProperties": 2}, None),
         ({"a": 1}, {"$defs": {"x/y": {"type": "object"}}, "$ref": "#/$defs/x~1y"}, None),
+        (1, {"$defs": {"x/y": {"type": "object"}}, "$ref": "#/$defs/x~1y"}, "1 is not of type object"),
+        (1, {"$defs": {"x~y": {"type": "object"}}, "$ref": "#/$defs/x~0y"}, "1 is not of type object"),
         (1, {"$ref": "#"}, "the value is nested too deeply"),
     ],
 )
