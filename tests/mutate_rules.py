@@ -2,7 +2,7 @@
 
     make mutate [MODULES="guards table"]
 
-The tests of a module are collected once. Each mutant then lives in a process that is forked from there: all rules are
+The tests of a module are collected and run once. Each mutant then lives in a process that is forked from there: all rules are
 made anew around it, so that what is worked out at import (the table, what is calm) is worked out by the mutant, and
 take the place of the old ones wherever those are known by name; the first test that fails ends it. Left alone is what
 cannot matter: annotations, docstrings, `__slots__`, and sentences for people (every string with a space in it).
@@ -21,7 +21,7 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -106,6 +106,7 @@ _REASONS: dict[str, tuple[str, ...]] = {
             " -> (None, guards.AWAITING_RETRY, guards.RETRYING, guards.SUSPENDED)"
         ),
     ),
+    "What is stripped is any of these characters.": ("schemas._referred: '/' -> '//'",),
     "Any moment will do: the facts name no other to compare it with.": ("table.0.0 -> 1.0",),
     "Only states that there are come here, and no reason is empty: this is for the type checker.": (
         "guards._value: '' if state is None else state.value -> state.value",
@@ -312,11 +313,14 @@ class Mutants:
         self.excused: list[str] = []
         self.notes = os.fdopen(os.dup(1), "w", buffering=1)
         self._failed = False
+        self._took: defaultdict[str, float] = defaultdict(float)  # seconds
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         path = RULES / f"{self.module}.py"
+        self._fails(session)
+        session.items.sort(key=lambda item: self._took[item.nodeid])  # most mutants fall to what takes no time
         gc.freeze()
-        if session.testsfailed or not self.survives(session, path.read_text("utf-8")):
+        if self._failed or not self.survives(session, path.read_text("utf-8")):
             print(f"{self.module}: the tests fail without any change", file=self.notes)
             raise session.Failed
         for what, source in mutants(path):
@@ -330,6 +334,7 @@ class Mutants:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._failed |= report.failed
+        self._took[report.nodeid] += report.duration
 
     def survives(self, session: pytest.Session, source: str) -> bool:
         """Run the tests against a mutant, in a process of its own, until one fails."""

@@ -60,7 +60,7 @@ def facts_that_matter(proposed: StateType) -> Iterator[Facts]:
     flags = (False, True)
     dues = (None, NOW - 1, NOW, NOW + 1) if proposed is S.RUNNING else (None,)
     tries = (
-        list(itertools.product((1, 2, 3), flags, (0.0, 5.0))) if proposed is S.FAILED else [(1, True, 0.0)]
+        list(itertools.product((1, 2, 3), flags, (0.0, 0.5))) if proposed is S.FAILED else [(1, True, 0.0)]
     )  # attempts, retriable, delay
     pauses = list(itertools.product(flags, flags)) if proposed is S.PAUSED else [(False, False)]  # pending, passed
     untils = (None, NOW, NOW + 1) if proposed is S.RUNNING else (None,)
