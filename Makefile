@@ -1,7 +1,7 @@
 # Every target works on a machine with Python 3.11 or newer, pip and make: what it needs goes into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports docs docs-check cov bench kill-loop simulate proofs disk-faults mutate soak check clean
+.PHONY: help demo test lint types imports docs docs-check cov bench kill-loop simulate proofs proofs-short disk-faults mutate soak check clean
 
 # The first interpreter on the path that is new enough; `make PYTHON=python3.13 test` chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -44,6 +44,9 @@ kill-loop: $(VENV)/.dev ## Kill processes at N moments each (N=1000 SEED=… FIR
 proofs: $(VENV)/.dev ## The long forms of the tests that prove the engine; the suite takes some steps of each.
 	@CALLSHEET_PROOFS=1 $(BIN)/python -m pytest -n 2 -q --timeout 3600 tests/proofs $(ARGS)
 
+proofs-short: $(VENV)/.dev ## The CI form of every long proof, in about four minutes, a line each (PARTS="kill soak").
+	@$(BIN)/python tests/proofs_short.py $(PARTS)
+
 disk-faults: $(VENV)/.dev ## Run flows on a disk that fails, N times (N=1000 SEED=… FIRST=…), and compare what is left.
 	@$(BIN)/python tests/disk_faults.py -n $(or $(N),1000) --first $(or $(FIRST),0) $(if $(SEED),--seed $(SEED))
 
@@ -62,7 +65,7 @@ docs: $(VENV)/.dev ## Write docs/reference from the docstrings.
 docs-check: $(VENV)/.dev ## Run every example of the docs and docstrings, follow every link, compare the reference.
 	@$(BIN)/python -m pytest -q -p no:randomly tests/test_docs.py
 
-check: lint types imports test ## All that a change must pass.
+check: lint types imports proofs-short test ## All that a change must pass.
 
 clean: ## Remove what these targets made.
 	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.*

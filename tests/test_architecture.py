@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,11 @@ LONG_FUNCTIONS: dict[str, tuple[int, str]] = {}
 
 # The modules that may start threads, and those that may name a backend (asyncio, trio). Everything else asks them.
 THREAD_STARTERS = {"_kernel/spawning.py", "_kernel/alarms.py", "_kernel/host.py"}
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def name_of(path: Path) -> str:
@@ -63,7 +69,7 @@ def long_functions() -> dict[str, int]:
     return {
         f"{name_of(path)}::{name}": length(function)
         for path in [*FILES, *OWN_PROGRAMS]
-        for name, function in functions(ast.parse(path.read_text()))
+        for name, function in functions(parsed(path))
         if length(function) > MAX_FUNCTION
     }
 
@@ -108,7 +114,7 @@ def test_threads_are_started_in_their_own_modules_only():
     starters = {
         name_of(path)
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute | ast.Name)
         and ast.unparse(node.func).rpartition(".")[2]
@@ -122,7 +128,7 @@ def test_every_thread_has_our_name():
     unnamed = [
         f"{name_of(path)}:{node.lineno}"
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in {"threading.Thread", "Thread"}
         and not any(keyword.arg == "name" for keyword in node.keywords)
@@ -142,14 +148,13 @@ def test_no_line_of_ours_sets_global_state_of_the_host():
     assert [
         (name_of(path), word)
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call)
         for word in forbidden
         if word in ast.unparse(node.func)
     ] == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_a_module_says_what_it_is_for(path):
-    docstring = ast.get_docstring(ast.parse(path.read_text()))
-    assert docstring, "a module begins with what it is for"
+def test_a_module_says_what_it_is_for():
+    """It begins with that."""
+    assert [name_of(path) for path in FILES if not ast.get_docstring(parsed(path))] == []

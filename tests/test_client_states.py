@@ -352,3 +352,12 @@ async def test_a_run_that_somebody_else_moved_meanwhile_is_judged_again(monkeypa
         result = await client.set_task_run_state(run.id, Running())
         assert (result.status, result.details.reason) == (SetStateStatus.ABORT, "The run has ended as Cancelled.")
         assert [state.name for state in await client.read_task_run_states(run.id)] == ["Pending", "Cancelled"]
+
+
+@pytest.mark.parametrize("state", ["COMPLETED", None, 5])
+def test_what_is_no_state_is_told(state):
+    with (
+        get_client(sync_client=True) as client,
+        pytest.raises(TypeError, match=r"Expected a state, such as `Cancelled"),
+    ):
+        client.set_flow_run_state(new_id(), state)

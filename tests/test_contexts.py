@@ -122,6 +122,12 @@ def test_outside_of_runs() -> None:
         get_run_context()
 
 
+@pytest.mark.parametrize("tag", [1, None, ["a"]])
+def test_tags_are_texts(tag: Any) -> None:
+    with pytest.raises(TypeError, match="Tags are strings; got "), tags("a", tag):
+        pass
+
+
 def test_tags_by_their_context() -> None:
     with TagsContext(current_tags={"a"}):
         assert current_tags() == {"a"}

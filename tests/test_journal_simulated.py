@@ -49,6 +49,19 @@ def test_the_thread_does_not_go_round_until_the_clock_says_more_than_a_second() 
     assert played(play) == 1
 
 
+def test_nobody_looks_for_news_that_are_told() -> None:
+    """In memory nobody else commits: who wants to hear of others costs no look ten times a second."""
+
+    async def play() -> float:
+        journal = Journal(MemoryStore(), Durability.RELAXED)
+        journal.start()
+        journal.watch(lambda: None)
+        await trio.sleep(10_000)
+        return machine.monotonic()
+
+    assert played(play) == 11_000
+
+
 class SlowToSync(MemoryStore):
     """A memory store whose disk takes its time when something is to survive a power loss."""
 

@@ -74,6 +74,9 @@ ASYNC_TEST = """
         assert_ran_once(engine, charge)
 """
 
+WITHOUT = [f"-pno:{name}" for name in ("randomly", "cacheprovider", "hypothesispytest", "pytest_cov", "timeout")]
+"""Plugins that have nothing to do with ours; some take longer to import than the tests take."""
+
 
 @pytest.fixture
 def run(pytester):
@@ -82,7 +85,7 @@ def run(pytester):
 
         pytester.makeini(f"[pytest]\n{config}")
         pytester.makepyfile(textwrap.dedent(FLOWS) + "\n" + marks + "\n" + textwrap.dedent(source))
-        return pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:cacheprovider", *options)
+        return pytester.runpytest_subprocess(*WITHOUT, *options)
 
     return run
 

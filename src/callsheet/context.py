@@ -238,12 +238,18 @@ def tags(*new_tags: str) -> Generator[set[str], None, None]:
     Yields:
         The tags that are current inside the block.
 
+    Raises:
+        TypeError: A tag is no text.
+
     Example:
         >>> with tags("a"):
         ...     with tags("b") as current:
         ...         sorted(current)
         ['a', 'b']
     """
+    for tag in new_tags:
+        if not isinstance(tag, str):  # pyright: ignore[reportUnnecessaryIsInstance] - as users may pass anything
+            raise TypeError(f"Tags are strings; got {tag!r}.")
     current = _tags.get().union(new_tags)
     with TagsContext(current_tags=set(current)):
         yield set(current)

@@ -51,6 +51,9 @@ def wait(futures: Iterable[TaskFuture[Any]], timeout: float | None = None) -> Do
     Returns:
         Two sets: `done` and `not_done`.
 
+    Raises:
+        TypeError: Something is no future.
+
     Example:
         >>> from callsheet import flow, task
         >>> @task
@@ -62,7 +65,7 @@ def wait(futures: Iterable[TaskFuture[Any]], timeout: float | None = None) -> Do
         >>> count()
         2
     """
-    waiting = set(futures)
+    waiting = _only_futures(futures)
     deadline = None if timeout is None else monotonic() + timeout
     done: set[TaskFuture[Any]] = set()
     for future in list(waiting):
@@ -87,6 +90,7 @@ def as_completed(
 
     Raises:
         TimeoutError: Some run had not ended in time; the message counts them.
+        TypeError: Something is no future.
 
     Example:
         >>> from callsheet import flow, task
@@ -99,7 +103,7 @@ def as_completed(
         >>> my_flow()
         [2, 4, 6]
     """
-    all_of_them = set(futures)
+    all_of_them = _only_futures(futures)
     deadline = None if timeout is None else monotonic() + timeout
     arrived: deque[TaskFuture[R]] = deque()
     lock = threading.Lock()
@@ -123,6 +127,16 @@ def as_completed(
         future = arrived.popleft()
         future.wait(0)
         yield future
+
+
+def _only_futures(given: Iterable[TaskFuture[R]]) -> set[TaskFuture[R]]:
+    futures = set(given)
+    for future in futures:
+        if not isinstance(future, TaskFuture):  # pyright: ignore[reportUnnecessaryIsInstance] - as users may pass anything
+            raise TypeError(
+                f"Expected futures, as `submit` and `map` give them; got {type(future).__name__} among them."
+            )
+    return futures
 
 
 def resolve_futures_to_states(expr: Any) -> Any:

@@ -36,11 +36,11 @@ SOURCE = HERE.parent.parent / "src"
 
 
 def interpreters() -> list[str]:
-    """Other interpreters on this machine: on the path, or kept by pyenv."""
+    """What may be other interpreters on this machine: on the path, or kept by pyenv."""
     kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = [shutil.which(f"python3.{minor}") for minor in (11, 12, 13)]
     found += [str(path) for minor in (11, 12, 13) for path in kept.glob(f"3.{minor}.*/bin/python")]
-    return sorted({path for path in found if path and works(path)})
+    return sorted({path for path in found if path})
 
 
 def works(interpreter: str) -> bool:
@@ -70,6 +70,8 @@ def test_hash_seeds_do_not_matter(expected):
 
 @pytest.mark.parametrize("interpreter", interpreters())
 def test_versions_of_python_do_not_matter(interpreter, expected):
+    if not works(interpreter):
+        pytest.skip(f"{interpreter} only stands in for one")
     assert keys_of(interpreter, "3") == expected
 
 

@@ -68,8 +68,8 @@ def test_help_is_quick_and_needs_nothing() -> None:
     assert "flow-run" in run("--help")
     assert run("--version") == f"callsheet {__version__}\n"
     code = (
-        "import sys; from callsheet._command.main import parser; parser().format_help();"
-        "print(sorted({name.split('.')[0] for name in sys.modules} & {'pydantic', 'sqlite3', 'asyncio', 'rich', 'trio'}))"
+        "import sys; before = set(sys.modules); from callsheet._command.main import parser; parser().format_help();"
+        "print(sorted({name.split('.')[0] for name in set(sys.modules) - before} & {'pydantic', 'sqlite3', 'asyncio', 'rich', 'trio'}))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 

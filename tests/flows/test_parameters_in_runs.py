@@ -10,7 +10,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from callsheet import allow_failure, flow, task
+from callsheet import allow_failure, flow, get_client, task
 from callsheet.context import FlowRunContext
 from callsheet.exceptions import ParameterBindError, ParameterTypeError, ReservedArgumentError
 
@@ -302,3 +302,17 @@ def test_futures_and_states_as_arguments_become_values() -> None:
     first, second, nested, failure = outer()
     assert (first, second, nested) == (1, 1, [1, {"k": 1}])
     assert isinstance(failure, ValueError)
+
+
+def test_a_file_name_that_is_no_text_is_a_parameter_like_any_other():
+    name = "caf\udce9"  # as os.listdir gives what is not UTF-8
+
+    @flow
+    def open_file(path: str, more: dict[str, Any], count: int) -> str:
+        return path
+
+    state = open_file(name, {"also": [name, "caf\u00e9"]}, 3, return_state=True)
+    assert state.result() == name
+    with get_client(sync_client=True) as client:
+        back = client.read_flow_run(state.state_details.flow_run_id).parameters
+    assert back == {"path": "caf\\udce9", "more": {"also": ["caf\\udce9", "caf\u00e9"]}, "count": 3}

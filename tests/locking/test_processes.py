@@ -126,11 +126,11 @@ def test_a_stopped_holder_loses_its_lock_after_a_lease_and_is_told(kind, place):
 def test_a_slow_holder_keeps_its_lock(kind, place):
     """Its main thread computes for several leases without a pause."""
     locks = manager(kind, place)
-    with HolderProcess(kind, place, 3.0) as other:
+    with HolderProcess(kind, place, 1.5) as other:
         assert other.ask("locks.acquire_lock('k', 'other')") == "True"
-        busy = "[0 for end in [time.monotonic() + 5] for _ in iter(lambda: time.monotonic() < end, False)] and 'done'"
+        busy = "[0 for end in [time.monotonic() + 3] for _ in iter(lambda: time.monotonic() < end, False)] and 'done'"
         other.tell(busy)
-        assert not locks.acquire_lock("k", "me", acquire_timeout=4.5)
+        assert not locks.acquire_lock("k", "me", acquire_timeout=2.7)
         assert other.hear() == "done"
         assert other.ask("locks.release_lock('k', 'other')") == "None"
 

@@ -229,3 +229,9 @@ def test_futures_become_states_wherever_they_lie() -> None:
         assert resolve_futures_to_states(quote(a)).unquote() is a
 
     in_flow(body)
+
+
+def test_what_is_no_future_is_told():
+    for waits in (wait, lambda futures: list(as_completed(futures))):
+        with pytest.raises(TypeError, match="Expected futures, as `submit` and `map` give them; got int among them"):
+            waits([1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from callsheet._engine.flow_run import FlowRunActor
 
 _IN_JSON: frozenset[type] = frozenset({type(None), int, str, float, bool})
+_HALF = re.compile("[\ud800-\udfff]")  # of a pair that stands for one character
 _to_json = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
@@ -56,7 +59,18 @@ def parameters_of(run: FlowRunActor) -> tuple[bytes, list[str]]:
         for name, value in parameters.items()
         if type(value) is not str and said.get(name) == f"<{type(value).__name__}>"
     ]
-    return _to_json(said), opaque
+    try:
+        return _to_json(said), opaque
+    except (
+        UnicodeEncodeError
+    ):  # a file name whose bytes are no text: written down readably, and of no use for a restart
+        halves = {name for name, value in said.items() if _HALF.search(json.dumps(value, ensure_ascii=False))}
+        readable = {name: msgspec.Raw(_readable(value)) if name in halves else value for name, value in said.items()}
+        return _to_json(readable), sorted({*opaque, *halves})
+
+
+def _readable(value: Any) -> str:
+    return _HALF.sub(lambda half: f"\\\\u{ord(half[0]):x}", json.dumps(value, ensure_ascii=False))
 
 
 def extra_of(run: FlowRunActor, opaque: list[str]) -> bytes:

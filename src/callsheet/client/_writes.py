@@ -186,6 +186,8 @@ def _result(outcome: Outcome, proposed: State[Any], own: StateDetails, run_id: U
 def _as_state(state: State[Any] | StateCreate) -> State[Any]:
     if isinstance(state, State):
         return state
+    if not isinstance(state, StateCreate):  # pyright: ignore[reportUnnecessaryIsInstance] - as users may pass anything
+        raise TypeError(f"Expected a state, such as `Cancelled()`; got {state!r}.")
     return State(
         type=state.type,
         name=cast("str", state.name),  # without one, the type's own
