@@ -149,9 +149,11 @@ async def test_an_end_that_is_ordered_on_the_way_is_the_end(way: Way, order: Ord
             orders.start_soon(order, run_id)
         run: Any = await wait_for_flow_run(run_id, timeout=PATIENCE)
         assert run.state_name == end
+        done = list(did)
+        assert done in (["before"], ["before", "after"])  # it came to life a moment before the order
         await anyio.sleep(0.2)  # in which nothing must happen any more
         assert await _name(run_id) == end
-        assert did == ["before"]
+        assert did == done
 
 
 def _suspend_sync(run_id: UUID) -> Any:
