@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 import callsheet._kernel.journal as journal_module
@@ -504,6 +505,26 @@ def test_an_entry_that_nobody_can_write_does_not_hold_up_the_rest(
     (found,) = run_now(store.blocking_reader().read_runs(RunFilter())).items
     assert found.state.name == "Completed"  # type: ignore[attr-defined]
     journal.close()
+    store.close()
+
+
+def test_what_no_table_takes_does_not_hold_up_the_redo_log_either(
+    journals: Callable[..., Journal], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It can be written there, and is found out later, when nobody waits any more."""
+    store = SqliteStore(tmp_path / "history.db")
+    journal = journals(store)
+    odd: Any = 5
+    sound = started(new_id())
+    unsound = msgspec.structs.replace(
+        sound, id=new_id(), definition=msgspec.structs.replace(sound.definition, name=odd)
+    )
+    assert journal.flush_here(journal.put(sound, unsound))
+    wait_until(lambda: journal.shown == 2)
+    assert "left out of history" in caplog.text
+    assert "stumbled" not in caplog.text
+    assert run_now(store.blocking_reader().count_runs(RunFilter())) == 1
+    assert not journal.close()
     store.close()
 
 

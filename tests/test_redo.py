@@ -7,7 +7,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
 
 from callsheet import get_client
 from callsheet._engine import ambient
@@ -16,6 +21,7 @@ from callsheet._kernel.journal import Journal
 from callsheet._kernel.ports import step
 from callsheet._model.kinds import Durability, Kind, StateType
 from callsheet._model.records import Definition, Entry, RunCreated, RunFilter, SeqIs, StateEntered
+from callsheet._store.rows import Encoder
 from callsheet._store.sqlite import SqliteStore
 from callsheet.settings import temporary_settings
 
@@ -88,6 +94,53 @@ def test_a_living_process_sees_to_what_a_dead_one_left(tmp_path: Path) -> None:
     living.tend()
     assert in_log(living.path) == 0
     living.close()
+
+
+@pytest.mark.parametrize("change", [{"name": 5}, {"parent_id": "no id"}, {"definition": None}], ids=repr)
+def test_what_cannot_be_read_is_left_out_and_the_rest_is_not(
+    change: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It comes of a bug, and must not keep a history from being opened for ever."""
+    store = SqliteStore(tmp_path / "h.db")
+    store.open()
+    created, *rest = a_run()
+    assert store.append([msgspec.structs.replace(created, id=new_id(), **change), created, *rest])
+    store.close()
+    assert names(store.path) == ["Completed"]
+    assert in_log(store.path) == 0
+    assert "left out of history" in caplog.text
+
+
+def test_a_row_that_is_no_row_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = SqliteStore(tmp_path / "h.db")
+    store.open()
+    assert store.append(a_run())
+    store.close()
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("INSERT INTO redo (owner, body) VALUES (1, x'c1ff')")
+    assert names(store.path) == ["Completed"]
+    assert in_log(store.path) == 0
+    assert "left out of history" in caplog.text
+
+
+def test_what_can_be_read_and_not_written_is_left_out_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = SqliteStore(tmp_path / "h.db")
+    store.open()
+    bad, good = a_run(), a_run()
+    assert store.append([*bad, *good])
+    store.close()
+    encode = Encoder.encode
+
+    def refusing(self: Encoder, entries: Any, *skip: Any) -> Any:
+        if bad[0] in entries:
+            raise TypeError("unforeseen")
+        return encode(self, entries, *skip)
+
+    monkeypatch.setattr(Encoder, "encode", refusing)
+    assert names(store.path) == ["Completed"]
+    assert "left out of history" in caplog.text
 
 
 def test_entries_that_only_the_database_can_judge_are_not_appended(tmp_path: Path) -> None:

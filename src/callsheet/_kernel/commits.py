@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -187,7 +188,8 @@ class Commits:
         if not batch:
             return True
         number, end, _ = logged[count - 1]
-        self._store.prepare(batch)
+        with suppress(Exception):  # it only saves time; what cannot be written is told of where that is tried
+            self._store.prepare(batch)
         with self._writer:
             if self._logged is not logged:
                 return True  # somebody else has written them meanwhile

@@ -9,6 +9,7 @@ application; the term is that of C. Mohan et al., ARIES, 1992.)
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -31,6 +32,7 @@ from callsheet._model.records import (
     StateEntered,
 )
 
+_logger = logging.getLogger("callsheet.journal")
 # A writer that is too old for the file writes nothing, and neither does an engine that others took for dead.
 APPEND: Final = (
     "INSERT INTO redo (owner, body) SELECT ?, ?"
@@ -44,9 +46,10 @@ _ANY: Final = "SELECT 1 FROM redo WHERE owner <> ? LIMIT 1"
 _DROP: Final = "DELETE FROM redo WHERE owner <> ? AND id <= ?"
 
 _encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
-_decoder = msgspec.msgpack.Decoder(
-    list[RunCreated | StateEntered | RunRenamed | InputsResolved | OutcomeRecorded | LogWritten]
-)
+_Logged = RunCreated | StateEntered | RunRenamed | InputsResolved | OutcomeRecorded | LogWritten
+_decoder = msgspec.msgpack.Decoder(list[_Logged])
+_parts = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_part = msgspec.msgpack.Decoder(_Logged)
 _TO_THE_TABLES: Final = frozenset({RunDue, InputStored, InputDropped, LetterSent, LetterAnswered, LetterDropped})
 
 
@@ -91,7 +94,25 @@ def adopt_in(connection: sqlite3.Connection, owner: int, write: Callable[[Sequen
 def _adopt_some(connection: sqlite3.Connection, owner: int, write: Callable[[Sequence[Entry]], None]) -> bool:
     rows = connection.execute(_OTHERS, (owner,)).fetchall()
     for _, body in rows:
-        write(_decoder.decode(body))
+        write(_decoded(body))
     if rows:
         connection.execute(_DROP, (owner, rows[-1][0]))
     return len(rows) == _SOME
+
+
+def _decoded(body: bytes) -> Sequence[Entry]:
+    """Read a row. One that nobody can read must not keep the file from being opened."""
+    try:
+        return _decoder.decode(body)
+    except msgspec.MsgspecError:
+        pass
+    entries: list[Entry] = []
+    try:
+        for part in _parts.decode(body):
+            try:
+                entries.append(_part.decode(part))
+            except msgspec.MsgspecError:
+                _logger.exception("An entry of the redo log cannot be read and is left out of history")
+    except msgspec.MsgspecError:
+        _logger.exception("A row of the redo log cannot be read and is left out of history")
+    return entries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import sqlite3
@@ -24,7 +23,7 @@ from callsheet._store.readers import AsyncReader, BlockingReader, Hop
 from callsheet._store.rows import Batch, Encoder
 from callsheet._store.taking import Write
 from callsheet._store.topics import check_topics
-from callsheet._store.writing import Known, apply
+from callsheet._store.writing import Known, apply, apply_what_can_be
 from callsheet.exceptions import StoreError
 
 T = TypeVar("T")
@@ -33,7 +32,6 @@ CHECKPOINT_ABOVE = 4 << 20
 """Bytes of write-ahead log from which its pages are copied home, beside the writers."""
 TRUNCATE_ABOVE = 32 << 20
 """Bytes of write-ahead log from which writers wait while it is emptied."""
-_logger = logging.getLogger("callsheet.journal")
 _LOOK = 0.1  # seconds between two looks whether the file is still there, or has changed
 _MOMENT = 0.02  # seconds: longer than a batch, short enough for an event loop
 _TEND = 0.25  # seconds between looks at the log's size, and for what dead processes left in the redo log
@@ -202,14 +200,6 @@ class SqliteStore:
         if connection is not None:
             redo.adopt(connection, self._owner, self.write_in(connection))
 
-    def _write_all(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> None:
-        try:
-            apply(connection, self._encoder.encode(entries), frozenset[int]())
-        except sqlite3.Error:
-            raise
-        except Exception:  # a row that nobody can read must not keep the file from being opened
-            _logger.exception("Entries of the redo log cannot be written and are left out of history")
-
     def try_commit(self, entries: Sequence[Entry], *, sync: bool = False, settled: int = 0) -> list[Refusal] | None:
         """Do the same, or give `None` at once where somebody else holds the database."""
         try:
@@ -289,7 +279,7 @@ class SqliteStore:
 
     def write_in(self, connection: sqlite3.Connection) -> Write:
         """Give what writes entries inside a transaction."""
-        return lambda entries: self._write_all(connection, entries)
+        return lambda entries: apply_what_can_be(connection, self._encoder, entries)
 
     def _writer(self) -> sqlite3.Connection:
         if self._connection is None:

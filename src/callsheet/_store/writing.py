@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Container, Sequence
 from itertools import chain
@@ -9,11 +10,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from callsheet._ids import state_id as derived_state_id
+from callsheet._model.records import Entry
 from callsheet._store import letters, statements
 from callsheet._store.codes import TERMINAL
-from callsheet._store.rows import MOVING, NO_SEQ, SEQ, Batch
+from callsheet._store.rows import MOVING, NO_SEQ, SEQ, Batch, Encoder
 from callsheet._store.statements import Table, pieces
 
+_logger = logging.getLogger("callsheet.journal")
 _HOLDER: Final = (
     "SELECT run_key.run_id FROM run_key JOIN run ON run.id = run_key.run_id"
     " WHERE run_key.definition = ? AND run_key.key = ? AND NOT (run_key.expires IS NOT NULL AND run_key.expires <= ?"
@@ -97,6 +100,20 @@ def apply(connection: sqlite3.Connection, batch: Batch, defined: Container[int])
         if row is not None:
             write(statements.HANDED, row)
     letters.write(connection, batch.letters)
+
+
+def apply_what_can_be(connection: sqlite3.Connection, encoder: Encoder, entries: Sequence[Entry]) -> None:
+    """Write entries of others. What nobody can write must not keep the file from being opened: it is left out, and told."""
+    try:
+        apply(connection, encoder.encode(entries), frozenset[int]())
+    except sqlite3.Error:
+        raise
+    except Exception:
+        if len(entries) == 1:
+            _logger.exception("An entry of the redo log cannot be written and is left out of history: %r", entries[0])
+            return
+        for entry in entries:
+            apply_what_can_be(connection, encoder, [entry])
 
 
 Write = Callable[[Table, list[Any]], int]
