@@ -508,6 +508,22 @@ def test_an_entry_that_nobody_can_write_does_not_hold_up_the_rest(
     store.close()
 
 
+def test_who_is_far_ahead_of_the_thread_gives_way(
+    store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(journal_module, "sleep", given.append)
+    journal = journals(store, start=False)
+    put_all(journal, logs(journal_module.BEHIND))
+    assert given == []
+    put_all(journal, logs(3))
+    assert given == [0, 0, 0]
+    journal.start()
+    journal.flush()
+    put_all(journal, logs(9))
+    assert given == [0, 0, 0]
+
+
 def test_what_no_table_takes_does_not_hold_up_the_redo_log_either(
     journals: Callable[..., Journal], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

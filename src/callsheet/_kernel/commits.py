@@ -31,6 +31,9 @@ MOST_LOGGED = 1_000
 SETTLED_AT_ONCE = 1_000
 """Entries of the redo log, about, that are written to the tables in one transaction: 5 ms in which no caller commits.
 (With fewer, one run at a time became a quarter slower; in one go, callers waited for 60 ms.)"""
+BEHIND = 2_000
+"""Entries that wait to be committed, about 20 ms of work for the journal's thread, above which whoever brings more lets it
+have the interpreter's lock. Else it would have it every 5 ms for a moment, and fall behind by seconds."""
 _logger = logging.getLogger("callsheet.journal")
 
 Callback = Callable[[], None]

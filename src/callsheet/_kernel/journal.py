@@ -11,9 +11,10 @@ import heapq
 import itertools
 import logging
 from collections.abc import Callable
+from time import sleep  # of the machine: it only gives way
 
 from callsheet._clock import machine, virtual_clock
-from callsheet._kernel.commits import MOST_LOGGED, Callback, Commits, call_all
+from callsheet._kernel.commits import BEHIND, MOST_LOGGED, Callback, Commits, call_all
 from callsheet._kernel.lease import Lease
 from callsheet._kernel.lost import HEAVY, Lost, weight
 from callsheet._kernel.outside import Outside
@@ -154,7 +155,7 @@ class Journal(Commits):
     # ----------------------------------------------------------------------------------------- accept
 
     def put(self, *entries: Entry) -> int:
-        """Accept entries, next to each other in the one commit order (1, 2, 3 …). Never waits; any thread.
+        """Accept entries, next to each other in the one commit order (1, 2, 3 …). Waits for no commit; any thread.
 
         Returns:
             The position of the last one.
@@ -172,6 +173,8 @@ class Journal(Commits):
             if self._idle:
                 self._idle = False
                 self._bell.ring()
+        if position - self._committed > BEHIND:
+            sleep(0)
         return position
 
     def _why_closed(self) -> StoreError:
@@ -383,12 +386,9 @@ class Journal(Commits):
                     return
                 self._idle = True
                 since = self._unsynced_since
-            seconds = None if since is None else since + self._sync_interval - machine.monotonic()
-            look = self._outside.rest()
-            for due in (rest, look):
-                if due is not None:
-                    seconds = due if seconds is None else min(seconds, due)
-            self._bell.sleep(seconds)
+            sync = None if since is None else since + self._sync_interval - machine.monotonic()
+            dues = [due for due in (sync, rest, self._outside.rest()) if due is not None]
+            self._bell.sleep(min(dues, default=None))
 
     def _pause(self, attempts: int) -> None:
         if self._trouble.only_held:
