@@ -142,8 +142,8 @@ async def _await_run(
         await open_ambient(host)
     run = new_run(cls, definition, parameters, wait_for, host, parent, start=True)
     if run.final is not None:
-        if host.turn_is_over():
-            await host.checkpoint()
+        if (others := host.due_checkpoint()) is not None:
+            await others
         return outcome(run, return_state)
     life = run.live(LoopPort(host))
     try:

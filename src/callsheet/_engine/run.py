@@ -82,8 +82,9 @@ class Run(Actor):
     async def begin(self, port: Port) -> Final | None:
         """Do what comes before the body; give the run's end where it does not get so far."""
         try:
-            if self.cell.parent is None or port.turn_is_over():
-                await port.checkpoint()
+            others = port.checkpoint() if self.cell.parent is None else port.due_checkpoint()
+            if others is not None:
+                await others
             if self.type is not _S.RUNNING:
                 await self.prepare(port)
                 await self._start(port, "Running")

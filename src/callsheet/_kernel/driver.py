@@ -53,16 +53,16 @@ if sys.version_info < (
     3,
     12,
 ):  # there `current_task` is written in Python: a look-up in this dict, at four times its price
-    _task_of: Callable[[Any], Any] = getattr(asyncio.tasks, "_current_tasks").get  # noqa: B009 - unknown to type checkers
+    task_of: Callable[[Any], Any] = getattr(asyncio.tasks, "_current_tasks").get  # noqa: B009 - unknown to type checkers
 else:
-    from asyncio import current_task as _task_of
+    from asyncio import current_task as task_of
 
 
 def current_backend_task() -> object | None:
     """Give the task that the running event loop is stepping in this thread, or None."""
     loop = running_loop()
     if loop is not None:
-        task = _task_of(loop)
+        task = task_of(loop)
         if task is not None:
             return task
     trio = sys.modules.get("trio.lowlevel")
