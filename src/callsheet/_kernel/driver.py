@@ -102,12 +102,12 @@ def drive(awaitable: Awaitable[T]) -> CoroutineType[Any, Any, T]:
     return _begin(_Unstarted(awaitable))
 
 
-async def driven(awaitable: Awaitable[T]) -> T:
+def driven(awaitable: Awaitable[T]) -> Awaitable[T]:
     """Do what `drive` does, for a caller that awaits it on the spot: it need not guard what is never begun."""
     task, stepper = current_backend_task(), _nearest()
     if task is None or (stepper is not None and stepper.owner is task):
-        return await awaitable
-    return await _steps(awaitable if hasattr(awaitable, "send") else _awaiting(awaitable), task)
+        return awaitable
+    return _steps(awaitable if hasattr(awaitable, "send") else _awaiting(awaitable), task)
 
 
 class _Unstarted:
