@@ -86,7 +86,7 @@ def _count(work: Any, size: int, kind: str) -> int:
 
 def here() -> dict[str, Counts]:
     """Count in this process, at the level of durability that its settings say."""
-    turns.BUDGET = 0.0  # what is counted must not depend on how long it takes
+    turns.BUDGET = float("inf")  # what is counted must not depend on how long it takes
     return {
         name: {
             kind: round((_count(work, _MANY, kind) - _count(work, _FEW, kind)) / (_MANY - _FEW), 1) for kind in KINDS

@@ -456,7 +456,7 @@ async def test_tracebacks_name_the_users_frames():
     with pytest.raises(Boom) as caught:
         await drive(body())
     names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
-    positions = [names.index(name) for name in ("driven", "body", "sync_frame", "wait", "failing")]
+    positions = [names.index(name) for name in ("_begin", "body", "sync_frame", "wait", "failing")]
     assert positions == sorted(positions)
     assert "_serve" not in names
 

@@ -66,7 +66,7 @@ def sheet(queue: Queue) -> Any:
 def begin(sheet: Orchestrator, parent: Cell | None = None, kind: Kind = Kind.FLOW, *, start: bool = True) -> Cell:
     cell = Cell(new_id(), kind, Definition(kind, "m.f", "f", "0"), parent, Actor())
     cell.actor.cell = cell
-    sheet.mailbox.ask(Register(cell=cell, name="f", type=_S.PENDING, state_name="Pending", start=start))
+    sheet.mailbox.ask(Register(cell=cell, name="f", start=start))
     return cell
 
 

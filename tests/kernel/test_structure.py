@@ -138,6 +138,32 @@ async def test_a_loop_of_quick_runs_obeys_a_deadline_and_lets_others_run(
 
 
 @pytest.mark.anyio
+async def test_each_task_of_a_crowd_gets_one_run_a_turn(
+    anyio_backend_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if anyio_backend_name != "asyncio":
+        pytest.skip("on trio every run passes a checkpoint")
+    monkeypatch.setenv("CALLSHEET_DURABILITY", "off")
+    monkeypatch.setattr(turns, "BUDGET", -1.0)  # used up at once
+    order: list[int] = []
+
+    @task
+    async def note(i: int) -> None:
+        order.append(i)
+
+    async def three(i: int) -> None:
+        for _ in range(3):
+            await note(i)
+
+    @flow
+    async def crowd() -> None:
+        await asyncio.gather(*(three(i) for i in range(5)))
+
+    await crowd()
+    assert order == [*range(5), *range(5), *range(5)]
+
+
+@pytest.mark.anyio
 async def test_a_loop_of_quick_runs_in_a_flow_obeys_its_deadline() -> None:
     @flow(timeout_seconds=0.1)
     async def endless() -> None:

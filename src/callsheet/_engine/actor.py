@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -99,8 +99,8 @@ class Actor:
         cell = self.cell.flow
         return None if cell is None else cell.actor
 
-    def registration(self) -> dict[str, Any]:
-        """Give what is written down with the run's creation, beyond what every run has."""
+    def registration(self, *, start: bool, guards: tuple[Guard, ...]) -> Register:
+        """Find out what is written down with the run's creation; `start` and `guards` as in `register`."""
         raise NotImplementedError
 
     async def prepare(self, port: Port) -> None:
@@ -147,8 +147,12 @@ class Actor:
             case _:
                 raise AttributeError(f"A {self.noun.lower()} run context has no {name!r}")
 
-    async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
-        """Give what goes with the final proposal, beyond the state."""
+    def proposal(self, final: Final, port: Port) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+        """Give what goes with the final proposal, beyond the state, or what is to be awaited for it."""
+        raise NotImplementedError
+
+    async def keep(self, final: Final, port: Port) -> dict[str, Any]:
+        """Keep the result where that is asked for, and give what the final proposal says of it."""
         if self.persists and final.reraise is None:
             from callsheet._engine.keeping import keep
 
@@ -200,18 +204,9 @@ class Actor:
         """
         cell = self.cell
         self.core.admit(cell.parent or caller)
-        registration = self.registration()
-        first = Register(
-            cell=cell,
-            name=self.name,
-            type=_S.PENDING,
-            state_name="Pending",
-            start=start and self.is_ready(),
-            guards=guards,
-            **registration,
-        )
+        registration = self.registration(start=start, guards=guards)
         try:
-            answer = self.core.ask(first)
+            answer = self.core.ask(registration)
         except BaseException:  # the journal takes nothing any more
             self.core.ask(Leave(cell))
             raise
@@ -222,16 +217,12 @@ class Actor:
             self.started = self.first_started = answer.at
         return answer.position
 
-    def is_ready(self) -> bool:
-        """Tell whether the body can be called as soon as the run exists."""
-        return False
-
-    def propose(self, type: StateType, name: str, **rest: Any) -> Answer:
+    def propose(self, proposal: Propose) -> Answer:
         """Propose a state to the orchestrator, and take over what it decides."""
-        answer = self.core.ask(Propose(cell=self.cell, type=type, name=name, **rest))
+        answer = self.core.ask(proposal)
         verdict = answer.verdict
         if verdict.accepted:
-            self.entered(type, name, answer)
+            self.entered(proposal.type, proposal.name, answer)
         elif isinstance(verdict, Reject):
             self.entered(verdict.type, verdict.name, answer)
         return answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -58,23 +58,9 @@ class FlowRunActor(Run):
     noun: ClassVar[str] = "Flow"
 
     __slots__ = (
-        "_by_hand",
-        "_deadline",
-        "calls",
-        "extra",
-        "identity",
-        "keyed",
-        "log_prints",
-        "lost_futures",
-        "past",
-        "pauses",
-        "queries",
-        "recalled",
-        "runner",
-        "signals",
-        "tracking",
-        "waits",
-    )
+        "_by_hand", "_deadline", "calls", "extra", "identity", "keyed", "log_prints", "lost_futures", "past", "pauses",
+        "queries", "recalled", "runner", "signals", "tracking", "waits",
+    )  # fmt: skip
 
     def __init__(
         self, core: Core, flow: Any, parameters: dict[str, Any], wait_for: Any, parent: Run | None, home: Any,
@@ -136,7 +122,8 @@ class FlowRunActor(Run):
         if self.identity is not None:
             self.digest = digest_of_inputs(self, known)
 
-    def registration(self) -> dict[str, Any]:
+    def registration(self, *, start: bool, guards: tuple[Guard, ...]) -> Register:
+        del start  # its parameters are to be validated first
         parent = self.cell.parent
         self.find_inputs()
         if parent is not None and parent.kind is Kind.TASK:
@@ -146,8 +133,6 @@ class FlowRunActor(Run):
                 Register(
                     cell=self.tracking,
                     name=self.definition.name,
-                    type=_S.PENDING,
-                    state_name="Pending",
                     tags=tuple(self.tags),
                     inputs=self.inputs,
                     extra=self.extra,
@@ -156,20 +141,22 @@ class FlowRunActor(Run):
         parameters, opaque = parameters_of(self)
         if opaque and parent is None:
             self.core.ownership.tell_unrecoverable(self, opaque)
-        return {
-            "tags": tuple(self.tags),
-            "parameters": parameters,
-            "extra": extra_of(self, opaque),
-            "parent_task_run_id": None if self.tracking is None else self.tracking.id,
-        }
+        return Register(
+            cell=self.cell,
+            name=self.name,
+            tags=tuple(self.tags),
+            parameters=parameters,
+            extra=extra_of(self, opaque),
+            parent_task_run_id=None if self.tracking is None else self.tracking.id,
+            guards=guards,
+        )
 
-    async def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | None:
+    def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | Awaitable[Final | None]:
         if self.cell.delivered == "suspend" and not self.core.abandoned:
-            await self._let_finish(port)
-            return _NO_MORE if error is None else self.final_of(error)
-        return await super().judge_attempt(port, value, error)
+            return self._let_finish(port, error)
+        return super().judge_attempt(port, value, error)
 
-    async def _let_finish(self, port: Port) -> None:
+    async def _let_finish(self, port: Port, error: BaseException | None) -> Final:
         """Wait for the task runs that had begun when the run was suspended."""
         while (childless := self.core.orchestrator.when_childless(self.cell)) is not None:
             try:
@@ -177,6 +164,7 @@ class FlowRunActor(Run):
             except BaseException:  # a Ctrl-C, or a cancellation: no more waiting
                 await self.settle_children(port, cancel=True)
                 raise
+        return _NO_MORE if error is None else self.final_of(error)
 
     async def prepare(self, port: Port) -> None:
         past = self.past
@@ -273,15 +261,19 @@ class FlowRunActor(Run):
         state = state_of_value(value)
         return Final(state.type, state.name, state.message, state.data, state if state is value else None)
 
-    async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
+    def proposal(self, final: Final, port: Port) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         if final.name == SUSPENDED and self.cell.delivered == "suspend":
             order = self.cell.suspension
-            if order is None:  # the run around it was
-                return {}
-            return {"details": order.details}
-        rest = await super().proposal(final, port)
+            return {} if order is None else {"details": order.details}  # None: the run around it was suspended
+        if self.persists or self.keyed is not None:
+            return self._proposal_of_kept(final, port)
+        return record_outcome(self, {}, final, port)
+
+    async def _proposal_of_kept(self, final: Final, port: Port) -> dict[str, Any]:
+        rest = await self.keep(final, port)
         if self.keyed is None or final.reraise is not None:
-            return await record_outcome(self, rest, final, port)
+            outcome = record_outcome(self, rest, final, port)
+            return outcome if isinstance(outcome, dict) else await outcome
         if self.scope.reason == TERMINATE:  # no answer to anybody: the next call under the key goes on
             return {"details": INTERRUPTED}
         rest["identity"] = self.cell.id.bytes  # callers of other times and places want to have it

@@ -42,7 +42,8 @@ class _Stepping:
     async def begin(self, port: Port) -> Final | None:
         token = current_run.set(self.run)
         try:
-            return await self.run.begin(port)
+            beginning = self.run.begin(port)
+            return None if beginning is None else await beginning
         finally:
             current_run.reset(token)
 
@@ -100,7 +101,8 @@ class _Stepping:
         token = current_run.set(self.run)
         try:
             await self.run.close_between_steps(port, value, error)
-            return await self.run.judge_attempt(port, value, error)
+            judged = self.run.judge_attempt(port, value, error)
+            return judged if isinstance(judged, Final) else await judged
         finally:
             current_run.reset(token)
 
@@ -188,33 +190,33 @@ async def _async(make: Make, definition: Any, return_state: bool) -> AsyncGenera
     _refuse_state(definition, return_state)
     port = LoopPort(here())
     stepping = _Stepping(make())
-    final = await _driven(stepping.begin(port))
+    final = await driven(stepping.begin(port))
     while final is None:
         try:
-            generator = await _driven(stepping.start(port))
+            generator = await driven(stepping.start(port))
         except BaseException as error:
-            final = await _driven(stepping.over(port, None, only_theirs(error)))
+            final = await driven(stepping.over(port, None, only_theirs(error)))
             continue
         call, argument = generator.asend, None
         while True:
             try:
-                item = await _driven(_async_step(stepping, port, call, argument))
+                item = await driven(_async_step(stepping, port, call, argument))
             except StopAsyncIteration:
-                final = await _driven(stepping.over(port, None, None))
+                final = await driven(stepping.over(port, None, None))
                 break
             except BaseException as error:
-                final = await _driven(stepping.over(port, None, only_theirs(error)))
+                final = await driven(stepping.over(port, None, only_theirs(error)))
                 break
             try:
                 call, argument = generator.asend, (yield stepping.gave(item))
             except GeneratorExit:
                 stepping.abandon()
-                await _driven(_async_close(stepping, generator))
-                await _driven(stepping.undo(port))
+                await driven(_async_close(stepping, generator))
+                await driven(stepping.undo(port))
                 raise
             except BaseException as thrown:
                 call, argument = generator.athrow, thrown
-    _result(stepping, await _driven(stepping.end(port, final)))
+    _result(stepping, await driven(stepping.end(port, final)))
 
 
 async def _async_step(stepping: _Stepping, port: LoopPort, call: Callable[[Any], Any], argument: Any) -> Any:
@@ -226,10 +228,6 @@ async def _async_step(stepping: _Stepping, port: LoopPort, call: Callable[[Any],
 async def _async_close(stepping: _Stepping, generator: AsyncGenerator[Any, Any]) -> None:
     with stepping.surroundings():
         await generator.aclose()
-
-
-async def _driven(life: Any) -> Any:
-    return await driven(life)
 
 
 def _result(stepping: _Stepping, final: Final) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -142,8 +142,8 @@ async def _await_run(
         await open_ambient(host)
     run = new_run(cls, definition, parameters, wait_for, host, parent, start=True)
     if run.final is not None:
-        if host.turn_is_over():
-            await host.checkpoint()
+        if (others := host.due_checkpoint()) is not None:
+            await others
         return outcome(run, return_state)
     life = run.live(LoopPort(host))
     try:
@@ -164,7 +164,7 @@ async def open_ambient(host: Host) -> None:
     )
 
 
-async def guarded(run: Run, host: Host, life: Coroutine[Any, Any, None]) -> None:
+async def guarded(run: Run, host: Host, life: Awaitable[None]) -> None:
     """Await a root run that nobody but us could tell of SIGTERM."""
     guard = TerminationGuard(host, partial(_terminate, run))
     try:

@@ -12,7 +12,7 @@ from callsheet._engine.history import the_run
 from callsheet._engine.places import LoopPlace, Place, ThreadPlace
 from callsheet._engine.run_inputs import Bell, port_here, stored
 from callsheet._engine.waiting import lent
-from callsheet._kernel.messages import Answer, GiveUp, Resumed
+from callsheet._kernel.messages import Answer, GiveUp, Propose, Resumed
 from callsheet._kernel.pauses import Pause
 from callsheet._kernel.ports import Port
 from callsheet._kernel.scopes import Interrupted
@@ -162,7 +162,15 @@ class _Pausing:
             pause = Pause(self.key, self.until, check, again=reason is not None)
             handed = () if self.wanted is None else question(run.cell.id, self.keys, self.wanted, now)
             answer = run.propose(
-                StateType.PAUSED, "Paused", message=reason, details=self._details(), pause=pause, handed=handed
+                Propose(
+                    cell=run.cell,
+                    type=StateType.PAUSED,
+                    name="Paused",
+                    message=reason,
+                    details=self._details(),
+                    pause=pause,
+                    handed=handed,
+                )
             )
             verdict = answer.verdict
             if verdict is ACCEPT:

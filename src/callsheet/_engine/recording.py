@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -122,17 +122,33 @@ def details_of_result(metadata: bytes) -> bytes:
     return _pack({RESULT: metadata})
 
 
-async def record_outcome(run: Any, rest: dict[str, Any], final: Any, port: Port) -> dict[str, Any]:
-    """Add to a final proposal what the run journal remembers of a run that a flow run's body has called."""
+def record_outcome(
+    run: Any, rest: dict[str, Any], final: Any, port: Port
+) -> dict[str, Any] | Coroutine[Any, Any, dict[str, Any]]:
+    """Add to a final proposal what the run journal remembers of a run that a flow run's body has called.
+
+    Returns:
+        The proposal, or where the result is large, what gives it.
+    """
     if run.identity is None or final.type not in _REMEMBERED:
         return rest
     rest["identity"], rest["inputs_digest"] = run.identity, run.digest
-    if run.kept is not None:  # the journal says where it is
+    value = final.data
+    if value is None or run.kept is not None:  # nothing to be kept, or the journal says where it is
         return rest
-    rest["recorded"], blob = await to_blob(run.core, run.cell.id, final.data, port)
-    if blob is not None:
-        rest["result"] = blob
-    return rest
+    record = _record_of(value)
+    if record is None:
+        rest["recorded"] = False
+        return rest
+    if size_of(record[1]) <= INLINE_LIMIT:
+        rest["result"] = _in_row(*record)
+        return rest
+    return _with_large(run, rest, *record, port)
+
+
+async def _with_large(run: Any, rest: dict[str, Any], wire: Wire, payload: Parts, port: Port) -> dict[str, Any]:
+    blob = await _store_large(run.core, run.cell.id, wire, payload, port)
+    return {**rest, "recorded": blob is not None, "result": blob}
 
 
 async def to_blob(core: Core, run_id: UUID, value: Any, port: Port) -> tuple[bool, ResultBlob | None]:
@@ -143,26 +159,43 @@ async def to_blob(core: Core, run_id: UUID, value: Any, port: Port) -> tuple[boo
     """
     if value is None:
         return True, None
-    try:
-        wire, payload = _serialize(value)
-    except (SerializationError, ConfigurationError) as error:
-        if isinstance(error, ConfigurationError):  # no key to encrypt with
-            _LOG.warning("A result is not remembered: %s", error)
+    record = _record_of(value)
+    if record is None:
         return False, None
+    small = size_of(record[1]) <= INLINE_LIMIT
+    blob = _in_row(*record) if small else await _store_large(core, run_id, *record, port)
+    return blob is not None, blob
+
+
+def _record_of(value: Any) -> tuple[Wire, Parts] | None:
+    """Give the head and the payload of a record; `None` of what cannot be kept."""
+    try:
+        return _serialize(value)
+    except SerializationError:
+        return None
+    except ConfigurationError as error:  # no key to encrypt with
+        _LOG.warning("A result is not remembered: %s", error)
+        return None
+
+
+def _in_row(wire: Wire, payload: Parts) -> ResultBlob:
+    content = join(frame(wire, payload))
+    return ResultBlob(RECORD, len(content), inline=content)
+
+
+async def _store_large(core: Core, run_id: UUID, wire: Wire, payload: Parts, port: Port) -> ResultBlob | None:
+    """Write a large record to a file of its own; `None` where that cannot be done."""
     folder = core.blobs
-    if size_of(payload) <= INLINE_LIMIT:
-        content = join(frame(wire, payload))
-        return True, ResultBlob(RECORD, len(content), inline=content)
     if folder is None:  # a history in memory
         content = await apart(lambda: join(frame(wire, payload)), port, core.workers.run)
-        return True, ResultBlob(RECORD, len(content), inline=content)
+        return ResultBlob(RECORD, len(content), inline=content)
     path = folder / str(run_id)
     try:
         size = await apart(lambda: _keep(path, wire, payload, sync=core.acknowledges_all), port, core.workers.run)
     except OSError as error:
         _LOG.warning("A result could not be written to '%s', it is not remembered: %s", path, error)
-        return False, None
-    return True, ResultBlob(RECORD, size, uri=path.name, digest=bytes.fromhex(wire.digest or ""))
+        return None
+    return ResultBlob(RECORD, size, uri=path.name, digest=bytes.fromhex(wire.digest or ""))
 
 
 def to_row(value: Any) -> ResultBlob | None:
@@ -173,8 +206,7 @@ def to_row(value: Any) -> ResultBlob | None:
     """
     if value is None:
         return None
-    content = join(frame(*_serialize(value)))
-    return ResultBlob(RECORD, len(content), inline=content)
+    return _in_row(*_serialize(value))
 
 
 def _keep(path: Path, wire: Wire, payload: Parts, *, sync: bool) -> int:

@@ -28,7 +28,7 @@ from callsheet.context import current_run
 from callsheet.exceptions import Pause, TerminationSignal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from callsheet._kernel.messages import SetState
     from callsheet._kernel.ports import Port
@@ -46,9 +46,20 @@ class Run(Actor):
 
     async def live(self, port: Port) -> None:
         """Live from the first state to the last. Raises only what must be heard outside: cancellation, Ctrl-C."""
-        token = current_run.set(self)
+        token, final, reraise = current_run.set(self), None, None
         try:
-            final = await self._life(port)
+            if (beginning := self.begin(port)) is not None:
+                final = await beginning
+            while final is None:
+                value, error = None, None
+                try:
+                    value = await self.body(port)
+                except BaseException as raised:
+                    error = only_theirs(raised)
+                judged = self.judge_attempt(port, value, error)
+                final = judged if isinstance(judged, Final) else await judged
+                del value, error, judged
+            reraise = (await self.end(port, final)).reraise
         finally:
             current_run.reset(token)
             if self.unsaved and self.final is not None:
@@ -56,34 +67,24 @@ class Run(Actor):
                 self.core.journal.notify(self.unsaved, self.finish)
             else:
                 self.finish()
-            del self
-        if final.reraise is not None:
-            try:
-                raise final.reraise
-            finally:
-                del final
-        del final
-
-    async def _life(self, port: Port) -> Final:
-        final = await self.begin(port)
-        while final is None:
-            value, error = None, None
-            try:
-                value = await self.body(port)
-            except BaseException as raised:
-                error = only_theirs(raised)
-            final = await self.judge_attempt(port, value, error)
-            del value, error
-        try:
-            return await self.end(port, final)
-        finally:
             del self, final  # the frame of a body that failed leads back here, and the run holds the error
+        if reraise is not None:
+            try:
+                raise reraise
+            finally:
+                del reraise
 
-    async def begin(self, port: Port) -> Final | None:
-        """Do what comes before the body; give the run's end where it does not get so far."""
+    def begin(self, port: Port) -> Awaitable[Final | None] | None:
+        """Give what comes before the body, if anything does. Awaited, it gives the run's end where it does not get so far."""
+        others = port.checkpoint() if self.cell.parent is None else port.due_checkpoint()
+        if others is None and self.type is _S.RUNNING and not self.is_flow:
+            return None
+        return self._begin(port, others)
+
+    async def _begin(self, port: Port, others: Awaitable[None] | None) -> Final | None:
         try:
-            if self.cell.parent is None or port.turn_is_over():
-                await port.checkpoint()
+            if others is not None:
+                await others
             if self.type is not _S.RUNNING:
                 await self.prepare(port)
                 await self._start(port, "Running")
@@ -93,14 +94,12 @@ class Run(Actor):
             await self._call_hooks(hooks, port)
         return None
 
-    async def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | None:
-        """Give how the run ends after an attempt, or `None` where another one begins."""
-        if self.core.abandoned:  # the run itself lives on: in the process that forked this one, or in another engine
-            return self.final_of(error) if error is not None else self.conclude(value)
-        final = await self._failed(port, error) if error is not None else self.conclude(value)
-        if final.type is _S.FAILED and final.reraise is None and self.cell.attempt <= self.definition.retries:
-            return await self._try_again(port, final)
-        return final
+    def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | Awaitable[Final | None]:
+        """Give how the run ends after an attempt, or what is to be awaited first: it gives `None` where another begins."""
+        if error is not None:
+            return self._failed(port, error)
+        final = self.conclude(value)
+        return self._try_again(port, final) if final.type is _S.FAILED else final
 
     async def _start(self, port: Port, name: str) -> None:
         core = self.core
@@ -108,7 +107,7 @@ class Run(Actor):
             core.journal.renew_soon()
             await port.wait(Once(), _MOMENT, self.scope)
         while True:
-            answer = self.propose(_S.RUNNING, name)
+            answer = self.propose(Propose(cell=self.cell, type=_S.RUNNING, name=name))
             verdict = answer.verdict
             if verdict is ACCEPT:
                 return
@@ -129,24 +128,16 @@ class Run(Actor):
 
     async def _try_again(self, port: Port, final: Final) -> Final | None:
         """Propose the failure of an attempt; give the run's end, or `None` where another attempt begins."""
-        definition, attempt = self.definition, self.cell.attempt
-        delay = retry_delay(
-            definition.retry_delay_seconds,
-            attempt,
-            getattr(definition, "retry_jitter_factor", None),
-            random.random(),
-        )
+        attempt = self.cell.attempt
+        if final.type is not _S.FAILED or final.reraise is not None or attempt > self.definition.retries:
+            return final
+        if self.core.abandoned:  # the run itself lives on: in the process that forked this one, or in another engine
+            return final
+        proposal = self._failure(final)
         if not await self._is_retriable(port, final):
             return final._replace(retriable=False)
         while True:
-            answer = self.propose(
-                final.type,
-                final.name,
-                message=final.message,
-                retries=definition.retries,
-                retry_delay=delay,
-                tried=self.identity,
-            )
+            answer = self.propose(proposal)
             verdict = answer.verdict
             if not isinstance(verdict, Wait):
                 break
@@ -166,6 +157,20 @@ class Run(Actor):
         except BaseException as error:
             return self._before_body(only_theirs(error))
         return None
+
+    def _failure(self, final: Final) -> Propose:
+        """Give the proposal of a failed attempt, with what the rules need to know to have another one begin."""
+        definition = self.definition
+        jitter: float | None = getattr(definition, "retry_jitter_factor", None)
+        return Propose(
+            cell=self.cell,
+            type=final.type,
+            name=final.name,
+            message=final.message,
+            retries=definition.retries,
+            retry_delay=retry_delay(definition.retry_delay_seconds, self.cell.attempt, jitter, random.random()),
+            tried=self.identity,
+        )
 
     async def _wait_until_resumed(self, port: Port) -> Final | None:
         """Wait at the gate of this flow run; give the run's end where it has to leave instead."""
@@ -202,12 +207,13 @@ class Run(Actor):
             return Final(_S.CRASHED, "Crashed", f"The run was cut off and is not recoverable: {error}.")
         return self.final_of(error)
 
-    async def _failed(self, port: Port, error: BaseException) -> Final:
-        try:
-            await self.settle_children(port, cancel=True)
-        except BaseException as another:  # a second Ctrl-C, or a cancellation: no more waiting
-            error = another
-        return self.final_of(error)
+    async def _failed(self, port: Port, error: BaseException) -> Final | None:
+        if not self.core.abandoned:
+            try:
+                await self.settle_children(port, cancel=True)
+            except BaseException as another:  # a second Ctrl-C, or a cancellation: no more waiting
+                error = another
+        return await self._try_again(port, self.final_of(error))
 
     def final_of(self, error: BaseException) -> Final:
         """Turn what was raised into a state, and say whether it must be raised on."""
@@ -261,7 +267,8 @@ class Run(Actor):
         elif self.cell.overruled is not None:
             position, final = self.overruled(self.cell.overruled, final)
         else:
-            position, final = await self._propose_final(final, port)
+            rest = self.proposal(final, port)
+            position, final = self._propose_final(final, rest if isinstance(rest, dict) else await rest)
         self._note(final)
         if hooks := self.hooks_for(self.type):
             await self._call_hooks(hooks, port)
@@ -303,12 +310,13 @@ class Run(Actor):
         self._state = None
         return 0, Final(order.type, order.name, order.message, order.data, None, final.reraise)
 
-    async def _propose_final(self, final: Final, port: Port) -> tuple[int, Final]:
+    def _propose_final(self, final: Final, rest: dict[str, Any]) -> tuple[int, Final]:
         made = final.made
-        rest: dict[str, Any] = await self.proposal(final, port)
         if made is not None:
             rest["state_id"] = made.id
-        answer = self.propose(final.type, final.name, message=final.message, retriable=False, **rest)
+        answer = self.propose(
+            Propose(cell=self.cell, type=final.type, name=final.name, message=final.message, retriable=False, **rest)
+        )
         verdict = answer.verdict
         if isinstance(verdict, Abort) and self.cell.overruled is not None:  # while this was on its way
             return self.overruled(self.cell.overruled, final)
@@ -330,7 +338,7 @@ class Run(Actor):
     def never_begun(self, error: BaseException) -> None:
         """End a run that there is no place for. Its hooks have none either."""
         final = Final(_S.CRASHED, "Crashed", crashed_state(error).message, error)
-        self.propose(final.type, final.name, message=final.message, retriable=False)
+        self._propose_final(final, {})
         self._note(final)
         self.finish()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from callsheet._engine.names import default_task_run_name, format_run_name
 from callsheet._engine.recording import Calls, digest_of_inputs, idempotency_token, record_outcome
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import find_inputs, resolve_upstream
-from callsheet._kernel.messages import Amend
+from callsheet._kernel.messages import Amend, Register
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Durability, Kind, StateType
 from callsheet._model.outcomes import state_of_value
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from callsheet._engine.core import Core
     from callsheet._engine.flow_run import FlowRunActor
     from callsheet._kernel.ports import Port
+    from callsheet._model.records import Guard
 
 _S = StateType
 _PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes, dict})
@@ -114,19 +115,25 @@ class TaskRunActor(Run):
             self._calls = Calls(self.identity or self.cell.id.bytes)
         return self._calls
 
-    def is_ready(self) -> bool:
-        return not self.upstream and self.wait_for is None and self.definition.task_run_name is None
-
     def begin_calls(self) -> None:
         if self._calls is not None:
             self._calls.begin()
 
-    def registration(self) -> dict[str, Any]:
+    def registration(self, *, start: bool, guards: tuple[Guard, ...]) -> Register:
         self.find_inputs()
-        parent = self.cell.parent
+        cell = self.cell
+        parent = cell.parent
         if parent is not None and parent.kind is Kind.TASK:
             self.inputs = (*self.inputs, ("__parents__", (parent.id,)))
-        return {"tags": tuple(self.tags), "inputs": self.inputs, "extra": self.extra}
+        return Register(
+            cell=cell,
+            name=self.name,
+            tags=tuple(self.tags),
+            inputs=self.inputs,
+            extra=self.extra,
+            start=start and not self.upstream and self.wait_for is None and self.definition.task_run_name is None,
+            guards=guards,
+        )
 
     def find_inputs(self) -> None:
         """Find out what the parameters come from."""
@@ -225,16 +232,17 @@ class TaskRunActor(Run):
             self.transaction = keeping.lazily(self)
         return self.transaction
 
-    async def call_body(self, port: Port) -> Any:
+    def call_body(self, port: Port) -> Awaitable[Any]:
         """Call the task's function once and give what it returned."""
+        return self._call_printing(port) if self.log_prints else self._call(port)
+
+    async def _call_printing(self, port: Port) -> Any:
+        with patch_print():
+            return await self._call(port)
+
+    async def _call(self, port: Any) -> Any:
         args, kwargs = self.definition._binder.call_arguments(self.parameters)
         self.begin_calls()
-        if self.log_prints:
-            with patch_print():
-                return await self._call(port, args, kwargs)
-        return await self._call(port, args, kwargs)
-
-    async def _call(self, port: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         task, beset = self.definition, self.core.beset
         if beset is not None:
             beset(self, before=True)
@@ -269,8 +277,12 @@ class TaskRunActor(Run):
     def failure_message(self, error: BaseException) -> str:
         return f"Task run encountered an exception {describe(error)}"
 
-    async def proposal(self, final: Final, port: Port) -> dict[str, Any]:
-        return await record_outcome(self, await super().proposal(final, port) if self.persists else {}, final, port)
+    def proposal(self, final: Final, port: Port) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+        return self._proposal_of_kept(final, port) if self.persists else record_outcome(self, {}, final, port)
+
+    async def _proposal_of_kept(self, final: Final, port: Port) -> dict[str, Any]:
+        outcome = record_outcome(self, await self.keep(final, port), final, port)
+        return outcome if isinstance(outcome, dict) else await outcome
 
     async def _is_retriable(self, port: Port, final: Final) -> bool:
         condition = self.definition.retry_condition_fn

@@ -195,8 +195,8 @@ async def await_once(once: Once, run: Run | None = None, timeout: float | None =
     scope = _scope_of(caller)
     if not once.is_set:
         return await _lending(_places_of(caller), LoopPort(host), once, timeout, scope)
-    if host.turn_is_over():
-        await host.checkpoint()
+    if (others := host.due_checkpoint()) is not None:
+        await others
     if scope is not None and scope.reason is not None:
         raise Interrupted
     return True

@@ -53,16 +53,16 @@ if sys.version_info < (
     3,
     12,
 ):  # there `current_task` is written in Python: a look-up in this dict, at four times its price
-    _task_of: Callable[[Any], Any] = getattr(asyncio.tasks, "_current_tasks").get  # noqa: B009 - unknown to type checkers
+    task_of: Callable[[Any], Any] = getattr(asyncio.tasks, "_current_tasks").get  # noqa: B009 - unknown to type checkers
 else:
-    from asyncio import current_task as _task_of
+    from asyncio import current_task as task_of
 
 
 def current_backend_task() -> object | None:
     """Give the task that the running event loop is stepping in this thread, or None."""
     loop = running_loop()
     if loop is not None:
-        task = _task_of(loop)
+        task = task_of(loop)
         if task is not None:
             return task
     trio = sys.modules.get("trio.lowlevel")
@@ -102,12 +102,12 @@ def drive(awaitable: Awaitable[T]) -> CoroutineType[Any, Any, T]:
     return _begin(_Unstarted(awaitable))
 
 
-async def driven(awaitable: Awaitable[T]) -> T:
+def driven(awaitable: Awaitable[T]) -> Awaitable[T]:
     """Do what `drive` does, for a caller that awaits it on the spot: it need not guard what is never begun."""
     task, stepper = current_backend_task(), _nearest()
     if task is None or (stepper is not None and stepper.owner is task):
-        return await awaitable
-    return await _steps(awaitable if hasattr(awaitable, "send") else _awaiting(awaitable), task)
+        return awaitable
+    return _steps(awaitable if hasattr(awaitable, "send") else _awaiting(awaitable), task)
 
 
 class _Unstarted:

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary, ref
 from anyio import CancelScope
 
 from callsheet._clock import virtual_clock
+from callsheet._kernel.driver import task_of
 from callsheet._kernel.loop_parts import Event, FutureEvent, Posts, Scopes
 from callsheet._kernel.turns import Turn
 
@@ -76,8 +77,8 @@ class Host(Protocol):
         """Let others run once, and be cancelled here if that is due."""
         ...
 
-    def turn_is_over(self) -> bool:
-        """Tell whether a run that begins here must pass a checkpoint first; asked in the loop's thread."""
+    def due_checkpoint(self) -> Awaitable[None] | None:
+        """Give the checkpoint that a run which begins here must pass first, if it must; asked in one of the loop's tasks."""
         ...
 
 
@@ -133,8 +134,14 @@ class AsyncioHost(Scopes):
 
     checkpoint = staticmethod(_pass)
 
-    def turn_is_over(self) -> bool:
-        return self._turn.is_over(self.after_step)
+    def due_checkpoint(self) -> Awaitable[None] | None:
+        task = task_of(self.loop())
+        return self._next_turn(task) if self._turn.is_over(task, self.after_step) else None
+
+    @coroutine
+    def _next_turn(self, task: object) -> Generator[None, None, None]:
+        yield
+        self._turn.is_over(task, self.after_step)  # no: but its next run is not the first one of that turn
 
     @property
     def signal_fd(self) -> int | None:
@@ -197,8 +204,7 @@ class TrioHost(Scopes):
     async def checkpoint(self) -> None:
         await self._trio.lowlevel.checkpoint()
 
-    def turn_is_over(self) -> bool:
-        return True  # by trio's rules every await is a checkpoint, and its users count on that
+    due_checkpoint = checkpoint  # by trio's rules every await is a checkpoint, and its users count on that
 
 
 def _nothing() -> None:

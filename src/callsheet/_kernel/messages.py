@@ -66,19 +66,15 @@ class Cell:
 
 
 class Register(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):
-    """A run comes into being, in its first state."""
+    """A run comes into being, Pending."""
 
     cell: Any
     name: str
-    type: StateType
-    state_name: str
-    due_at: int | None = None
     tags: tuple[str, ...] = ()
     inputs: tuple[tuple[str, tuple[UUID, ...]], ...] = ()
     parameters: bytes | None = None
     extra: bytes | None = None
     parent_task_run_id: UUID | None = None
-    details: bytes | None = None
     start: bool = False  # it wants to enter Running at once: nothing is to be waited for
     guards: tuple[Guard, ...] = ()  # on which its existence depends; it stays Pending until their commit is known
 

@@ -146,9 +146,10 @@ class Orchestrator:
             self.roots[cell] = None  # first: the journal's thread asks whether anything is alive
         elif parent.delivered is not None:  # its body had begun the call when the order came
             foreign.suspend(cell) if parent.delivered == "suspend" else self._cancel(cell, CANCEL, whole=True)
-        entered = 0
-        if message.type is _PENDING and message.state_name == "Pending" and message.details is None:
-            entered = self._enter_first(cell, at, start=message.start and at <= self.granted_until)
+        cell.type, cell.name, cell.seq = _PENDING, "Pending", 1
+        if message.start and at <= self.granted_until and self._judge(cell, _RUNNING, "Running", at, None) is ACCEPT:
+            cell.type, cell.name, cell.seq = _RUNNING, "Running", 2
+            cell.attempt += 1
         position = 0
         if self._keeps:
             created = RunCreated(
@@ -161,21 +162,18 @@ class Orchestrator:
                 flow_run_id=None if flow is None else flow.id,
                 parent_task_run_id=message.parent_task_run_id,
                 root_id=cell.root_id,
-                due_at=message.due_at,
                 tags=message.tags,
                 inputs=message.inputs,
                 parameters=message.parameters,
                 extra=message.extra,
                 guards=message.guards,
-                entered=entered,
+                entered=cell.seq,
                 owner=self._engine_id if parent is None else None,
             )
             position = self._put(created)
         if parent is not None:
             self._attach(cell, parent)
-        if entered:
-            return Answer(ACCEPT, entered, at, position)
-        return self._enter(cell, ACCEPT, message.type, message.state_name, at, None, message.details)
+        return Answer(ACCEPT, cell.seq, at, position)
 
     def _take_up(self, message: TakeUp) -> Answer:
         cell: Cell = message.cell
@@ -184,14 +182,6 @@ class Orchestrator:
         if message.why is None or (cell.type is _PENDING and cell.parent is None):  # the claim has put it there
             return Answer(ACCEPT, cell.seq, at, 0)
         return self._enter(cell, ACCEPT, _PENDING, "Pending", at, message.why, None)
-
-    def _enter_first(self, cell: Cell, at: int, *, start: bool) -> int:
-        """Enter Pending, and Running at once where the run may; give the number of states."""
-        cell.type, cell.name, cell.seq = _PENDING, "Pending", 1
-        if start and self._judge(cell, _RUNNING, "Running", at, None) is ACCEPT:
-            cell.type, cell.name, cell.seq = _RUNNING, "Running", 2
-            cell.attempt += 1
-        return cell.seq
 
     def _judge(self, cell: Cell, type: StateType, name: str, at: int, message: Propose | None) -> Verdict:
         waiting = self.pauses.waiting

@@ -41,8 +41,8 @@ class Port(Protocol):
         """Let others run, where the place has others."""
         ...
 
-    def turn_is_over(self) -> bool:
-        """Tell whether a run that begins here must let others run first."""
+    def due_checkpoint(self) -> Awaitable[None] | None:
+        """Give what lets others run before a run that begins here, where they are due."""
         ...
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
@@ -62,8 +62,8 @@ class Port(Protocol):
         ...
 
 
-def _never() -> bool:
-    return False
+def _never() -> None:
+    return None
 
 
 def step(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -81,12 +81,12 @@ def step(coroutine: Coroutine[Any, Any, T]) -> T:
 class LoopPort:
     """A run that lives in a task of an event loop."""
 
-    __slots__ = ("checkpoint", "host", "turn_is_over")
+    __slots__ = ("checkpoint", "due_checkpoint", "host")
 
     def __init__(self, host: Host) -> None:
         self.host: Host = host
         self.checkpoint = host.checkpoint
-        self.turn_is_over = host.turn_is_over
+        self.due_checkpoint = host.due_checkpoint
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if not once.is_set:
@@ -163,7 +163,7 @@ class StartedPort(LoopPort):
 
     def __init__(self, host: Host) -> None:
         super().__init__(host)
-        self.turn_is_over = _never
+        self.due_checkpoint = _never
 
 
 class ThreadPort:
@@ -175,7 +175,7 @@ class ThreadPort:
     async def checkpoint(self) -> None:
         return
 
-    turn_is_over = staticmethod(_never)
+    due_checkpoint = staticmethod(_never)
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if not once.is_set:
@@ -246,7 +246,7 @@ class SwitchPort:
     async def checkpoint(self) -> None:
         return  # sync code does not expect others to run at each of its calls
 
-    turn_is_over = staticmethod(_never)
+    due_checkpoint = staticmethod(_never)
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if once.is_set and (scope is None or scope.reason is None):
