@@ -15,8 +15,19 @@ from callsheet._engine.core import Core
 from callsheet._kernel.journal import Journal
 from callsheet._store import sqlite, taking
 from callsheet._store.engines import SqliteEngines
+from callsheet._store.logfile import LogFile
 
-STEPS = {"accept": 20, "append": 6, "commit": 1, "settle": 1, "apply": 2, "acknowledge": 7, "told": 7, "did": 7}
+STEPS = {
+    "accept": 20,
+    "append": 6,
+    "log": 12,
+    "commit": 1,
+    "settle": 1,
+    "apply": 2,
+    "acknowledge": 7,
+    "told": 7,
+    "did": 7,
+}
 """The steps, and how often, about, the process of one flow comes by."""
 OWNING = {"claim": 2, "claiming": 2, "fence": 1, "beat": 3, "renew": 2, "leave": 1}
 """Those of a process that takes up what others have left; two of them are inside of a transaction."""
@@ -55,6 +66,7 @@ class Points:
         """Wrap what writes, for the rest of this process."""
         self._wrap(Journal, "put", lambda _: "accept")
         self._wrap(sqlite.SqliteStore, "append", lambda _: "append")
+        self._tear()
         self._wrap(sqlite.SqliteStore, "_commit", lambda args: "settle" if len(args) > 3 and args[3] else "commit")
         self._wrap(sqlite, "apply", lambda _: "apply")  # between BEGIN and COMMIT
         self._wrap(SqliteEngines, "take", lambda _: "claim")
@@ -72,6 +84,19 @@ class Points:
             return rests
 
         Core.acknowledge = acknowledged
+
+    def _tear(self) -> None:
+        """Have what is written to a log be there in part: the moment before that and the one in the middle."""
+        write = LogFile._write_mapped
+
+        def torn(file: LogFile, at: int, content: bytes) -> None:
+            half = len(content) // 2
+            self.reach("before log")
+            write(file, at, content[:half])
+            self.reach("after log")
+            write(file, at + half, content[half:])
+
+        LogFile._write_mapped = torn  # type: ignore[method-assign]
 
     def _wrap(self, owner: Any, name: str, step: Callable[[tuple[Any, ...]], str]) -> None:
         original = getattr(owner, name)

@@ -133,7 +133,7 @@ class Refusing:
         refused += [Refusal(kept[one.index][0], one.guard, one.current) for one in inner]
         return sorted(refused, key=lambda one: one.index)
 
-    def append(self, entries: Sequence[Entry], *, sync: bool = False) -> int | None:
+    def append(self, entries: Sequence[Entry]) -> int | None:
         """Refuse: what is not to be refused is committed."""
         return None
 

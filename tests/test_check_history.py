@@ -578,7 +578,8 @@ def test_what_cannot_be_settled_is_found(copy: Path, monkeypatch: pytest.MonkeyP
     store.open()
     assert store.append(a_run())
     store.close()
-    monkeypatch.setattr(SqliteStore, "_adopt", lambda self: None)
+    monkeypatch.setattr(SqliteStore, "_adopt_all", lambda self: None)
+    monkeypatch.setattr(SqliteStore, "adopt", lambda self: None)
     (found,) = check_history(copy)
     assert found.promise is Promise.SETTLED
 

@@ -1,4 +1,4 @@
-"""The redo log: durable in one row, in the tables a moment later, never in neither."""
+"""The redo log: durable in a file, in the tables a moment later, never in neither."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ import pytest
 from callsheet import get_client
 from callsheet._engine import ambient
 from callsheet._ids import new_id
+from callsheet._kernel import journal as journal_module
 from callsheet._kernel.journal import Journal
 from callsheet._kernel.ports import step
 from callsheet._model.kinds import Durability, Kind, StateType
 from callsheet._model.records import Definition, Entry, RunCreated, RunFilter, SeqIs, StateEntered
+from callsheet._store import logfile, redo
+from callsheet._store.proofs import folder_beside
 from callsheet._store.rows import Encoder
 from callsheet._store.sqlite import SqliteStore
 from callsheet.settings import temporary_settings
@@ -49,10 +52,19 @@ def names(path: Path) -> list[str]:
 
 
 def in_log(path: Path) -> int:
-    connection = sqlite3.connect(path)
-    (count,) = connection.execute("SELECT count(*) FROM redo").fetchone()
-    connection.close()
-    return count
+    """Count the batches that are in logs and not in the tables."""
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT name, settled FROM redo_log").fetchall()
+    return sum(
+        batch.number > settled
+        for name, settled in rows
+        for batch in logfile.read((folder_beside(path) / name).read_bytes())
+    )
+
+
+def logs(path: Path) -> list[Path]:
+    """Give the files of logs."""
+    return list(folder_beside(path).glob("redo-*"))
 
 
 def test_what_was_appended_is_in_the_tables_after_the_commit_that_settles_it(tmp_path: Path) -> None:
@@ -64,7 +76,9 @@ def test_what_was_appended_is_in_the_tables_after_the_commit_that_settles_it(tmp
     assert in_log(store.path) == 1
     assert store.try_commit([*first, *second], settled=number) == []
     assert in_log(store.path) == 0
+    assert logs(store.path)
     store.close()
+    assert not logs(store.path)
     assert names(tmp_path / "h.db") == ["Completed", "Completed"]
 
 
@@ -83,14 +97,18 @@ def test_what_a_killed_process_left_is_written_by_the_next_to_open(tmp_path: Pat
     assert in_log(path) == 3
     assert names(path) == ["Completed"] * 3
     assert in_log(path) == 0
+    assert not logs(path)
 
 
-def test_a_living_process_sees_to_what_a_dead_one_left(tmp_path: Path) -> None:
+def test_a_living_process_sees_to_what_a_dead_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     living, dead = SqliteStore(tmp_path / "h.db"), SqliteStore(tmp_path / "h.db")
     living.open()
     dead.open()
     assert dead.append(a_run()) is not None
     dead.forget_after_fork()  # gone without a word
+    living.tend()
+    assert in_log(living.path) == 1, "its owner may be about to write the tables"
+    monkeypatch.setattr(living, "_tend_again", 0.0)
     living.tend()
     assert in_log(living.path) == 0
     living.close()
@@ -111,16 +129,30 @@ def test_what_cannot_be_read_is_left_out_and_the_rest_is_not(
     assert "left out of history" in caplog.text
 
 
-def test_a_row_that_is_no_row_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_batch_that_is_no_batch_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     store = SqliteStore(tmp_path / "h.db")
     store.open()
     assert store.append(a_run())
+    monkeypatch.setattr(redo, "encode", lambda entries: b"\xc1\xff")
+    assert store.append(a_run())
     store.close()
-    with closing(sqlite3.connect(store.path)) as connection, connection:
-        connection.execute("INSERT INTO redo (owner, body) VALUES (1, x'c1ff')")
     assert names(store.path) == ["Completed"]
     assert in_log(store.path) == 0
     assert "left out of history" in caplog.text
+
+
+def test_rows_that_an_older_program_left_are_written_to_the_tables(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "h.db")
+    store.open()
+    body = redo.encode(a_run())
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("INSERT INTO redo (owner, body) VALUES (1, ?)", (body,))
+    store.close()
+    assert names(store.path) == ["Completed"]
+    with closing(sqlite3.connect(store.path)) as connection:
+        assert connection.execute("SELECT count(*) FROM redo").fetchone() == (0,)
 
 
 def test_what_can_be_read_and_not_written_is_left_out_alone(
@@ -154,13 +186,17 @@ def test_entries_that_only_the_database_can_judge_are_not_appended(tmp_path: Pat
 def test_a_database_that_is_held_is_not_waited_for(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "h.db")
     store.open()
-    other = sqlite3.connect(store.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    assert store.append(a_run()) is None
-    other.execute("ROLLBACK")
-    other.close()
-    assert store.append(a_run()) is not None
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert store.append(a_run()) is None, "a log begins with a transaction"
+        other.execute("ROLLBACK")
+        assert not logs(store.path)
+        assert store.append(a_run()) == 1
+        other.execute("BEGIN IMMEDIATE")
+        assert store.append(a_run()) == 2, "who appends needs nobody's leave"
+        other.execute("ROLLBACK")
     store.close()
+    assert names(store.path) == ["Completed", "Completed"]
 
 
 def test_a_journal_shows_what_was_committed_on_the_spot(tmp_path: Path) -> None:
@@ -178,6 +214,31 @@ def test_a_journal_shows_what_was_committed_on_the_spot(tmp_path: Path) -> None:
     assert not journal.close()
     store.close()
     assert names(tmp_path / "h.db") == ["Completed"]
+
+
+def test_what_is_logged_is_synced_with_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log itself is never synced: what it holds is in the tables by then."""
+    store = SqliteStore(tmp_path / "h.db")
+    monkeypatch.setattr(journal_module, "SETTLE_AFTER", 60.0)
+    synced: list[int] = []
+    done = threading.Event()
+    commit = store.try_commit
+
+    def recording(entries: Any, *, sync: bool = False, settled: int = 0) -> Any:
+        refused = commit(entries, sync=sync, settled=settled)
+        if sync and refused is not None:
+            synced.append(in_log(store.path))
+            done.set()
+        return refused
+
+    monkeypatch.setattr(store, "try_commit", recording)
+    journal = Journal(store, Durability.RESULTS, gather=0.001, sync_interval=0.01)
+    journal.start()
+    assert journal.flush_here(journal.put(*a_run()))
+    assert done.wait(10)
+    assert synced[0] == 0
+    assert not journal.close()
+    store.close()
 
 
 def test_closing_leaves_nothing_in_the_log(tmp_path: Path) -> None:

@@ -380,8 +380,10 @@ def test_what_the_dead_made_durable_counts(two: tuple[SqliteStore, SqliteStore])
     assert first.append([moved(done.id, 3, S.COMPLETED, 1), moved(left.id, 3, S.FAILED, 1)]) is not None
     assert second.engines.fence(me.id)
     assert second.engines.left(10) == ()  # nobody's by now: it has failed
+    late = [moved(left.id, 4, S.RUNNING, 1)]
+    assert first.append(late) is None, "the log is closed"
     with pytest.raises(LostOwnership):
-        first.append([moved(left.id, 4, S.RUNNING, 1)])
+        first.commit(late)
     states = {run.id: run.state for run in records(second).values()}
     assert states[done.id].type is S.COMPLETED  # type: ignore[union-attr]
     assert states[left.id].type is S.FAILED  # type: ignore[union-attr]

@@ -26,11 +26,13 @@ MOST_ROWS = 10_000
 MOST_BYTES = 64 << 20
 MOST_PER_COMMIT = 1_000
 """Entries in one transaction: 5 ms for which other processes wait. (5,000 were no faster, and took 3 MB more.)"""
-MOST_LOGGED = 1_000
-"""Batches in the redo log above which a caller waits for the thread to write the tables."""
+MOST_LOGGED = 5_000
+"""Entries in the redo log above which the tables are written without waiting for more. (A full log makes callers wait.)"""
 SETTLED_AT_ONCE = 1_000
 """Entries of the redo log, about, that are written to the tables in one transaction: 5 ms in which no caller commits.
 (With fewer, one run at a time became a quarter slower; in one go, callers waited for 60 ms.)"""
+ALL = sys.maxsize
+"""Everything that was appended to the redo log."""
 BEHIND = 2_000
 """Entries that wait to be committed, about 20 ms of work for the journal's thread, above which whoever brings more lets it
 have the interpreter's lock. Else it would have it every 5 ms for a moment, and fall behind by seconds."""
@@ -149,7 +151,7 @@ class Commits:
         logged = self._logged
         if not batch and not logged:
             return True
-        settled = logged[-1][0] if logged else 0
+        settled = ALL if logged else 0
         whole = [*(entry for _, _, entries in logged for entry in entries), *batch] if logged else batch
         refusals = self._attempt(lambda: self._written(whole, self._syncs(on_the_spot), settled), callbacks)
         if refusals is None:
@@ -166,13 +168,12 @@ class Commits:
         batch = self._take()
         if not batch:
             return True
-        if len(self._logged) > MOST_LOGGED:
+        if self._level is Durability.STRICT:  # the log outlives this process, not a power loss
             return False
-        sync = self._syncs(on_the_spot=True)
-        number = self._attempt(lambda: self._store.append(batch, sync=sync), callbacks, is_needed=False)
+        number = self._attempt(lambda: self._store.append(batch), callbacks, is_needed=False)
         if number is None:
             return False
-        self._wrote(sync=sync)
+        self._wrote(sync=False)
         if not self._logged:
             self._logged_since = machine.monotonic()
         self._logged.append((number, self._batch_end, batch))
@@ -321,6 +322,8 @@ class Commits:
 
     def _sync(self, callbacks: list[Callback]) -> bool:
         """Let what was committed survive a power loss; the caller holds the writer's lock."""
+        if self._logged:  # the redo log itself is not synced
+            return self._commit_next(callbacks)
         if self._attempt(lambda: self._store.try_commit((), sync=True), callbacks) is None:
             return False
         self._unsynced_since = None

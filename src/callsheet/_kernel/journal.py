@@ -173,7 +173,7 @@ class Journal(Commits):
             if self._idle:
                 self._idle = False
                 self._bell.ring()
-        if position - self._committed > BEHIND:
+        if position - self._shown > BEHIND:
             sleep(0)
         return position
 
@@ -275,7 +275,8 @@ class Journal(Commits):
         if self._writer.acquire(blocking=False):
             try:
                 if self._trouble.degraded is None and len(self._queue) <= ON_THE_SPOT:
-                    _ = self._log_next(callbacks) or self._commit_next(callbacks, on_the_spot=True)
+                    few = self._accepted - self._shown <= ON_THE_SPOT
+                    _ = self._log_next(callbacks) or (few and self._commit_next(callbacks, on_the_spot=True))
             finally:
                 self._writer.release()
         if callbacks:
@@ -355,7 +356,7 @@ class Journal(Commits):
         if done and (self._queue or self._batch):  # else the lock would only be in the way of a caller
             with self._writer:
                 # Where callers commit on the spot, a batch in between is not to hold them up for long.
-                quick = self._logged and len(self._queue) <= ON_THE_SPOT and not self._watchers
+                quick = self._logged and len(self._queue) <= ON_THE_SPOT and not self._watchers and not self.degraded
                 done = bool(quick and self._log_next(callbacks)) or self._commit_next(callbacks)
         if callbacks:
             self._fire(callbacks)
@@ -371,7 +372,7 @@ class Journal(Commits):
 
     def _settling_is_due(self) -> bool:
         """Tell whether to write the tables now: for a caller who waits for its commit they can wait a little."""
-        if self._watchers or self._stopping or len(self._logged) > MOST_LOGGED // 2:
+        if self._watchers or self._stopping or self._committed - self._shown > MOST_LOGGED or self._sync_is_due():
             return True
         return bool(self._logged) and machine.monotonic() >= self._logged_since + SETTLE_AFTER
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from callsheet._store import migrate
@@ -42,6 +44,20 @@ def connect(path: Path, patience: float) -> sqlite3.Connection:
 def data_version(connection: sqlite3.Connection) -> int:
     """Give the number that changes when another connection has committed."""
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+def wait_for_change(path: Path, deadline: float, pause: float, stopped: Callable[[], bool]) -> bool:
+    """Wait in the calling thread until anybody has committed to a file; false: not before the deadline."""
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        before = data_version(connection)
+        while not stopped() and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(pause, left))
+            if data_version(connection) != before:
+                return True
+        return False
+    finally:
+        connection.close()
 
 
 def checkpoint(path: Path, log: str, copy_above: int, truncate_above: int) -> None:

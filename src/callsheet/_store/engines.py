@@ -163,8 +163,10 @@ class SqliteEngines:
         """Find an engine dead, after everything that it has made durable."""
 
         def work(connection: sqlite3.Connection) -> bool:
-            self._place.adopt_in(connection)
-            return connection.execute(_FENCE, (engine_id.bytes, beat, beat)).rowcount == 1
+            found = connection.execute(_FENCE, (engine_id.bytes, beat, beat)).rowcount == 1
+            if found:  # nothing counts any more that it appends from here on
+                self._place.adopt_in(connection)
+            return found
 
         return self._place.transact(work, _SHORT)
 

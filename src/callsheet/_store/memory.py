@@ -115,7 +115,7 @@ class MemoryStore:
             self.changed.notify_all()
             return refused
 
-    def append(self, entries: Sequence[Entry], *, sync: bool = False) -> int | None:  # noqa: ARG002
+    def append(self, entries: Sequence[Entry]) -> int | None:  # noqa: ARG002
         """Nothing is cheaper here than a commit."""
         return None
 

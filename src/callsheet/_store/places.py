@@ -64,17 +64,17 @@ def prepare(path: Path) -> None:
 
 def network_kind(folder: Path) -> str | None:
     """Name the network file system that a folder is on, or give `None` (also where nobody can tell)."""
-    kind = _kind(folder)
+    kind = kind_of(folder)
     return kind if kind in _NETWORK else None
 
 
 def is_surely_local(folder: Path) -> bool:
     """Tell whether a folder is on a disk of this machine, served by its kernel; `False` too where nobody can tell."""
-    kind = _kind(folder)
+    kind = kind_of(folder)
     return bool(kind) and kind not in _NETWORK and not kind.startswith(("fuse", "autofs", "virtiofs"))
 
 
-def _kind(folder: Path) -> str:
+def kind_of(folder: Path) -> str:
     """Name the file system that a folder is on; an empty text where nobody can tell."""
     try:
         lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -240,8 +240,8 @@ class Store(Protocol):
         """
         ...
 
-    def append(self, entries: Sequence[Entry], *, sync: bool = False) -> int | None:
-        """Make entries durable at the lowest price; readers see them after the next commit that settles them.
+    def append(self, entries: Sequence[Entry]) -> int | None:
+        """Have entries outlive this process, at the lowest price; readers see them after the commit that settles them.
 
         Returns:
             A number that grows with each call, for `settled`. `None`: not possible now, or not with these

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import sqlite3
 import threading
 import time
@@ -20,6 +19,7 @@ from callsheet._store.engines import SqliteEngines
 from callsheet._store.patience import PATIENCE, is_held, patiently
 from callsheet._store.protocol import Reader, SnapshotReader
 from callsheet._store.readers import AsyncReader, BlockingReader, Hop
+from callsheet._store.redo import RedoLog
 from callsheet._store.rows import Batch, Encoder
 from callsheet._store.taking import Write
 from callsheet._store.topics import check_topics
@@ -79,7 +79,7 @@ class SqliteStore:
         self._synchronous = "NORMAL"
         self._outside = 0
         self._look_again = self._tend_again = 0.0
-        self._owner = random.getrandbits(62)  # of rows in the redo log
+        self._log = RedoLog(self._path)
         self.engines = SqliteEngines(self)
         forks.remember(self)
 
@@ -111,7 +111,7 @@ class SqliteStore:
                 self._outside = connecting.data_version(self._connection)
                 self._defined.clear()
                 self._encoded = None
-                self._translated(lambda: patiently(self._adopt, patience=self._patience))
+                self._translated(lambda: patiently(self._adopt_all, patience=self._patience))
 
     def close(self) -> None:
         """Close the file. The last process to do so empties the write-ahead log. Closing twice is fine."""
@@ -119,6 +119,7 @@ class SqliteStore:
             connection, self._connection = self._connection, None
             self._encoded = None
             if connection is not None:
+                self._log.end(connection)
                 try:
                     connection.close()
                 except sqlite3.Error:  # what was committed is in the log; the next to open finds it
@@ -130,7 +131,7 @@ class SqliteStore:
         self._connection = None
         self._lock = threading.Lock()
         self._encoded = None
-        self._owner = random.getrandbits(62)
+        self._log = RedoLog(self._path)
         self.engines.forget()
 
     # --------------------------------------------------------------------------------------- write
@@ -144,61 +145,76 @@ class SqliteStore:
         """
         return self._translated(lambda: patiently(lambda: self._commit(entries, sync), patience=self._patience))
 
-    def append(self, entries: Sequence[Entry], *, sync: bool = False) -> int | None:
-        """Make entries durable as one row of the redo log: see `redo`.
+    def append(self, entries: Sequence[Entry]) -> int | None:
+        """Make entries durable in the redo log, without waiting for anybody or for the disk: see `redo`.
 
         Raises:
             StoreError: the place cannot be written, or is too new.
         """
-        engines = self.engines
-        body = None if engines.is_due or guards.guarded(entries) else redo.encode(entries)
+        body = None if self.engines.is_due else redo.encode(entries)
         if body is None:
             return None
+        with self._lock:
+            connection = self._writer()
+            if self._log.is_ready or self._begin_log(connection):
+                return self._log.append(body)
+        return None
+
+    def _begin_log(self, connection: sqlite3.Connection) -> bool:
+        """Make a file for the log, if that can be done at once."""
+        log = self._log
+        file = log.make() if log.may_begin else None
+        if file is None:
+            return False
         try:
-            with self._lock:
-                connection = self._writer()
-                self._set_synchronous(connection, "FULL" if sync else "NORMAL")
-                guard = engines.guard
-                cursor = connection.execute(redo.APPEND, (self._owner, body, migrate.newest(), guard, guard))
-                if not cursor.rowcount:
-                    raise self._refusal(connection)
-        except sqlite3.Error as error:
+            self._in_transaction(connection, lambda connection: log.begin(connection, file))
+        except BaseException as error:
+            file.drop()
             if is_held(error):
-                return None
-            raise mishaps.translate(error, self._path, self._patience) from error
-        return cursor.lastrowid
+                return False
+            if isinstance(error, sqlite3.Error):
+                raise mishaps.translate(error, self._path, self._patience) from error
+            raise
+        log.begun(file)
+        return True
 
     def adoptable(self) -> bool:
-        """Tell whether other processes have something in the redo log; also where a commit takes long."""
+        """Tell whether other processes have something in their logs; also where a commit takes long."""
         if not self._lock.acquire(timeout=_MOMENT):
             return True
         try:
             connection = self._connection
-            return connection is not None and redo.has_others(connection, self._owner)
-        except sqlite3.Error:
+            return connection is not None and bool(self._log.unsettled(connection))
+        except (sqlite3.Error, OSError):
             return True  # `adopt` says what is wrong
         finally:
             self._lock.release()
 
     def adopt(self) -> None:
-        """Write to the tables what other processes have in the redo log; a look, where there is nothing."""
+        """Write to the tables what other processes have in their logs; a look, where there is nothing."""
 
         def work() -> None:
             with self._lock:
-                self._adopt()
+                self._adopt(self._log.unsettled)
 
         self._translated(lambda: patiently(work, patience=self._patience))
+
+    def _adopt_all(self) -> None:
+        """Write to the tables what anybody has left, also this store before it was closed, and take the logs away."""
+        connection = self._connection
+        if connection is not None:
+            redo.adopt_rows(connection, self.write_in(connection))
+            self._log.adopt_all(connection, self.write_in(connection))
+
+    def _adopt(self, choose: Callable[[sqlite3.Connection], list[str]]) -> None:
+        connection = self._connection
+        if connection is not None:
+            self._log.adopt(connection, choose(connection), self.write_in(connection))
 
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Encode what is to be committed next, so that the lock need not be held for it."""
         if not guards.guarded(entries):
             self._encode_once(entries)
-
-    def _adopt(self) -> None:
-        """Write to the tables what processes that are gone have left in the redo log."""
-        connection = self._connection
-        if connection is not None:
-            redo.adopt(connection, self._owner, self.write_in(connection))
 
     def try_commit(self, entries: Sequence[Entry], *, sync: bool = False, settled: int = 0) -> list[Refusal] | None:
         """Do the same, or give `None` at once where somebody else holds the database."""
@@ -215,13 +231,9 @@ class SqliteStore:
             batch = None if guards.guarded(entries) else self._encode_once(entries)
             self._set_synchronous(connection, "FULL" if sync else "NORMAL")
 
-            def work(connection: sqlite3.Connection) -> list[Refusal]:
-                refused = self._write(connection, entries, batch, sync)
-                if settled:
-                    connection.execute(redo.SETTLE, (self._owner, settled))
-                return refused
-
-            refused = self._in_transaction(connection, work)
+            refused = self._in_transaction(
+                connection, lambda connection: self._write(connection, entries, batch, sync), settled
+            )
             self._encoded = None
             if batch is not None:
                 self._defined.update(batch.definitions)
@@ -246,7 +258,9 @@ class SqliteStore:
         with self._lock:
             return self._translated(lambda: patiently(lambda: work(self._writer()), patience=self._patience))
 
-    def _in_transaction(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _in_transaction(
+        self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], settled: int = 0
+    ) -> T:
         """Do something between BEGIN and COMMIT, if this engine may still write. The caller holds the lock."""
         engines = self.engines
         connection.execute("BEGIN IMMEDIATE")
@@ -258,11 +272,14 @@ class SqliteStore:
             if enters and not engines.write(connection):
                 raise mishaps.lost(self._path)
             done = work(connection)
+            self._log.mark(connection, settled)
             connection.execute("COMMIT")
         except BaseException:
+            self._log.undone()
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        self._log.committed(settled)
         if enters:
             engines.written()
         return done
@@ -274,8 +291,8 @@ class SqliteStore:
         return mishaps.lost(self._path)
 
     def adopt_in(self, connection: sqlite3.Connection) -> None:
-        """Write to the tables, inside a transaction, what other processes have in the redo log."""
-        redo.adopt_in(connection, self._owner, self.write_in(connection))
+        """Write to the tables, inside a transaction, what other processes have in their logs, and close these."""
+        self._log.adopt_in(connection, self._log.others(connection), self.write_in(connection))
 
     def write_in(self, connection: sqlite3.Connection) -> Write:
         """Give what writes entries inside a transaction."""
@@ -289,6 +306,7 @@ class SqliteStore:
             self._look_again = now + _LOOK
             if places.identity(self._name) != self._file:
                 raise mishaps.gone(self._path)
+            self._log.look()
         return self._connection
 
     def _encode_once(self, entries: Sequence[Entry]) -> Batch:
@@ -327,8 +345,8 @@ class SqliteStore:
         self._tend_again = now + _TEND
         try:
             with self._lock:
-                self._adopt()
-        except sqlite3.Error:  # somebody else is at it; another time
+                self._adopt(self._log.idle)
+        except (sqlite3.Error, OSError):  # somebody else is at it; another time
             pass
         connecting.checkpoint(self._path, self._log_name, CHECKPOINT_ABOVE, TRUNCATE_ABOVE)
 
@@ -358,16 +376,8 @@ class SqliteStore:
             NotImplementedError: for another topic, naming it.
         """
         check_topics(topics)
-        connection = self._translated(lambda: sqlite3.connect(self._path, timeout=0, isolation_level=None))
-        try:
-            before = self._translated(lambda: connecting.data_version(connection))
-            while not stopped() and (left := deadline - time.monotonic()) > 0:
-                time.sleep(min(_LOOK, left))
-                if self._translated(lambda: connecting.data_version(connection)) != before:
-                    return tuple(topics)
-            return ()
-        finally:
-            connection.close()
+        changed = self._translated(lambda: connecting.wait_for_change(self._path, deadline, _LOOK, stopped))
+        return tuple(topics) if changed else ()
 
     def now(self) -> int:
         """Give the store's time, in microseconds since the epoch."""

@@ -1,0 +1,198 @@
+"""A file to which one process appends batches, and which others read, and close to it, when they must.
+
+A batch counts when it is there whole, and when its owner found the file unsealed *after* writing it. Whoever wants to be
+certain of the end of the file seals it first and reads then: each batch is either seen, or its owner sees the seal. (The
+two write first and look afterwards, as in E. W. Dijkstra's and T. J. Dekker's mutual exclusion, 1965.)
+
+What a killed process wrote is there, since the pages are the system's. Nothing here waits for the disk.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import struct
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+PREFIX: Final = "redo-"
+SEGMENT: Final = 512 << 10
+"""Bytes of each of the two segments. One is written while the other may still hold what is not in the tables."""
+_SEAL: Final = 0  # the byte that says that nothing counts any more
+_NEWEST: Final = slice(8, 16)  # the number of the last batch: a hint for those who only want to know whether to read
+_FIRST: Final = 64
+_STARTS: Final = (_FIRST, _FIRST + SEGMENT)
+_SIZE: Final = _FIRST + 2 * SEGMENT
+_HEAD: Final = struct.Struct("<QQI")  # number, epoch, bytes
+_SUM: Final = struct.Struct("<I")  # of head and body
+_AROUND: Final = _HEAD.size + _SUM.size
+_MAPPED: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs"})
+"""File systems that write in place. Elsewhere a full disk would end a process that writes by memory, without an error."""
+
+
+class LoggedBatch(NamedTuple):
+    """A batch as it was found in a file."""
+
+    number: int
+    epoch: int
+    body: bytes
+
+
+class LogFile:
+    """A log of this process's own.
+
+    Args:
+        folder: where it is made.
+        kind: the file system there, if known.
+        mode: permissions of the file.
+        number: that of the batch before the first.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, folder: Path, kind: str, mode: int, number: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{PREFIX}{secrets.token_hex(8)}"
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            with suppress(OSError):
+                os.fchmod(self._file, mode)  # whoever may write the database may close this log, whatever the umask
+            if kind in _MAPPED:
+                os.posix_fallocate(self._file, 0, _SIZE)
+                self._write = self._write_mapped
+            else:
+                os.ftruncate(self._file, _SIZE)
+                self._write = self._write_called
+            self._pages = mmap.mmap(self._file, _SIZE)
+        except BaseException:
+            os.close(self._file)
+            self.path.unlink(missing_ok=True)
+            raise
+        self.number = number
+        self._segment = 0
+        self._at = _STARTS[0]
+        self._last_of_other = 0  # the last number in the segment that is not written just now
+
+    def append(self, epoch: int, body: bytes, settled: int) -> bool:
+        """Write a batch under the next number. False: there is no room.
+
+        Args:
+            epoch: what must be in the database for the batch to follow it.
+            body: the batch.
+            settled: the number up to which nothing is needed here any more.
+
+        Raises:
+            OSError: the disk refuses. The file is of no use after that.
+        """
+        size = len(body) + _AROUND
+        if not self._has_room(size, settled):
+            return False
+        number, at = self.number + 1, self._at
+        head = _HEAD.pack(number, epoch, len(body))
+        self._write(at, b"".join((head, _SUM.pack(zlib.crc32(body, zlib.crc32(head))), body)))
+        self._write(_NEWEST.start, number.to_bytes(8, "little"))
+        # No call between these: an interrupt before them has the next batch written over this one.
+        self._at, self.number = at + size, number
+        return True
+
+    @property
+    def is_sealed(self) -> bool:
+        """Tell whether others have closed the log. To be asked after `append`: if so, the batch does not count."""
+        return self._pages[_SEAL] != 0
+
+    def _has_room(self, size: int, settled: int) -> bool:
+        if self.number == settled:  # nothing in it is needed
+            self._at, self._last_of_other = _STARTS[self._segment], 0
+        if self._at + size <= _STARTS[self._segment] + SEGMENT:
+            return True
+        if self._last_of_other > settled or size > SEGMENT:
+            return False
+        self._segment = 1 - self._segment
+        self._at, self._last_of_other = _STARTS[self._segment], self.number
+        return True
+
+    def _write_mapped(self, at: int, content: bytes) -> None:
+        self._pages[at : at + len(content)] = content
+
+    def _write_called(self, at: int, content: bytes) -> None:
+        if os.pwrite(self._file, content, at) != len(content):
+            raise OSError("A batch was written in part.")
+
+    def is_there(self) -> bool:
+        """Tell whether the file still has its name."""
+        return os.fstat(self._file).st_nlink > 0
+
+    def drop(self) -> None:
+        """Let go of it, and take it away."""
+        self.close()
+        remove(self.path)
+
+    def close(self) -> None:
+        """Let go of it. What others have not sealed stays where it is."""
+        self._pages.close()
+        os.close(self._file)
+
+
+def newest(path: Path) -> int | None:
+    """Give the number of the last batch, or `None` where there is no file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return int.from_bytes(file.read(_FIRST)[_NEWEST], "little")
+    except FileNotFoundError:
+        return None
+
+
+def seal_and_read(path: Path) -> list[LoggedBatch]:
+    """Have nothing count that is appended from now on, and give every batch that counts, in order.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    try:
+        os.pwrite(file, b"\x01", _SEAL)
+        content = b""
+        while more := os.pread(file, _SIZE, len(content)):
+            content += more
+    finally:
+        os.close(file)
+    return read(content)
+
+
+def read(content: bytes) -> list[LoggedBatch]:
+    """Give the batches in the content of a file, in order."""
+    return sorted(batch for start in _STARTS for batch in _segment(content, start))
+
+
+def _segment(content: bytes, at: int) -> list[LoggedBatch]:
+    """Read one segment as far as each batch is whole and follows the one before: behind that is what was there earlier."""
+    found: list[LoggedBatch] = []
+    end = at + SEGMENT
+    while at + _AROUND <= min(end, len(content)):
+        number, epoch, size = _HEAD.unpack_from(content, at)
+        body = content[at + _AROUND : at + _AROUND + size]
+        total = zlib.crc32(body, zlib.crc32(content[at : at + _HEAD.size]))
+        if len(body) != size or not number or total != _SUM.unpack_from(content, at + _HEAD.size)[0]:
+            break
+        if found and number != found[-1].number + 1:
+            break
+        found.append(LoggedBatch(number, epoch, body))
+        at += _AROUND + size
+    return found
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there."""
+    with suppress(OSError):
+        path.unlink()
