@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
+import gc
 import inspect
+import itertools
 import os
 import signal
 import sys
@@ -61,6 +64,14 @@ hypothesis.settings.register_profile("callsheet", deadline=None, print_blob=True
 hypothesis.settings.load_profile("callsheet")
 
 
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Load pytest-randomly, which would import what it could seed: half a second in each process, and no test uses it."""
+    with pytest.MonkeyPatch.context() as hidden:
+        for name in ("faker", "numpy", "polyfactory"):
+            hidden.setitem(cast("dict[str, Any]", sys.modules), name, None)
+        pluginmanager.import_plugin("pytest_randomly")
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Let one printed seed (``--randomly-seed``) repeat everything, and Ctrl-C mean what it does in a terminal."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -68,6 +79,40 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hypothesis_core.global_force_seed is None:
         hypothesis_core.global_force_seed = session.config.getoption("randomly_seed", None)
+
+
+# -------------------------------------------------------------------------------------------- collection
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*.py")) if path.is_dir() else path.stat().st_size
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """Let each worker begin with files of its own: in a fresh clone all would compile the same file at the same time."""
+    report = yield
+    worker = getattr(collector.config, "workerinput", None)
+    if worker is not None and isinstance(collector, pytest.Dir) and report.passed:
+        ahead = int(worker["workerid"].removeprefix("gw")) / worker["workercount"]
+        ends = [*itertools.accumulate(_size(node.path) for node in report.result)]
+        first = bisect.bisect(ends, ahead * ends[-1]) if ends else 0
+        report.result = report.result[first:] + report.result[:first]
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Any:
+    """Give what was collected one order in all workers, whether it is shuffled after this or not."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path)
+    return (yield)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what stays until the end, thousands of tests, out of every later collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 # -------------------------------------------------------------------------------------------- cleanliness

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
+from typing import Any
+
+import warm
 
 PATIENCE = 50.0  # seconds; only ever waited for by a test that fails
 
@@ -28,7 +30,7 @@ def hook(flow, run, state):
 class Other:
     """The process."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Any) -> None:
         self.process = process
         self.lines: SimpleQueue[str] = SimpleQueue()
         self.seen: list[str] = []
@@ -71,7 +73,7 @@ def until(holds: Callable[[], object]) -> None:
 @contextmanager
 def other(program: str) -> Iterator[Other]:
     """Start a process on the same history; it is killed if it has not ended by itself."""
-    process = subprocess.Popen([sys.executable, "-c", PRELUDE + program], stdout=subprocess.PIPE, text=True)
+    process = warm.start(PRELUDE + program, stdout=subprocess.PIPE)
     try:
         yield Other(process)
     finally:

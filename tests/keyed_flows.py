@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Self
 
 import anyio
 import sniffio
 
+import warm
 from callsheet import flow, run_key, task
 from stopping import stop_outside
 
@@ -138,11 +138,10 @@ class Caller:
     """A process that calls flows; it evaluates expressions over this module."""
 
     def __init__(self, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM],
+        self.process = warm.start(
+            PROGRAM,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
             env={**os.environ, **environment, "PYTHONPATH": str(Path(__file__).parent)},
         )
 

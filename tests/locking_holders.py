@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Self
+
+import warm
 
 PROGRAM = """
 import sys, time
@@ -27,8 +28,7 @@ class HolderProcess:
     """Evaluates expressions over `locks` in a process of its own."""
 
     def __init__(self, kind: str, place: Path, lease: float) -> None:
-        command = [sys.executable, "-c", PROGRAM, kind, str(place), str(lease)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = warm.start(PROGRAM, kind, place, lease, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __enter__(self) -> Self:
         return self

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import warm
 from stopping import stop_outside
 
 PATIENCE = 50.0  # seconds; only ever waited for by a test that fails
@@ -82,11 +82,8 @@ class OwnerProcess:
 
     def __init__(self, here: Path, program: str, *, lease: float = LEASE, flows: str = FLOWS, **variables: str) -> None:
         environment = {**os.environ, "CALLSHEET_LEASE_SECONDS": str(lease), "CALLSHEET_LOGGING_LEVEL": "CRITICAL"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", flows + textwrap.dedent(program), str(here)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**environment, **variables},
+        self.process = warm.start(
+            flows + textwrap.dedent(program), here, stdout=subprocess.PIPE, env={**environment, **variables}
         )
 
     @classmethod

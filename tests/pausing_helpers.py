@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
@@ -12,8 +10,11 @@ from uuid import UUID
 
 import pytest
 
+import warm
 from callsheet import resume_flow_run
 from callsheet._kernel.pauses import Pauses
+from elsewhere import until
+from past import states_of
 
 PATIENCE = 50.0  # seconds; only ever waited for by a test that fails
 
@@ -92,7 +93,6 @@ def resumer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Resumer]:
 
 
 def resume_elsewhere(run_id: UUID, run_input: str = "null") -> str:
-    """Resume a flow run from another process; give what went wrong there."""
-    command = [sys.executable, "-c", RESUME, str(run_id), run_input]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    return done.stdout.strip()
+    """Resume a flow run from another process, once the history says that it is paused; give what went wrong there."""
+    until(lambda: states_of(run_id)[-1:] == ["Paused"])
+    return warm.run(RESUME, run_id, run_input, timeout=PATIENCE).stdout.strip()

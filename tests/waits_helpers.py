@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import warm
 from callsheet.events import Event, LogEvent, StateEvent
 from past import runs, states_of
 
@@ -21,8 +21,7 @@ PATIENCE = 50.0  # seconds; only ever waited for by a test that fails
 def program(path: Path, source: str, *args: object) -> Iterator[subprocess.Popen[str]]:
     """Run a program on the same history; it is killed at the end of the block if it still runs."""
     path.write_text(source)
-    command = [sys.executable, str(path), *map(str, args)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with warm.start(path, *args, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             yield process
         finally:

@@ -20,6 +20,7 @@ from callsheet._model.records import Definition, Guard, ResultBlob
 from callsheet._model.states import State, StateDetails
 from callsheet._results.wires import METADATA
 from callsheet._rules.verdicts import ACCEPT, Reject
+from callsheet.logging.loggers import Named
 from callsheet.settings import get_current_settings
 
 if TYPE_CHECKING:
@@ -306,6 +307,11 @@ class Actor:
             record.total_run_time = timedelta(microseconds=self.spent)
             record.set_state(self.state)
         return self._record
+
+    def named(self) -> Named:
+        """Give what loggers say of the run."""
+        flow = self.cell.flow
+        return Named(self.cell.id, self.name, None if flow is None else flow.id)
 
     @property
     def context(self) -> Any:

@@ -355,7 +355,7 @@ class FlowRunActor(Run):
         return hooks_of(self.definition, type)
 
     def logger(self) -> Any:
-        return flow_run_logger(self.record, self.definition)
+        return flow_run_logger(self.named(), self.definition)
 
     def log_end(self, final: Final) -> None:
         if final.name == SUSPENDED:

@@ -310,9 +310,9 @@ class TaskRunActor(Run):
     def logger(self) -> Any:
         flow = self.flow_actor
         return task_run_logger(
-            self.record,
+            self.named(),
             self.definition,
-            flow_run=None if flow is None else flow.record,
+            flow_run=None if flow is None else flow.named(),
             flow=None if flow is None else flow.definition,
         )
 
