@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from anyio import CancelScope
@@ -58,8 +58,8 @@ class Event(Protocol):
         """Let the task go on."""
         ...
 
-    async def wait(self) -> object:
-        """Wait."""
+    def wait(self) -> Awaitable[object]:
+        """Give what is to be awaited."""
         ...
 
 
@@ -75,5 +75,5 @@ class FutureEvent:
         if not self._future.done():
             self._future.set_result(None)
 
-    async def wait(self) -> None:
-        await self._future
+    def wait(self) -> Awaitable[None]:
+        return self._future

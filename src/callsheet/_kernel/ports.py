@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
+from functools import partial
 from inspect import isawaitable
 from typing import Any, Final, Protocol, TypeVar
 
@@ -20,6 +21,7 @@ from callsheet._clock import virtual_clock
 from callsheet._kernel import driver
 from callsheet._kernel.critical import critical
 from callsheet._kernel.host import Host, current_host, runtime_thread
+from callsheet._kernel.loop_parts import Event
 from callsheet._kernel.scopes import DEADLINE, Interrupted, RunScope
 from callsheet._kernel.signals import Once
 from callsheet._kernel.spawning import Flag, threads
@@ -78,6 +80,14 @@ def step(coroutine: Coroutine[Any, Any, T]) -> T:
     )
 
 
+def _wake(host: Host, event: Event) -> None:
+    """Let a task go on that waits in a loop, from any thread."""
+    if host.is_here():
+        event.set()
+    else:
+        host.post(event.set)
+
+
 class LoopPort:
     """A run that lives in a task of an event loop."""
 
@@ -94,7 +104,21 @@ class LoopPort:
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if not once.is_set:
-            await self._suspend(once, timeout, scope)
+            event = self.host.new_event()
+            wake = partial(_wake, self.host, event)
+            once.subscribe(wake)
+            if scope is not None:
+                scope.subscribe(wake)
+            try:
+                if timeout is None:
+                    await event.wait()
+                else:
+                    with move_on_after(timeout):
+                        await event.wait()
+            finally:
+                once.unsubscribe(wake)
+                if scope is not None:
+                    scope.unsubscribe(wake)
         if scope is not None and scope.reason is not None:
             raise Interrupted
         return once.is_set
@@ -103,30 +127,6 @@ class LoopPort:
         with CancelScope(shield=True):
             await self.wait(once, timeout)
         return once.is_set
-
-    async def _suspend(self, once: Once, timeout: float | None, scope: RunScope | None) -> None:
-        host = self.host
-        event = host.new_event()
-
-        def wake() -> None:
-            if host.is_here():
-                event.set()
-            else:
-                host.post(event.set)
-
-        once.subscribe(wake)
-        if scope is not None:
-            scope.subscribe(wake)
-        try:
-            if timeout is None:
-                await event.wait()
-            else:
-                with move_on_after(timeout):
-                    await event.wait()
-        finally:
-            once.unsubscribe(wake)
-            if scope is not None:
-                scope.unsubscribe(wake)
 
     async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
         value = fn(*args)

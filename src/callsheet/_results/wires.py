@@ -47,8 +47,8 @@ def head_length(data: bytes) -> int:
 
 def seal(payload: Parts) -> tuple[int, str]:
     """Give size and digest of a payload."""
-    digest = blake2b(digest_size=16)
-    for part in payload:
+    digest = blake2b(payload[0] if payload else b"", digest_size=16)
+    for part in payload[1:]:
         digest.update(part)
     return size_of(payload), digest.hexdigest()
 
