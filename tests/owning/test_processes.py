@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+import warm
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import RunFilter, RunRecord
 from callsheet._store.sqlite import SqliteStore
@@ -354,8 +354,7 @@ def test_a_clock_that_jumps_is_of_no_consequence(here, history):
 
 
 def doctor(*words: str) -> Any:
-    command = [sys.executable, "-W", "error", "-m", "callsheet", "doctor", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    done = warm.run(warm.COMMAND, "doctor", *words, timeout=PATIENCE, strict=True)
     return json.loads(done.stdout) if "--json" in words else done.stdout
 
 
