@@ -228,7 +228,8 @@ def _exactly(channel: socket.socket, size: int) -> bytes:
     return parts
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
+    """Import every module of the package, and what it imports when it needs it."""
     import importlib
     import pkgutil
 
@@ -328,7 +329,7 @@ def _leave() -> None:
 
 if __name__ == "__main__":
     atexit.register(_leave)  # before anything is imported, for what is registered first is called last
-    _import_everything()
+    import_everything()
     sys.path[:] = [entry for entry in sys.path if entry != str(Path(__file__).parent)]
     gc.collect()
     gc.freeze()
