@@ -197,13 +197,15 @@ def test_a_disk_that_refuses_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_what_follows_something_that_is_lost_is_left_out(store: SqliteStore, caplog: pytest.LogCaptureFixture) -> None:
     """A power loss takes the latest transactions of the database, and may leave later pages of the log."""
-    first, second = a_run(), a_run()
-    number = store.append(first)
-    with closing(sqlite3.connect(store.path)) as db:
-        (before,) = db.execute("SELECT settled FROM redo_log").fetchall()
-    assert store.try_commit(first, settled=number or 0) == []
-    assert store.append(second)  # over the first, which the database has
     with closing(sqlite3.connect(store.path)) as db, db:
+        for _ in range(2 * SEGMENT // 90_000):  # more than fits: the first ones are written over
+            run = a_run(message="x" * 100_000)
+            number = store.append(run)
+            assert number is not None
+            if number == 1:
+                (before,) = db.execute("SELECT settled FROM redo_log").fetchall()
+            assert store.try_commit(run, settled=number) == []
+        assert store.append(a_run())
         db.execute("UPDATE redo_log SET settled = ?", before)
         db.execute("DELETE FROM run")
     store.forget_after_fork()

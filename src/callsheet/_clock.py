@@ -54,7 +54,8 @@ class Machine:
 
     def micros(self) -> int:
         """Give the time of day as microseconds since the epoch."""
-        return self.time_ns() // 1_000
+        time_ns = self.time_ns
+        return time_ns() // 1_000
 
 
 def _now() -> datetime:

@@ -19,7 +19,8 @@ from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import Definition, Guard, ResultBlob
 from callsheet._model.states import State, StateDetails
 from callsheet._results.wires import METADATA
-from callsheet._rules.verdicts import Reject
+from callsheet._rules.verdicts import ACCEPT, Reject
+from callsheet.logging.loggers import Named
 from callsheet.settings import get_current_settings
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from callsheet._model.records import RunRecord, StateRecord
 
 _S = StateType
+# Names of their own: looking a member up in its enumeration costs as much as calling a function (3.11).
+_PENDING, _RUNNING = StateType.PENDING, StateType.RUNNING
 
 
 class Actor:
@@ -69,7 +72,7 @@ class Actor:
         self.home = home  # the loop on which async children run; None: the process's runtime thread
         self.tags = tags
         self.scope = RunScope()
-        self.cell = Cell(new_id(), self.kind, described, None if parent is None else parent.cell, self)
+        self.cell = Cell(new_id(), described.kind, described, None if parent is None else parent.cell, self)
         self.name = ""
         self.detached = self.undone = False  # submitted, so nobody awaits its life; rolled back
         self.task: object = None  # the event loop's, which keeps itself alive only weakly
@@ -77,7 +80,7 @@ class Actor:
         self.ended: Once | None = None
         self.final: Final | None = None
         self.places: Any = None  # of a bounded runner, while this run occupies one
-        self.type: StateType = _S.PENDING
+        self.type: StateType = _PENDING
         self.state_name = "Pending"
         self.seq = self.at = self.created = self.started = self.first_started = self.spent = 0
         self.digest: bytes | None = None  # of the inputs, where the run journal keeps the outcome
@@ -162,6 +165,10 @@ class Actor:
         metadata = self.kept.metadata.dump_bytes()
         return {"details": details_of_result(metadata), "result": ResultBlob(METADATA, len(metadata), inline=metadata)}
 
+    def is_promised(self, final: Final) -> bool:
+        """Tell whether this end is to be on disk before the run's caller goes on (durability.md section 2)."""
+        raise NotImplementedError
+
     def concluded(self, final: Final) -> None:
         """Take note of how the run has ended, whoever decided that."""
 
@@ -206,22 +213,24 @@ class Actor:
         self.core.admit(cell.parent or caller)
         registration = self.registration(start=start, guards=guards)
         try:
-            answer = self.core.ask(registration)
+            ask = self.core.ask
+            answer = ask(registration)
         except BaseException:  # the journal takes nothing any more
             self.core.ask(Leave(cell))
             raise
         self.seq = answer.seq
         self.at = self.created = answer.at
-        if cell.type is _S.RUNNING:
-            self.type, self.state_name = _S.RUNNING, "Running"
+        if cell.type is _RUNNING:
+            self.type, self.state_name = _RUNNING, "Running"
             self.started = self.first_started = answer.at
         return answer.position
 
     def propose(self, proposal: Propose) -> Answer:
         """Propose a state to the orchestrator, and take over what it decides."""
-        answer = self.core.ask(proposal)
+        ask = self.core.ask
+        answer = ask(proposal)
         verdict = answer.verdict
-        if verdict.accepted:
+        if verdict is ACCEPT or verdict.accepted:
             self.entered(proposal.type, proposal.name, answer)
         elif isinstance(verdict, Reject):
             self.entered(verdict.type, verdict.name, answer)
@@ -230,9 +239,9 @@ class Actor:
     def entered(self, type: StateType, name: str, answer: Answer) -> None:
         """Take over a state that the orchestrator has entered."""
         at = answer.at
-        if self.type is _S.RUNNING:
+        if self.type is _RUNNING:
             self.spent += at - self.at
-        if type is _S.RUNNING:
+        if type is _RUNNING:
             self.started = at
             if not self.first_started:
                 self.first_started = at
@@ -298,6 +307,11 @@ class Actor:
             record.total_run_time = timedelta(microseconds=self.spent)
             record.set_state(self.state)
         return self._record
+
+    def named(self) -> Named:
+        """Give what loggers say of the run."""
+        flow = self.cell.flow
+        return Named(self.cell.id, self.name, None if flow is None else flow.id)
 
     @property
     def context(self) -> Any:

@@ -181,11 +181,8 @@ class Binder:
             >>> Binder(lambda x, *rest, y=2: None).call_arguments({"x": 1, "rest": (5,), "y": 3})
             ((1, 5), {'y': 3})
         """
-        if not self._after and len(parameters) == len(self.names):
-            try:
-                return tuple([parameters[name] for name in self.names]), {}
-            except KeyError:
-                raise SignatureMismatchError.from_bad_params(self.names, parameters) from None
+        if not self._after and tuple(parameters) == self.names:  # as `bind` gives them
+            return tuple(parameters.values()), {}
         full = self.with_defaults(parameters)
         if len(full) != len(self.names) or any(name not in full for name in parameters):
             raise SignatureMismatchError.from_bad_params(self.names, parameters)

@@ -23,7 +23,7 @@ from callsheet._kernel.ports import Port
 from callsheet._kernel.scopes import TERMINATE
 from callsheet._kernel.signals import Once
 from callsheet._kernel.threads import WorkerThreads
-from callsheet._model.kinds import Durability, Kind
+from callsheet._model.kinds import Durability
 from callsheet._model.records import RunCreated
 from callsheet.exceptions import EngineClosed, StoreError, VirtualTimeError
 
@@ -77,9 +77,6 @@ class Replay(Protocol):
 class Core:
     """Everything that runs of one engine share. Usable from any loop and thread of its process."""
 
-    beset: Beset | None = None  # what a simulation does to task bodies
-    replay: Replay | None = None  # where recorded runs are gone through once more, and nothing else
-
     def __init__(self, store: Store, settings: Settings, *, clock: Clock | None = None) -> None:
         durability = settings.durability
         store.open()
@@ -94,13 +91,13 @@ class Core:
         self.orchestrator = Orchestrator(self.journal, clock, self.engine_id)
         self.ask = self.orchestrator.mailbox.ask
         self.home: Host | None = None  # the loop of an explicit engine
-        self.log_sink: Callable[[LogWritten], None] | None = (
-            self._keep_log if settings.logging_to_database and durability is not Durability.OFF else None
-        )
+        logs = settings.logging_to_database and durability is not Durability.OFF
+        self.log_sink: Callable[[LogWritten], None] | None = self._keep_log if logs else None
+        self.beset: Beset | None = None  # what a simulation does to task bodies
+        self.replay: Replay | None = None  # where recorded runs are gone through once more, and nothing else
         self.accepting = True
         self.log_prints: bool = settings.logging_log_prints
-        self.cancel_grace = settings.cancel_grace_seconds
-        self.lease = settings.lease_seconds
+        self.cancel_grace, self.lease = settings.cancel_grace_seconds, settings.lease_seconds
         self.blobs = None if store.location == "memory" else Path(store.location + "-results")
         # Abandoned: its runs belong to the process that forked this one, or, where it is lost, to other engines.
         self.closed = self.abandoned = self.lost = False
@@ -117,8 +114,8 @@ class Core:
         self.keyed: dict[tuple[str, str], Any] = {}  # by flow and run key: who is at it in this process
         self.expecting: tuple[Callable[[], None], ...] = ()  # who waits for values that flow runs are handed
         # Which endings are on disk before their caller goes on: durability.md section 2.
-        self.acknowledges_outcomes = durability in (Durability.RESULTS, Durability.STRICT)
         self.acknowledges_all = durability is Durability.STRICT
+        self.acknowledges_outcomes = self.acknowledges_all or durability is Durability.RESULTS
         _cores.add(self)
 
     # ------------------------------------------------------------------------------------- running
@@ -157,12 +154,6 @@ class Core:
             if here is not self.clock and (here is not None or self.clock.is_virtual):
                 raise VirtualTimeError(_OTHER_TIME)
             self.ownership.vouch()
-
-    def must_acknowledge(self, kind: Kind, *, is_root: bool, recorded: bool) -> bool:
-        """Tell whether a run's end is to be on disk before its caller goes on."""
-        if self.acknowledges_all:
-            return True
-        return self.acknowledges_outcomes and (recorded or (is_root and kind is Kind.FLOW))
 
     async def acknowledge(self, cell: Cell, position: int, port: Port) -> None:
         """Wait until everything up to a position of the journal is committed.

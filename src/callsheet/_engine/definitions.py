@@ -53,6 +53,7 @@ class Definition(Generic[P, R_co]):
     _bound: tuple[Any, ...]  # the instance or class that the function is bound to, if it is
     _names: dict[str, Any]  # what only the scope of the definition knew
     _source_digest: str | None
+    _described: Any = None  # what the history knows of it, once that was asked for
 
     def _wrap(self, fn: Callable[P, R_co], kind: Kind) -> None:
         """Take over the function and everything that tools read from functions."""

@@ -24,7 +24,7 @@ _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 def describe_flow(flow: Any) -> tuple[Definition, bytes, Definition]:
     """Give what the history knows of a flow, what each of its runs carries, and its runs' trackers."""
-    described = flow.__dict__.get("_described")
+    described = flow._described
     if described is None:
         key = flow._entrypoint
         extra: dict[str, Any] = {"parameters": list(flow._binder.names)}
@@ -34,7 +34,7 @@ def describe_flow(flow: Any) -> tuple[Definition, bytes, Definition]:
             extra["policy"] = [flow.retries, flow.retry_delay_seconds]
         definition = Definition(Kind.FLOW, key, flow.name, flow._digest()[:16])
         tracker = Definition(Kind.TASK, key, flow.name, flow._digest()[:16])
-        described = flow.__dict__["_described"] = (definition, _pack(extra), tracker)
+        described = flow._described = (definition, _pack(extra), tracker)
     return described
 
 

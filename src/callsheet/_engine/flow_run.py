@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
+
 from callsheet._clock import from_micros, monotonic
 from callsheet._engine import bodies
 from callsheet._engine.flow_facts import describe_flow, extra_of, identity_of_subflow, parameters_of
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from callsheet._model.records import Guard, RunRecord
 
 _S = StateType
+# Names of their own: looking a member up in its enumeration costs as much as calling a function (3.11).
+_PENDING, _RUNNING, _COMPLETED, _FAILED = StateType.PENDING, StateType.RUNNING, StateType.COMPLETED, StateType.FAILED
 _PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes})
 
 
@@ -197,8 +201,8 @@ class FlowRunActor(Run):
 
     async def body(self, port: Any) -> Any:
         flow = self.definition
-        if self.tracking is not None and self.tracking.type is _S.PENDING:
-            self._track(_S.RUNNING, "Running", None)
+        if self.tracking is not None and self.tracking.type is _PENDING:
+            self._track(_RUNNING, "Running", None)
         args, kwargs = flow._binder.call_arguments(self.parameters)
         if flow.timeout_seconds is not None:
             self._deadline = monotonic() + flow.timeout_seconds
@@ -257,7 +261,7 @@ class FlowRunActor(Run):
 
     def conclude(self, value: Any) -> Final:
         if type(value) in _PLAIN:
-            return Final(_S.COMPLETED, "Completed", None, value)
+            return Final(_COMPLETED, "Completed", None, value)
         state = state_of_value(value)
         return Final(state.type, state.name, state.message, state.data, state if state is value else None)
 
@@ -286,10 +290,10 @@ class FlowRunActor(Run):
     def final_of(self, error: BaseException) -> Final:
         if self.cell.delivered == "suspend":
             reraise = super().final_of(error).reraise
-            return _NO_MORE._replace(reraise=reraise if is_heard(reraise) else None)
+            return msgspec.structs.replace(_NO_MORE, reraise=reraise if is_heard(reraise) else None)
         if isinstance(error, ParameterTypeError) and self.cell.attempt == 0:
             message = f"Validation of flow parameters failed with error: {describe(error)}"
-            return Final(_S.FAILED, "Failed", message, error)
+            return Final(_FAILED, "Failed", message, error)
         return super().final_of(error)
 
     def failure_message(self, error: BaseException) -> str:
@@ -305,6 +309,10 @@ class FlowRunActor(Run):
         """Drop the memory of earlier lives: another attempt runs everything again."""
         if self.core.memories:
             self.core.memories.pop(self.cell.id, None)
+
+    def is_promised(self, final: Final) -> bool:
+        del final
+        return self.keyed is not None or (self.core.acknowledges_outcomes and self.cell.parent is None)
 
     def concluded(self, final: Final) -> None:
         if self.core.replay is not None:
@@ -347,7 +355,7 @@ class FlowRunActor(Run):
         return hooks_of(self.definition, type)
 
     def logger(self) -> Any:
-        return flow_run_logger(self.record, self.definition)
+        return flow_run_logger(self.named(), self.definition)
 
     def log_end(self, final: Final) -> None:
         if final.name == SUSPENDED:

@@ -50,6 +50,7 @@ _OUTSIDE_MAP: Final = (
 )
 
 
+_running, _COMPLETED = current_run.get, StateType.COMPLETED
 _NO_SUBMIT: Final = "Submitting the generator {!r} is not implemented; iterate over a call of it instead"
 
 
@@ -58,10 +59,13 @@ _NO_SUBMIT: Final = "Submitting the generator {!r} is not implemented; iterate o
 
 def parent_run() -> AnyRun | None:
     """Give the run whose body makes this call, if it is alive and of this process."""
-    parent: Any = current_run.get()
-    if parent is None or parent.cell.ended or not (parent.core.usable or parent.core.lost):
+    parent: Any = _running()
+    if parent is None or parent.cell.ended:
         return None
-    return parent  # of an engine that is lost, too: there it is told to leave
+    core = parent.core
+    if (core.closed or core.abandoned) and not core.lost:  # in one that is lost it is told to leave
+        return None
+    return parent
 
 
 def new_run(
@@ -106,7 +110,7 @@ def surroundings(
             core.replay.begins_beside(definition)
         return core, host, tags
     parent.check_time()
-    flow = parent.flow_actor
+    flow = parent.cell.flow_actor()
     if flow is not None and flow.tags:
         tags = tags | flow.tags
     return parent.core, host or parent.home, tags
@@ -117,7 +121,7 @@ def outcome(run: Run, return_state: bool) -> Any:
     if return_state:
         return run.state
     final = run.final
-    if final is not None and final.type is StateType.COMPLETED and final.made is None:
+    if final is not None and final.type is _COMPLETED and final.made is None:
         return final.data
     state = run.state
     if run.is_flow and state.name == SUSPENDED and state.type is StateType.PAUSED:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
+
+import msgspec
 
 from callsheet._kernel.scopes import Interrupted
 from callsheet._model.kinds import StateType
@@ -10,7 +12,7 @@ from callsheet._model.states import State
 from callsheet.exceptions import Pause
 
 
-class Final(NamedTuple):
+class Final(msgspec.Struct, frozen=True, eq=False):
     """How an attempt ended. `reraise` is set where the caller's surroundings must hear of it."""
 
     type: StateType

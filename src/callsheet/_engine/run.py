@@ -11,6 +11,8 @@ import random
 import signal
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from callsheet._engine.actor import Actor
 from callsheet._engine.hooks import run_hooks, sheltered
 from callsheet._engine.leaving import Final, NotRecoverable, as_raised, is_interruption, only_theirs
@@ -34,7 +36,10 @@ if TYPE_CHECKING:
     from callsheet._kernel.ports import Port
 
 _S = StateType
+# Names of their own: looking a member up in its enumeration costs as much as calling a function (3.11).
+_RUNNING, _COMPLETED, _FAILED = StateType.RUNNING, StateType.COMPLETED, StateType.FAILED
 _MOMENT = 0.01  # seconds
+_enter, _leave = current_run.set, current_run.reset
 
 
 class Run(Actor):
@@ -46,7 +51,7 @@ class Run(Actor):
 
     async def live(self, port: Port) -> None:
         """Live from the first state to the last. Raises only what must be heard outside: cancellation, Ctrl-C."""
-        token, final, reraise = current_run.set(self), None, None
+        token, final, reraise = _enter(self), None, None
         try:
             if (beginning := self.begin(port)) is not None:
                 final = await beginning
@@ -61,7 +66,7 @@ class Run(Actor):
                 del value, error, judged
             reraise = (await self.end(port, final)).reraise
         finally:
-            current_run.reset(token)
+            _leave(token)
             if self.unsaved and self.final is not None:
                 # Nobody awaits this coroutine: it need not stay until the journal's thread has written.
                 self.core.journal.notify(self.unsaved, self.finish)
@@ -77,15 +82,13 @@ class Run(Actor):
     def begin(self, port: Port) -> Awaitable[Final | None] | None:
         """Give what comes before the body, if anything does. Awaited, it gives the run's end where it does not get so far."""
         others = port.checkpoint() if self.cell.parent is None else port.due_checkpoint()
-        if others is None and self.type is _S.RUNNING and not self.is_flow:
-            return None
-        return self._begin(port, others)
+        return None if others is None and self.type is _RUNNING else self._begin(port, others)
 
     async def _begin(self, port: Port, others: Awaitable[None] | None) -> Final | None:
         try:
             if others is not None:
                 await others
-            if self.type is not _S.RUNNING:
+            if self.type is not _RUNNING:
                 await self.prepare(port)
                 await self._start(port, "Running")
         except BaseException as error:
@@ -99,7 +102,7 @@ class Run(Actor):
         if error is not None:
             return self._failed(port, error)
         final = self.conclude(value)
-        return self._try_again(port, final) if final.type is _S.FAILED else final
+        return self._try_again(port, final) if final.type is _FAILED else final
 
     async def _start(self, port: Port, name: str) -> None:
         core = self.core
@@ -107,7 +110,7 @@ class Run(Actor):
             core.journal.renew_soon()
             await port.wait(Once(), _MOMENT, self.scope)
         while True:
-            answer = self.propose(Propose(cell=self.cell, type=_S.RUNNING, name=name))
+            answer = self.propose(Propose(cell=self.cell, type=_RUNNING, name=name))
             verdict = answer.verdict
             if verdict is ACCEPT:
                 return
@@ -120,7 +123,7 @@ class Run(Actor):
                 await port.wait(Once(), _seconds(answer.at, until), self.scope)
             elif isinstance(verdict, Abort):
                 raise Interrupted
-            elif isinstance(verdict, Reject) and verdict.type is not _S.RUNNING:
+            elif isinstance(verdict, Reject) and verdict.type is not _RUNNING:
                 self.scope.cancel(CANCEL)
                 raise Interrupted
             else:
@@ -129,13 +132,13 @@ class Run(Actor):
     async def _try_again(self, port: Port, final: Final) -> Final | None:
         """Propose the failure of an attempt; give the run's end, or `None` where another attempt begins."""
         attempt = self.cell.attempt
-        if final.type is not _S.FAILED or final.reraise is not None or attempt > self.definition.retries:
+        if final.type is not _FAILED or final.reraise is not None or attempt > self.definition.retries:
             return final
         if self.core.abandoned:  # the run itself lives on: in the process that forked this one, or in another engine
             return final
         proposal = self._failure(final)
         if not await self._is_retriable(port, final):
-            return final._replace(retriable=False)
+            return msgspec.structs.replace(final, retriable=False)
         while True:
             answer = self.propose(proposal)
             verdict = answer.verdict
@@ -145,11 +148,11 @@ class Run(Actor):
                 return interrupted
         if not isinstance(verdict, Reject):
             return final
-        if verdict.type not in (_S.SCHEDULED, _S.RUNNING):  # an order came first
+        if verdict.type not in (_S.SCHEDULED, _RUNNING):  # an order came first
             return Final(verdict.type, verdict.name, verdict.message, final.data, None, final.reraise)
         self.logger().info("Attempt %s failed (%s); trying again.", attempt, final.message)
         self.renew()
-        if verdict.type is _S.RUNNING:
+        if verdict.type is _RUNNING:
             return None
         try:
             await port.wait(Once(), _seconds(answer.at, verdict.scheduled_at or 0.0), self.scope)
@@ -184,9 +187,9 @@ class Run(Actor):
 
     def say_undone(self) -> None:
         """Enter the state of a run that ended and was rolled back. The outcome that callers have stays as it is."""
-        if self.final is not None and self.final.type is _S.COMPLETED and self.core.usable:
+        if self.final is not None and self.final.type is _COMPLETED and self.core.usable:
             message = "The task run was rolled back as part of its transaction."
-            self.core.ask(Propose(cell=self.cell, type=_S.COMPLETED, name="RolledBack", message=message))
+            self.core.ask(Propose(cell=self.cell, type=_COMPLETED, name="RolledBack", message=message))
 
     def renew(self) -> None:
         """Make ready for another attempt."""
@@ -236,7 +239,7 @@ class Run(Actor):
         if isinstance(error, Exception):
             if not self.definition.isasync:
                 error = as_raised(error)
-            return Final(_S.FAILED, "Failed", self.failure_message(error), error)
+            return Final(_FAILED, "Failed", self.failure_message(error), error)
         if reason in (CANCEL, PARENT):
             return Final(_S.CANCELLED, "Cancelled", "The run was cancelled.", error, None, error)
         if is_cancellation(error) and _outer_is_ending(self):
@@ -250,7 +253,7 @@ class Run(Actor):
     def _timed_out(self) -> Final:
         seconds = self.definition.timeout_seconds
         error = TimeoutError(f"{self.noun} run timed out after {seconds} second(s)")
-        return Final(_S.FAILED, "TimedOut", f"{self.noun} run exceeded timeout of {seconds} second(s)", error)
+        return Final(_FAILED, "TimedOut", f"{self.noun} run exceeded timeout of {seconds} second(s)", error)
 
     # ---------------------------------------------------------------------------------------- the end
 
@@ -272,14 +275,11 @@ class Run(Actor):
         self._note(final)
         if hooks := self.hooks_for(self.type):
             await self._call_hooks(hooks, port)
-        if position and final.reraise is None:
-            recorded = self.seq > 0 and final.type is _S.COMPLETED and not self.is_flow
-            promised = self.is_flow and self.keyed is not None
-            if promised or self.core.must_acknowledge(self.kind, is_root=self.cell.parent is None, recorded=recorded):
-                if self.detached:
-                    self.unsaved = position
-                else:
-                    await self.core.acknowledge(self.cell, position, port)
+        if position and final.reraise is None and (self.core.acknowledges_all or self.is_promised(final)):
+            if self.detached:
+                self.unsaved = position
+            else:
+                await self.core.acknowledge(self.cell, position, port)
         return self._end_abandoned(final) if self.core.journal.is_lost else final  # its end may not be on record
 
     def _end_abandoned(self, final: Final) -> Final:
@@ -300,7 +300,7 @@ class Run(Actor):
             self.say_undone()
         if self._record is not None:
             self._record.set_state(self.state)
-        if final.type is not _S.COMPLETED:
+        if final.type is not _COMPLETED:
             self.log_end(final)
 
     def overruled(self, order: SetState, final: Final) -> tuple[int, Final]:

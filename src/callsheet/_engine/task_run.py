@@ -30,19 +30,24 @@ from callsheet.logging.prints import patch_print
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
     from callsheet._engine.flow_run import FlowRunActor
+    from callsheet._kernel.messages import Cell
     from callsheet._kernel.ports import Port
     from callsheet._model.records import Guard
 
 _S = StateType
+# Names of their own: looking a member up in its enumeration costs as much as calling a function (3.11).
+_COMPLETED, _FAILED = StateType.COMPLETED, StateType.FAILED
 _PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes, dict})
 LAZY: object = object()
-_NOTHING = Final(_S.COMPLETED, "Completed")
+_OFF, _TASK = Durability.OFF, Kind.TASK
+_transaction_here = current_transaction.get
+_NOTHING = Final(_COMPLETED, "Completed")
 _pack = msgspec.msgpack.Encoder().encode
 
 
 def describe_task(task: Any) -> tuple[Definition, bytes]:
     """Give what the history knows of a task, and what each of its runs carries; made once a task."""
-    described = task.__dict__.get("_described")
+    described = task._described
     if described is None:
         module = getattr(task, "__module__", None) or "__main__"
         qualname = getattr(task, "__qualname__", task.name)
@@ -53,7 +58,7 @@ def describe_task(task: Any) -> tuple[Definition, bytes]:
         if task.retries:
             extra["policy"] = [task.retries, task.retry_delay_seconds, task.retry_jitter_factor]
         definition = Definition(Kind.TASK, f"{module}.{qualname}", task.name, key.rpartition("-")[2])
-        described = task.__dict__["_described"] = (definition, _pack(extra))
+        described = task._described = (definition, _pack(extra))
     return described
 
 
@@ -61,11 +66,16 @@ def identity_of_call(
     core: Core, task: Any, parent: FlowRunActor | TaskRunActor | None, parameters: dict[str, Any]
 ) -> bytes | None:
     """Name a call of a task, under which its outcome goes into the run journal; `None` where none is kept."""
-    if parent is None or parent.flow_actor is None or core.durability is Durability.OFF:
+    if parent is None or core.durability is _OFF or parent.cell.flow_actor() is None:
         return None
     if task.journal_key is not None:
         return parent.calls.named(task.journal_key)
     return parent.calls.identify(describe_task(task)[0].key, parameters)
+
+
+def dynamic_key_of(cell: Cell) -> str:
+    """Tell apart the runs of a task in a flow run."""
+    return f"{cell.id.int & 0xFFFF_FFFF_FFFF:012x}"
 
 
 class TaskRunActor(Run):
@@ -89,7 +99,7 @@ class TaskRunActor(Run):
         identity: bytes | None = None,
     ) -> None:
         described, self.extra = describe_task(task)
-        super().__init__(core, task, parameters, wait_for, parent, home, described, tags)
+        Run.__init__(self, core, task, parameters, wait_for, parent, home, described, tags)
         self.identity = identity or identity_of_call(core, task, parent, parameters)
         self._calls: Calls | None = None
         self.is_cached = False
@@ -100,13 +110,13 @@ class TaskRunActor(Run):
         self.log_prints: bool = log_prints
         flow = self.cell.flow
         self.known = None if flow is None else flow.actor.known
-        self.name = task.name if flow is None else default_task_run_name(task.name, self.dynamic_key)
+        self.name = task.name if flow is None else default_task_run_name(task.name, dynamic_key_of(self.cell))
 
     @property
     def dynamic_key(self) -> str:
         """Tell the runs of one task apart; random, derived from the run's id."""
-        bits = self.cell.id.int & 0xFFFF_FFFF_FFFF
-        return f"{bits:012x}" if self.cell.flow is not None else f"{self.definition.task_key}-{self.cell.id.hex}"
+        cell = self.cell
+        return f"{self.definition.task_key}-{cell.id.hex}" if cell.flow is None else dynamic_key_of(cell)
 
     @property
     def calls(self) -> Calls:
@@ -123,7 +133,7 @@ class TaskRunActor(Run):
         self.find_inputs()
         cell = self.cell
         parent = cell.parent
-        if parent is not None and parent.kind is Kind.TASK:
+        if parent is not None and parent.kind is _TASK:
             self.inputs = (*self.inputs, ("__parents__", (parent.id,)))
         return Register(
             cell=cell,
@@ -189,9 +199,7 @@ class TaskRunActor(Run):
     def _transacts(self) -> bool:
         """Tell whether the body runs in a transaction, whether it asks for one or not."""
         task = self.definition
-        return bool(
-            self.persists or task.on_commit_hooks or task.on_rollback_hooks or current_transaction.get() is not None
-        )
+        return bool(self.persists or task.on_commit_hooks or task.on_rollback_hooks or _transaction_here() is not None)
 
     async def open_between_steps(self, port: Port) -> None:
         if not self._transacts():
@@ -256,23 +264,26 @@ class TaskRunActor(Run):
 
     def conclude(self, value: Any) -> Final:
         if self.is_cached:
-            return Final(_S.COMPLETED, "Cached", None, value)
+            return Final(_COMPLETED, "Cached", None, value)
         if value is None:
             return _NOTHING
         if type(value) in _PLAIN:
             if self.known is not None:
                 self.known.remember(value, self.cell.id)
-            return Final(_S.COMPLETED, "Completed", None, value)
+            return Final(_COMPLETED, "Completed", None, value)
         if self.known is not None:
             self.known.remember(value, self.cell.id)
         state = state_of_value(value)
         made = state if state is value else None
         return Final(state.type, state.name, state.message, state.data, made)
 
+    def is_promised(self, final: Final) -> bool:
+        return self.core.acknowledges_outcomes and final.type is _COMPLETED
+
     def hooks_for(self, type: StateType) -> list[Callable[..., Any]]:
-        if type is _S.COMPLETED:
+        if type is _COMPLETED:
             return self.definition.on_completion_hooks
-        return self.definition.on_failure_hooks if type is _S.FAILED or type is _S.CRASHED else []
+        return self.definition.on_failure_hooks if type is _FAILED or type is _S.CRASHED else []
 
     def failure_message(self, error: BaseException) -> str:
         return f"Task run encountered an exception {describe(error)}"
@@ -299,16 +310,16 @@ class TaskRunActor(Run):
     def logger(self) -> Any:
         flow = self.flow_actor
         return task_run_logger(
-            self.record,
+            self.named(),
             self.definition,
-            flow_run=None if flow is None else flow.record,
+            flow_run=None if flow is None else flow.named(),
             flow=None if flow is None else flow.definition,
         )
 
     def log_end(self, final: Final) -> None:
-        if final.type is _S.FAILED and isinstance(final.data, BaseException):
+        if final.type is _FAILED and isinstance(final.data, BaseException):
             self.logger().error("Task run failed with exception: %r", final.data, exc_info=final.data)
-        elif final.type in (_S.CRASHED, _S.FAILED):
+        elif final.type in (_S.CRASHED, _FAILED):
             self.logger().error("Finished in state %s(%r)", final.name, final.message)
 
     # ------------------------------------------------------------------------------ what users see

@@ -38,18 +38,18 @@ class Origins(OrderedDict[int, tuple[Any, UUID]]):
 
     def remember(self, value: Any, run_id: UUID) -> None:
         """Remember the origin of a result, and of its members where it is a short tuple or list."""
-        self._add(value, run_id)
+        if _is_told_apart(value):
+            self[id(value)] = (value, run_id)
         if type(value) in (tuple, list) and len(value) <= 32:
-            for member in value:
-                self._add(member, run_id)
+            self.update({id(member): (member, run_id) for member in value if _is_told_apart(member)})
         while len(self) > _REMEMBERED:
             self.popitem(last=False)
 
-    def _add(self, value: Any, run_id: UUID) -> None:
-        cls = value.__class__
-        if cls in _UNTRACED or (cls is int and -5 <= value <= 256) or isinstance(value, UPSTREAM):
-            return
-        self[id(value)] = (value, run_id)
+
+def _is_told_apart(value: Any) -> bool:
+    """Tell whether an object is known by its identity: not one of those that everybody has."""
+    cls = value.__class__
+    return not (cls in _UNTRACED or (cls is int and -5 <= value <= 256) or isinstance(value, UPSTREAM))
 
 
 def find_inputs(

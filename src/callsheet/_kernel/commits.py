@@ -170,11 +170,11 @@ class Commits:
             return True
         if self._level is Durability.STRICT:  # the log outlives this process, not a power loss
             return False
-        number = self._attempt(lambda: self._store.append(batch), callbacks, is_needed=False)
+        number = self._attempt(partial(self._store.append, batch), callbacks, is_needed=False)
         if number is None:
             return False
-        self._wrote(sync=False)
         if not self._logged:
+            self._wrote(sync=False)
             self._logged_since = machine.monotonic()
         self._logged.append((number, self._batch_end, batch))
         self._advance(batch, callbacks)

@@ -136,12 +136,12 @@ class AsyncioHost(Scopes):
 
     def due_checkpoint(self) -> Awaitable[None] | None:
         task = task_of(self.loop())
-        return self._next_turn(task) if self._turn.is_over(task, self.after_step) else None
+        return self._next_turn(task) if self._turn.is_over(task, self) else None
 
     @coroutine
     def _next_turn(self, task: object) -> Generator[None, None, None]:
         yield
-        self._turn.is_over(task, self.after_step)  # no: but its next run is not the first one of that turn
+        self._turn.is_over(task, self)  # no: but its next run is not the first one of that turn
 
     @property
     def signal_fd(self) -> int | None:
@@ -240,8 +240,10 @@ def current_host() -> Host | None:
     loop = asyncio._get_running_loop()  # pyright: ignore[reportPrivateUsage] - never raises, 30 ns
     if loop is not None:
         cached: AsyncioHost | None = getattr(_last, "host", None)
-        if cached is not None and cached.loop() is loop:
-            return cached
+        if cached is not None:
+            loop_of = cached.loop
+            if loop_of() is loop:
+                return cached
         host = _asyncio_hosts.get(loop)
         if host is None:
             host = _asyncio_hosts[loop] = AsyncioHost(loop)

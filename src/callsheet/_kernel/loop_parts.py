@@ -44,8 +44,8 @@ class Scopes:
         self._scope_class: type[CancelScope] | None = None
 
     def new_scope(self) -> CancelScope:
-        if self._scope_class is not None:
-            return self._scope_class()
+        if (make := self._scope_class) is not None:
+            return make()
         scope = CancelScope()
         self._scope_class = type(scope)
         return scope

@@ -48,7 +48,8 @@ class Mailbox(Generic[M, R]):
                     raise RuntimeError("a handler may tell, but not ask: its answer would have to wait for itself")
                 self._draining = True
                 try:
-                    return self._handle(message)
+                    handle = self._handle
+                    return handle(message)
                 finally:
                     self._draining = False
                     if self._waiting or self._orphans:

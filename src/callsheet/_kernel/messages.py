@@ -15,6 +15,8 @@ from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import Definition, Guard, InputDropped, InputStored, ResultBlob
 from callsheet._rules.verdicts import ACCEPT, Verdict
 
+_FLOW: Final = Kind.FLOW
+
 
 class Cell:
     """A live run as the orchestrator sees it. Only the orchestrator writes to it."""
@@ -48,7 +50,7 @@ class Cell:
         self.definition = definition
         self.parent = parent
         self.root_id: UUID = id if parent is None else parent.root_id
-        self.flow: Cell | None = parent if parent is None or parent.kind is Kind.FLOW else parent.flow
+        self.flow: Cell | None = parent if parent is None or parent.kind is _FLOW else parent.flow
         self.actor = actor  # has `.scope`, the RunScope to cancel
         self.type: StateType | None = None
         self.name: str | None = None
@@ -63,6 +65,11 @@ class Cell:
         self.passed: tuple[str, ...] | None = None  # the keys of pauses that it was resumed from
         self.suspension: Suspend | None = None  # by which it was told to leave
         self.ended = False
+
+    def flow_actor(self) -> Any:
+        """Give the actor of the innermost flow run: this one, or the one around it."""
+        flow = self if self.kind is _FLOW else self.flow
+        return None if flow is None else flow.actor
 
 
 class Register(msgspec.Struct, frozen=True, tag_field="message_type", kw_only=True):

@@ -69,15 +69,15 @@ class Orchestrator:
 
     def __init__(self, journal: EntryQueue, clock: Clock, engine_id: UUID | None = None) -> None:
         self._engine_id = engine_id  # which root runs belong to
-        self._put = journal.put
+        self._journal = journal
         self._keeps = journal.keeps
         self._alive = True
-        self._micros, self._is_virtual = clock.micros, clock.is_virtual
+        self._clock = clock
         # By the time of day, which moves on while a machine sleeps. A clock that jumps asks for a sign of life too many.
         self.granted_until = sys.maxsize
         self.mailbox: Mailbox[Message, Answer] = Mailbox(self._handle)
-        tree = Tree()
-        self.roots, self._attach, self._leave = tree.roots, tree.attach, tree.leave
+        self._tree = tree = Tree()
+        self.roots = tree.roots
         self.alive, self.when_idle = tree.alive, tree.when_idle  # asked by anybody
         self.pauses = Pauses()
 
@@ -90,7 +90,7 @@ class Orchestrator:
 
     def grant(self, seconds: float) -> None:
         """Let runs start for so long from now. Virtual time may jump that far at once: there nobody waits for a sign."""
-        self.granted_until = sys.maxsize if self._is_virtual else self._micros() + int(seconds * 1e6)
+        self.granted_until = sys.maxsize if self._clock.is_virtual else self._clock.micros() + int(seconds * 1e6)
 
     def keep_nothing(self) -> None:
         """Put nothing more on record: what is alive here belongs to another engine by now."""
@@ -119,7 +119,7 @@ class Orchestrator:
             case Amend():
                 return self._amend(message)
             case Leave():
-                self._leave(message.cell)
+                self._tree.leave(message.cell)
                 return _DONE
             case CancelTree():
                 self._cancel(message.cell, message.reason, whole=message.whole)
@@ -139,7 +139,7 @@ class Orchestrator:
     def _register(self, message: Register) -> Answer:
         cell: Cell = message.cell
         parent, flow = cell.parent, cell.flow
-        at = self._micros()
+        at = self._clock.micros()
         if parent is not None and parent.overruled is not None:  # its end is on record
             raise Interrupted
         if parent is None:
@@ -152,12 +152,12 @@ class Orchestrator:
             cell.attempt += 1
         position = 0
         if self._keeps:
-            created = RunCreated(
-                id=cell.id,
-                kind=cell.kind,
-                definition=cell.definition,
-                name=message.name,
-                created=at,
+            created = RunCreated(  # more than fifteen arguments by name would be collected in a dict first
+                cell.id,
+                cell.kind,
+                cell.definition,
+                message.name,
+                at,
                 parent_id=None if parent is None else parent.id,
                 flow_run_id=None if flow is None else flow.id,
                 parent_task_run_id=message.parent_task_run_id,
@@ -170,15 +170,15 @@ class Orchestrator:
                 entered=cell.seq,
                 owner=self._engine_id if parent is None else None,
             )
-            position = self._put(created)
+            position = self._journal.put(created)
         if parent is not None:
-            self._attach(cell, parent)
+            self._tree.attach(cell, parent)
         return Answer(ACCEPT, cell.seq, at, position)
 
     def _take_up(self, message: TakeUp) -> Answer:
         cell: Cell = message.cell
-        self._attach(cell, cell.parent)
-        at = self._micros()
+        self._tree.attach(cell, cell.parent)
+        at = self._clock.micros()
         if message.why is None or (cell.type is _PENDING and cell.parent is None):  # the claim has put it there
             return Answer(ACCEPT, cell.seq, at, 0)
         return self._enter(cell, ACCEPT, _PENDING, "Pending", at, message.why, None)
@@ -213,7 +213,7 @@ class Orchestrator:
 
     def _propose(self, message: Propose) -> Answer:
         cell: Cell = message.cell
-        at = self._micros()
+        at = self._clock.micros()
         verdict = self._judge(cell, message.type, message.name, at, message)
         if verdict is not ACCEPT:
             if isinstance(verdict, Reject):
@@ -232,7 +232,7 @@ class Orchestrator:
                 result=message.result,
             )
         if message.handed and self._keeps:
-            self._put(*message.handed)
+            self._journal.put(*message.handed)
         answer = self._enter(
             cell, verdict, message.type, message.name, message.at or at, message.message, message.details,
             message.state_id, outcome,
@@ -291,9 +291,9 @@ class Orchestrator:
                 details=details,
                 attempt=cell.attempt,
             )
-            position = self._put(entered) if outcome is None else self._put(entered, outcome)
+            position = self._journal.put(entered) if outcome is None else self._journal.put(entered, outcome)
         if leaves and type in TERMINAL_STATES:
-            self._leave(cell)
+            self._tree.leave(cell)
         return Answer(verdict, seq, at, position)
 
     def _resumed(self, message: Resumed) -> Answer:
@@ -306,9 +306,9 @@ class Orchestrator:
         if not self._keeps:
             return _DONE
         if message.name is not None:
-            self._put(RunRenamed(message.cell.id, message.name))
+            self._journal.put(RunRenamed(message.cell.id, message.name))
         if message.inputs or message.parameters is not None:
-            self._put(InputsResolved(message.cell.id, message.inputs, message.parameters))
+            self._journal.put(InputsResolved(message.cell.id, message.inputs, message.parameters))
         return _DONE
 
     def _cancel(self, cell: Cell, reason: str, *, whole: bool) -> None:
@@ -321,7 +321,7 @@ class Orchestrator:
                 cell.actor.scope.cancel(reason)
 
     def _crash(self, cell: Cell, why: str) -> Answer:
-        at = self._micros()
+        at = self._clock.micros()
         return _DONE if cell.ended else self._enter(cell, ACCEPT, StateType.CRASHED, "Crashed", at, why, None)
 
     # ----------------------------------------------------------------------- asked by somebody else
@@ -331,14 +331,14 @@ class Orchestrator:
         cell = foreign.find(self.roots, order.run_id, Kind.FLOW)
         if cell is None:
             return NOT_ALIVE
-        at = self._micros()
+        at = self._clock.micros()
         verdict = foreign.judged_suspension(cell, order, at)
         if verdict is not ACCEPT or cell.suspension is not None:
             return Answer(verdict, cell.seq, at, 0)
         cell.suspension = order
         foreign.suspend(cell)
         if self._keeps:  # what was due before is not any more
-            self._put(*order.handed, RunDue(cell.id, order.due))
+            self._journal.put(*order.handed, RunDue(cell.id, order.due))
         return self._enter(cell, ACCEPT, StateType.PAUSED, SUSPENDING, at, None, order.details, leaves=False)
 
     def _order(self, message: SetState | Hold | Suspend) -> Answer:
@@ -356,7 +356,7 @@ class Orchestrator:
         if cell is None:
             return NOT_ALIVE
         cell = cell.actor.cell  # of the task run that tracks a subflow: the subflow's run, which takes it along
-        at = self._micros()
+        at = self._clock.micros()
         verdict = ACCEPT if order.force and cell.type not in TERMINAL_STATES else foreign.judged(cell, order, at)
         if isinstance(verdict, Reject):
             order = msgspec.structs.replace(order, type=verdict.type, name=verdict.name, message=verdict.message)
@@ -378,7 +378,7 @@ class Orchestrator:
         cell = foreign.find(self.roots, order.run_id, Kind.FLOW)
         if cell is None:
             return NOT_ALIVE
-        at = self._micros()
+        at = self._clock.micros()
         verdict = foreign.held(cell, at)
         if verdict is not ACCEPT:
             return Answer(verdict, cell.seq, at, 0)

@@ -81,12 +81,16 @@ def step(coroutine: Coroutine[Any, Any, T]) -> T:
 class LoopPort:
     """A run that lives in a task of an event loop."""
 
-    __slots__ = ("checkpoint", "due_checkpoint", "host")
+    __slots__ = ("host",)
 
     def __init__(self, host: Host) -> None:
         self.host: Host = host
-        self.checkpoint = host.checkpoint
-        self.due_checkpoint = host.due_checkpoint
+
+    def checkpoint(self) -> Awaitable[None]:
+        return self.host.checkpoint()
+
+    def due_checkpoint(self) -> Awaitable[None] | None:
+        return self.host.due_checkpoint()
 
     async def wait(self, once: Once, timeout: float | None = None, scope: RunScope | None = None) -> bool:
         if not once.is_set:
@@ -161,9 +165,8 @@ class StartedPort(LoopPort):
 
     __slots__ = ()
 
-    def __init__(self, host: Host) -> None:
-        super().__init__(host)
-        self.due_checkpoint = _never
+    def due_checkpoint(self) -> None:
+        return None
 
 
 class ThreadPort:

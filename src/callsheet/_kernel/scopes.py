@@ -30,7 +30,7 @@ class RunScope(Once):
     __slots__ = ("_host", "_loop_scope", "reason")
 
     def __init__(self) -> None:
-        super().__init__()
+        Once.__init__(self)
         self.reason: str | None = None
         self._loop_scope: Any = None
         self._host: Any = None

@@ -12,8 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic  # of the machine: a virtual clock stands still while runs go on
+from typing import Protocol
 
 BUDGET = 0.001  # seconds of one turn, for all runs of the loop together
+
+
+class Steps(Protocol):
+    """A loop that makes a call after what it is doing."""
+
+    def after_step(self, call: Callable[[], object]) -> None:
+        """Have the loop make a call in its next round."""
+        ...
 
 
 class Turn:
@@ -26,16 +35,16 @@ class Turn:
         self._is_open = False
         self._latest: object = None  # the task of the latest run: steps of tasks do not interleave
 
-    def is_over(self, task: object, after_step: Callable[[Callable[[], object]], object]) -> bool:
+    def is_over(self, task: object, host: Steps) -> bool:
         """Tell whether a task that begins a run is to let others run first.
 
         Args:
             task: The loop's running task.
-            after_step: Has the loop make a call in its next round.
+            host: The loop.
         """
         if not self._is_open:
             self._is_open, self._began = True, monotonic()
-            after_step(self._end)
+            host.after_step(self._end)
         elif self._latest is task:
             return monotonic() - self._began > BUDGET
         self._latest = task

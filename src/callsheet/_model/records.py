@@ -69,7 +69,7 @@ class Definition(msgspec.Struct, frozen=True):
     code: str = ""
 
 
-class RunCreated(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False, tag_field="entry"):
+class RunCreated(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="entry"):
     """A run exists from now on. `inputs` maps a parameter's name to the runs whose results went into it.
 
     `entered` says how many of the usual first states it entered as it came into being: Pending, then Running.

@@ -13,20 +13,21 @@ import mmap
 import os
 import secrets
 import struct
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
+from zlib import crc32
 
 PREFIX: Final = "redo-"
 SEGMENT: Final = 512 << 10
 """Bytes of each of the two segments. One is written while the other may still hold what is not in the tables."""
 _SEAL: Final = 0  # the byte that says that nothing counts any more
-_NEWEST: Final = slice(8, 16)  # the number of the last batch: a hint for those who only want to know whether to read
+_NEWEST: Final = 8  # where the number of the last batch is: a hint for those who only want to know whether to read
 _FIRST: Final = 64
 _STARTS: Final = (_FIRST, _FIRST + SEGMENT)
 _SIZE: Final = _FIRST + 2 * SEGMENT
 _HEAD: Final = struct.Struct("<QQI")  # number, epoch, bytes
+_NUMBER: Final = struct.Struct("<Q")
 _SUM: Final = struct.Struct("<I")  # of head and body
 _AROUND: Final = _HEAD.size + _SUM.size
 _MAPPED: Final = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs"})
@@ -73,9 +74,9 @@ class LogFile:
             self.path.unlink(missing_ok=True)
             raise
         self.number = number
-        self._segment = 0
-        self._at = _STARTS[0]
-        self._last_of_other = 0  # the last number in the segment that is not written just now
+        self._at, self._end = _FIRST, _FIRST + SEGMENT
+        self._other = (self._end, self._end + SEGMENT)  # the segment that is not written just now
+        self._last_of_other = 0  # the last number in it
 
     def append(self, epoch: int, body: bytes, settled: int) -> bool:
         """Write a batch under the next number. False: there is no room.
@@ -89,12 +90,12 @@ class LogFile:
             OSError: the disk refuses. The file is of no use after that.
         """
         size = len(body) + _AROUND
-        if not self._has_room(size, settled):
+        if self._at + size > self._end and not self._make_room(size, settled):
             return False
         number, at = self.number + 1, self._at
         head = _HEAD.pack(number, epoch, len(body))
-        self._write(at, b"".join((head, _SUM.pack(zlib.crc32(body, zlib.crc32(head))), body)))
-        self._write(_NEWEST.start, number.to_bytes(8, "little"))
+        self._write(at, head + _SUM.pack(crc32(body, crc32(head))) + body)
+        self._write(_NEWEST, _NUMBER.pack(number))
         # No call between these: an interrupt before them has the next batch written over this one.
         self._at, self.number = at + size, number
         return True
@@ -104,15 +105,13 @@ class LogFile:
         """Tell whether others have closed the log. To be asked after `append`: if so, the batch does not count."""
         return self._pages[_SEAL] != 0
 
-    def _has_room(self, size: int, settled: int) -> bool:
-        if self.number == settled:  # nothing in it is needed
-            self._at, self._last_of_other = _STARTS[self._segment], 0
-        if self._at + size <= _STARTS[self._segment] + SEGMENT:
-            return True
+    def _make_room(self, size: int, settled: int) -> bool:
+        """Go on in the other segment, if nothing there is needed any more."""
         if self._last_of_other > settled or size > SEGMENT:
             return False
-        self._segment = 1 - self._segment
-        self._at, self._last_of_other = _STARTS[self._segment], self.number
+        here = self._end - SEGMENT, self._end
+        self._last_of_other = self.number
+        (self._at, self._end), self._other = self._other, here
         return True
 
     def _write_mapped(self, at: int, content: bytes) -> None:
@@ -145,7 +144,7 @@ def newest(path: Path) -> int | None:
     """
     try:
         with path.open("rb") as file:
-            return int.from_bytes(file.read(_FIRST)[_NEWEST], "little")
+            return _NUMBER.unpack_from(file.read(_FIRST), _NEWEST)[0]
     except FileNotFoundError:
         return None
 
@@ -182,7 +181,7 @@ def _segment(content: bytes, at: int) -> list[LoggedBatch]:
     while at + _AROUND <= min(end, len(content)):
         number, epoch, size = _HEAD.unpack_from(content, at)
         body = content[at + _AROUND : at + _AROUND + size]
-        total = zlib.crc32(body, zlib.crc32(content[at : at + _HEAD.size]))
+        total = crc32(body, crc32(content[at : at + _HEAD.size]))
         if len(body) != size or not number or total != _SUM.unpack_from(content, at + _HEAD.size)[0]:
             break
         if found and number != found[-1].number + 1:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Generator, Mapping, MutableMapping
 from contextlib import contextmanager
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from callsheet.exceptions import MissingContextError
@@ -143,6 +143,14 @@ def get_run_logger(context: Any = None, **kwargs: Any) -> LogAdapter | logging.L
         silent.disabled = True
         return silent
     raise MissingContextError("There is no active flow or task run context.")
+
+
+class Named(NamedTuple):
+    """What a logger says of a run: all that it needs of the run's record, which takes longer to make."""
+
+    id: UUID
+    name: str
+    flow_run_id: UUID | None = None
 
 
 def flow_run_logger(flow_run: Any, flow: Any = None, **kwargs: Any) -> LogAdapter:
