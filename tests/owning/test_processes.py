@@ -248,7 +248,10 @@ def test_an_engine_that_closes_is_not_listed_any_more(here, history):
         owner.hears("waiting", "7")
         assert [engine.pid for engine in history.engines()] == [owner.pid]
         folder = Path(f"{history.store.location}-engines")
-        assert [path.name for path in folder.iterdir()] == [history.engines()[0].file]
+        proofs = [
+            path.name for path in folder.iterdir() if not path.name.startswith("redo-")
+        ]  # a log is there if it was busy
+        assert proofs == [history.engines()[0].file]
         go(here)
         assert owner.process.wait(PATIENCE) == 0
     assert history.engines() == []
