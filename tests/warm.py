@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -91,7 +92,8 @@ class Process:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
             self.stopped = False
-            os.kill(self.pid, signum)
+            with suppress(ProcessLookupError):  # its end is on the way here
+                os.kill(self.pid, signum)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -251,10 +253,8 @@ def _tell_changes(children: dict[int, int]) -> None:
             os.write(children[pid], b"stopped\n")
             continue
         told = children.pop(pid)
-        try:
+        with suppress(BrokenPipeError):  # nobody wants to know
             os.write(told, b"ended %d\n" % os.waitstatus_to_exitcode(status))
-        except BrokenPipeError:
-            pass  # nobody wants to know
         os.close(told)
 
 
