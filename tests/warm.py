@@ -249,13 +249,11 @@ def _tell_changes(children: dict[int, int]) -> None:
         pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
         if not pid:
             return
-        if os.WIFSTOPPED(status):
-            os.write(children[pid], b"stopped\n")
-            continue
-        told = children.pop(pid)
+        stopped = os.WIFSTOPPED(status)
         with suppress(BrokenPipeError):  # nobody wants to know
-            os.write(told, b"ended %d\n" % os.waitstatus_to_exitcode(status))
-        os.close(told)
+            os.write(children[pid], b"stopped\n" if stopped else b"ended %d\n" % os.waitstatus_to_exitcode(status))
+        if not stopped:
+            os.close(children.pop(pid))
 
 
 def _serve(channel: socket.socket) -> dict[str, Any] | None:
