@@ -20,7 +20,9 @@ import anyio
 import hypothesis
 import pytest
 from hypothesis import core as hypothesis_core
+from hypothesis import strategies
 
+import warm
 from callsheet.logging import setup
 from harness import BACKENDS, own_tasks, own_threads
 
@@ -107,6 +109,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.path)
     return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """In a fresh clone, let Hypothesis read the package once, while the workers start: each of them would do it."""
+    config = session.config
+    if not config.pluginmanager.has_plugin("dsession") or (config.rootpath / ".hypothesis" / "constants").exists():
+        return
+    warm.import_everything()
+
+    @hypothesis.settings(database=None)
+    @hypothesis.given(strategies.text(), strategies.integers())
+    def draw(text: str, number: int) -> None:
+        """Look into the constants of the modules that are there, and into the tables of Unicode."""
+
+    draw()
 
 
 def pytest_collection_finish() -> None:

@@ -19,9 +19,13 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
+
+COMMAND = "from callsheet._command.main import main; raise SystemExit(main())"
+"""What `python -m callsheet` does."""
 
 STREAMS = ("stdin", "stdout", "stderr")
 
@@ -152,10 +156,12 @@ def start(
     stdin: int | None = None,
     stdout: int | None = None,
     stderr: int | None = None,
+    strict: bool = False,
 ) -> Any:
     """Run a text or a file of Python in a process of its own.
 
-    The streams are `subprocess.PIPE`, or None for that of this process; what goes through pipes is text.
+    The streams are `subprocess.PIPE`, or None for that of this process; what goes through pipes is text. A `strict` process
+    has warnings as errors, as with `-W error`, and takes everything apart at its end, to warn of what was left open.
     """
     global _server
     wanted = dict(zip(STREAMS, (stdin, stdout, stderr), strict=True))
@@ -163,7 +169,7 @@ def start(
     environment = dict(os.environ) if env is None else env
     if not hasattr(os, "fork") or any(name.startswith("COVERAGE_PROCESS") for name in environment):
         # What is measured is measured from its start.
-        front = [] if isinstance(program, Path) else ["-c"]
+        front = [*(["-W", "error"] if strict else []), *([] if isinstance(program, Path) else ["-c"])]
         return subprocess.Popen([sys.executable, *front, *given], env=environment, text=True, **wanted)
     with _starting:
         _server = _server or _Server()
@@ -178,7 +184,13 @@ def start(
         theirs.append(reading if number == 0 else writing)
     status, told = os.pipe()
     theirs.append(told)
-    request = {"args": given, "file": isinstance(program, Path), "environment": environment, "folder": os.getcwd()}
+    request = {
+        "args": given,
+        "file": isinstance(program, Path),
+        "environment": environment,
+        "folder": os.getcwd(),
+        "strict": strict,
+    }
     try:
         pid = _server.fork(request, theirs)
     finally:
@@ -187,9 +199,11 @@ def start(
     return Process(given, pid, status, ours)
 
 
-def run(program: str | Path, *args: object, timeout: float | None = None, check: bool = True) -> Any:
+def run(
+    program: str | Path, *args: object, timeout: float | None = None, check: bool = True, strict: bool = False
+) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; give what it wrote, as `subprocess.run` does."""
-    process = start(program, *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = start(program, *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, strict=strict)
     try:
         out, err = process.communicate(timeout=timeout)
     finally:
@@ -214,7 +228,8 @@ def _exactly(channel: socket.socket, size: int) -> bytes:
     return parts
 
 
-def _import_everything() -> None:
+def import_everything() -> None:
+    """Import every module of the package, and what it imports when it needs it."""
     import importlib
     import pkgutil
 
@@ -282,6 +297,9 @@ def _become(request: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     os.environ.clear()
     os.environ.update(request["environment"])
     time.tzset()
+    if request["strict"]:
+        sys.warnoptions.append("error")
+        warnings.simplefilter("error")
     os.chdir(request["folder"])
     program, *args = request["args"]
     path = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
@@ -311,15 +329,15 @@ def _leave() -> None:
 
 if __name__ == "__main__":
     atexit.register(_leave)  # before anything is imported, for what is registered first is called last
-    _import_everything()
+    import_everything()
     sys.path[:] = [entry for entry in sys.path if entry != str(Path(__file__).parent)]
     gc.collect()
     gc.freeze()
     if (asked := _serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
         try:
             exec(*_become(asked))  # at the top, so that it ends as a program ends
-            _code = 0
+            _code = None if asked["strict"] else 0
         except SystemExit as end:
-            if end.code is None or isinstance(end.code, int):
+            if end.code is None or (isinstance(end.code, int) and not asked["strict"]):
                 _code = (end.code or 0) & 0xFF
             raise

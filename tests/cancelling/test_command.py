@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+import warm
 from callsheet import __version__, flow, task
 from callsheet._command import main as command
 from callsheet._engine.ambient import shut_down
@@ -35,9 +36,7 @@ def broken() -> None:
 
 def run(*words: str, status: int = 0) -> str:
     """Call the command, and give what it writes: on standard error where it fails."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "callsheet", *words], capture_output=True, text=True, timeout=PATIENCE
-    )
+    done = warm.run(warm.COMMAND, *words, timeout=PATIENCE, check=False, strict=True)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr if status else done.stdout

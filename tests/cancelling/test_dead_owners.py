@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+import warm
 from callsheet import get_client
 from callsheet.flow_runs import cancel_flow_run
 from callsheet.states import Cancelled
@@ -108,12 +108,11 @@ else:
 def test_a_process_that_knows_the_flow_calls_its_hooks_once(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    command = [sys.executable, str(program)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with warm.start(program, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         run_id = process.stdout.readline().split()[1]
         until(lambda: states_of(UUID(run_id)))
         process.kill()
     for hooks in (1, 0):
-        done = subprocess.run([*command, run_id], capture_output=True, text=True, timeout=PATIENCE, check=True)
+        done = warm.run(program, run_id, timeout=PATIENCE)
         assert done.stdout == f"hook night {run_id} Cancelled\n" * hooks + "state Cancelled\n"

@@ -9,6 +9,7 @@ import textwrap
 
 import pytest
 
+import warm
 from callsheet.client.orchestration import get_client
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -43,12 +44,7 @@ class Program:
 
     def __init__(self, source: str, backend: str) -> None:
         code = textwrap.dedent(PRELUDE) + textwrap.dedent(source)
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", code, backend],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._process = warm.start(code, backend, stdout=subprocess.PIPE, stderr=subprocess.PIPE, strict=True)
         assert self._process.stdout is not None
         first = self._process.stdout.readline()
         if first != "ready\n":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+import warm
 from callsheet._model.kinds import Kind, StateType
 from callsheet._model.records import RunFilter, RunRecord
 from callsheet._store.sqlite import SqliteStore
@@ -248,7 +248,10 @@ def test_an_engine_that_closes_is_not_listed_any_more(here, history):
         owner.hears("waiting", "7")
         assert [engine.pid for engine in history.engines()] == [owner.pid]
         folder = Path(f"{history.store.location}-engines")
-        assert [path.name for path in folder.iterdir()] == [history.engines()[0].file]
+        proofs = [
+            path.name for path in folder.iterdir() if not path.name.startswith("redo-")
+        ]  # a log is there if it was busy
+        assert proofs == [history.engines()[0].file]
         go(here)
         assert owner.process.wait(PATIENCE) == 0
     assert history.engines() == []
@@ -354,8 +357,7 @@ def test_a_clock_that_jumps_is_of_no_consequence(here, history):
 
 
 def doctor(*words: str) -> Any:
-    command = [sys.executable, "-W", "error", "-m", "callsheet", "doctor", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    done = warm.run(warm.COMMAND, "doctor", *words, timeout=PATIENCE, strict=True)
     return json.loads(done.stdout) if "--json" in words else done.stdout
 
 

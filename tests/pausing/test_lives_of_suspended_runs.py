@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +11,7 @@ from uuid import UUID
 import anyio
 import pytest
 
+import warm
 from callsheet import Engine, flow, get_client, pause_flow_run, suspend_flow_run, task
 from callsheet.exceptions import NotPausedError
 from callsheet.flow_runs import aresume_flow_run, wait_for_flow_run
@@ -86,8 +85,7 @@ def gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (tests.parent, tests))))
 
     def run(name: str) -> str:
-        command = [sys.executable, "-c", PROGRAM, name, str(tmp_path / "h.db")]
-        done = subprocess.run(command, timeout=PATIENCE, check=False)
+        done = warm.run(PROGRAM, name, tmp_path / "h.db", timeout=PATIENCE, check=False)
         assert done.returncode == 9
         return (tmp_path / "run").read_text()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
-import sys
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ import obstore.store
 import pytest
 from pydantic import ValidationError
 
+import warm
 from callsheet import flow, task
 from callsheet._results import files
 from callsheet._store import values as value_files
@@ -302,7 +301,7 @@ store.write(b"x" * 200_000, key="key")
 @pytest.mark.parametrize("kind", ["local", "database"])
 @pytest.mark.parametrize("where", ["half", "unsynced", "renamed"])
 def test_a_kill_while_writing_loses_no_earlier_record(kind: str, where: str, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED, kind, tmp_path, where], check=False)
+    done = warm.run(KILLED, kind, tmp_path, where, check=False)
     assert done.returncode == -signal.SIGKILL
     storage = LocalFileSystem(tmp_path) if kind == "local" else DatabaseStorage(tmp_path)
     store = ResultStore(result_storage=storage)
@@ -345,8 +344,7 @@ for turn in range(30):
 
 @pytest.mark.parametrize("kind", ["local", "database"])
 def test_writers_of_one_key_in_several_processes(kind: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "error", "-c", WRITER, kind, str(tmp_path)]
-    writers = [subprocess.Popen([*command, letter]) for letter in "abc"]
+    writers = [warm.start(WRITER, kind, tmp_path, letter, strict=True) for letter in "abc"]
     assert [writer.wait(50) for writer in writers] == [0, 0, 0]
     assert not list(tmp_path.rglob("*.part"))
 
@@ -384,7 +382,7 @@ def test_a_forked_child_opens_the_database_anew(tmp_path: Path) -> None:
         "    storage.write_path('a', b'child'); os._exit(0)\n"
         "assert os.waitpid(child, 0)[1] == 0 and storage.read_path('a') == b'child'\n"
     )
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    warm.run(program, tmp_path)
     assert storage.read_path("a") == b"child"
     storage.close()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 from typing import Any
 
 import anyio
 import pytest
 
+import warm
 from callsheet.exceptions import ConfigurationError
 from callsheet.filesystems import LocalFileSystem, MemoryStorage, NullFileSystem
 from callsheet.locking.database import DatabaseLockManager
@@ -232,8 +232,8 @@ for number in range(10):
 def test_of_two_processes_one_computes_and_the_other_finds_it(kind, tmp_path):
     started: list[Any] = []
     for name in ("a", "b"):
-        command = [sys.executable, "-W", "error", "-c", PROGRAM, kind, str(tmp_path), name]
-        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        started.append(warm.start(PROGRAM, kind, tmp_path, name, strict=True, **pipes))
     for process in started:
         assert process.stdout.readline() == "ready\n"
     lines: list[str] = []
