@@ -88,6 +88,8 @@ def modules() -> list[str]:
 @pytest.mark.parametrize("name", modules())
 def test_examples_of_docstrings_hold(name):
     module = importlib.import_module(name)
+    if ">>>" not in Path(str(module.__file__)).read_text():
+        return  # looking through what it defines takes longer than the examples of others
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     runner = doctest.DocTestRunner(optionflags=flags, verbose=False)
     output: list[str] = []

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -243,11 +244,25 @@ AS_ATTRIBUTES = (
 )
 
 
-@pytest.mark.parametrize("path", AS_ATTRIBUTES.split())
-def test_modules_are_attributes_of_the_package(path):
-    # In a process of its own: whatever another test has imported is an attribute already.
-    code = f"import callsheet; assert callsheet.{path}"
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+def test_modules_are_attributes_of_the_package():
+    # Each in a process of its own, which has imported the package alone: whatever another has imported is an attribute already.
+    code = """
+        import os, sys
+        import callsheet
+
+        for path in sys.argv[1:]:
+            if not (child := os.fork()):
+                eval("callsheet." + path)
+                os._exit(0)
+            if os.waitpid(child, 0)[1]:
+                sys.exit(path)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *AS_ATTRIBUTES.split()],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_attributes_that_are_no_modules():

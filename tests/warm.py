@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -91,7 +92,8 @@ class Process:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
             self.stopped = False
-            os.kill(self.pid, signum)
+            with suppress(ProcessLookupError):  # its end is on the way here
+                os.kill(self.pid, signum)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -247,15 +249,11 @@ def _tell_changes(children: dict[int, int]) -> None:
         pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
         if not pid:
             return
-        if os.WIFSTOPPED(status):
-            os.write(children[pid], b"stopped\n")
-            continue
-        told = children.pop(pid)
-        try:
-            os.write(told, b"ended %d\n" % os.waitstatus_to_exitcode(status))
-        except BrokenPipeError:
-            pass  # nobody wants to know
-        os.close(told)
+        stopped = os.WIFSTOPPED(status)
+        with suppress(BrokenPipeError):  # nobody wants to know
+            os.write(children[pid], b"stopped\n" if stopped else b"ended %d\n" % os.waitstatus_to_exitcode(status))
+        if not stopped:
+            os.close(children.pop(pid))
 
 
 def _serve(channel: socket.socket) -> dict[str, Any] | None:
