@@ -516,11 +516,11 @@ def test_who_is_far_ahead_of_the_thread_gives_way(
     journal = journals(store, start=False)
     put_all(journal, logs(journal_module.BEHIND))
     assert given == []
-    put_all(journal, logs(3))
+    put_all(journal, logs(3 * journal_module.GIVE_WAY))
     assert given == [0, 0, 0]
     journal.start()
     journal.flush()
-    put_all(journal, logs(9))
+    put_all(journal, logs(3 * journal_module.GIVE_WAY))
     assert given == [0, 0, 0]
 
 

@@ -142,6 +142,43 @@ def test_a_log_that_others_have_closed_is_followed_by_another(store: SqliteStore
     assert names(store.path) == ["Completed"] * 3
 
 
+def test_reading_what_a_living_owner_has_does_not_close_its_log(store: SqliteStore) -> None:
+    reader = other(store)
+    first, second = a_run(), a_run()
+    for number, run in enumerate((first, second), 1):
+        assert store.append(run) == number
+        assert reader.adoptable()
+        reader.adopt()
+        assert not reader.adoptable()
+        assert in_log(store.path) == 0
+    assert len(logs(store.path)) == 1
+    assert store.try_commit(first, settled=1) == []
+    assert reader.adoptable(), "its owner knows of the first only"
+    reader.adopt()
+    assert not reader.adoptable()
+    reader.close()
+    store.forget_after_fork()
+    assert names(store.path) == ["Completed"] * 2
+
+
+def test_a_log_whose_end_makes_no_sense_is_closed_by_who_reads(
+    store: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert store.append(a_run())
+    reader = other(store)  # closes it
+    run = a_run()
+    assert store.append(run) is None
+    assert store.try_commit(run, settled=1) == []
+    assert store.append(a_run())
+    with closing(sqlite3.connect(store.path)) as db, db:
+        db.execute("UPDATE redo_log SET epoch = 0")
+    reader.adopt()
+    assert not reader.adoptable()
+    assert "power loss" in caplog.text
+    assert not logs(store.path)
+    reader.close()
+
+
 def test_a_log_that_was_closed_by_somebody_who_then_died_loses_nothing(store: SqliteStore) -> None:
     run = a_run()
     number = store.append(run)
@@ -292,8 +329,8 @@ sys.stdin.readline()
 """
 
 
-def test_what_was_acknowledged_is_there_whoever_closes_the_log_meanwhile(tmp_path: Path) -> None:
-    """One process appends and is killed, another one closes its logs all the time."""
+def test_what_was_acknowledged_is_there_whoever_reads_the_log_meanwhile(tmp_path: Path) -> None:
+    """One process appends and is killed, another one reads its logs all the time, and closes some."""
     path = tmp_path / "h.db"
     reader = SqliteStore(path)
     reader.open()
@@ -312,14 +349,16 @@ def test_what_was_acknowledged_is_there_whoever_closes_the_log_meanwhile(tmp_pat
 
         listener = threading.Thread(target=listen)
         listener.start()
-        closed = 0
+        rounds = 0
         while not ended.is_set():
-            closed += reader.adoptable()
+            rounds += reader.adoptable()
             reader.adopt()
+            if rounds % 5 == 0:
+                other(reader).close()  # whoever opens the database closes all logs
         writer.send_signal(signal.SIGKILL)
         listener.join()
     reader.close()
-    assert closed > 0
+    assert rounds > 0
     assert len(told) == 1500
     assert set(told) == set(ids(path))
 

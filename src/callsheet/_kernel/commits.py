@@ -34,8 +34,10 @@ SETTLED_AT_ONCE = 1_000
 ALL = sys.maxsize
 """Everything that was appended to the redo log."""
 BEHIND = 2_000
-"""Entries that wait to be committed, about 20 ms of work for the journal's thread, above which whoever brings more lets it
+"""Entries that wait for their tables, about 20 ms of work for the journal's thread, above which whoever brings more lets it
 have the interpreter's lock. Else it would have it every 5 ms for a moment, and fall behind by seconds."""
+GIVE_WAY = 16
+"""Entries between two moments of that: it costs some microseconds, wanted or not, and the thread waits for half of these."""
 _logger = logging.getLogger("callsheet.journal")
 
 Callback = Callable[[], None]

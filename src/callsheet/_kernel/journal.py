@@ -14,7 +14,7 @@ from collections.abc import Callable
 from time import sleep  # of the machine: it only gives way
 
 from callsheet._clock import machine, virtual_clock
-from callsheet._kernel.commits import BEHIND, MOST_LOGGED, Callback, Commits, call_all
+from callsheet._kernel.commits import BEHIND, GIVE_WAY, MOST_LOGGED, Callback, Commits, call_all
 from callsheet._kernel.lease import Lease
 from callsheet._kernel.lost import HEAVY, Lost, weight
 from callsheet._kernel.outside import Outside
@@ -173,7 +173,7 @@ class Journal(Commits):
             if self._idle:
                 self._idle = False
                 self._bell.ring()
-        if position - self._shown > BEHIND:
+        if position - self._shown > BEHIND and position % GIVE_WAY < len(entries):
             sleep(0)
         return position
 

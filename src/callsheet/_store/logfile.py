@@ -21,7 +21,7 @@ from zlib import crc32
 PREFIX: Final = "redo-"
 SEGMENT: Final = 512 << 10
 """Bytes of each of the two segments. One is written while the other may still hold what is not in the tables."""
-_SEAL: Final = 0  # the byte that says that nothing counts any more
+_SEAL: Final = 0  # the first byte that says that nothing counts any more
 _NEWEST: Final = 8  # where the number of the last batch is: a hint for those who only want to know whether to read
 _FIRST: Final = 64
 _STARTS: Final = (_FIRST, _FIRST + SEGMENT)
@@ -155,18 +155,21 @@ def seal_and_read(path: Path) -> list[LoggedBatch]:
     Raises:
         OSError: it cannot be read or written.
     """
+    with suppress(FileNotFoundError), path.open("r+b", buffering=0) as file:
+        file.write(b"\x01")
+    return read_file(path)
+
+
+def read_file(path: Path) -> list[LoggedBatch]:
+    """Give every batch that was appended before this call, and maybe some that are being appended.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     try:
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return read(path.read_bytes())
     except FileNotFoundError:
         return []
-    try:
-        os.pwrite(file, b"\x01", _SEAL)
-        content = b""
-        while more := os.pread(file, _SIZE, len(content)):
-            content += more
-    finally:
-        os.close(file)
-    return read(content)
 
 
 def read(content: bytes) -> list[LoggedBatch]:

@@ -16,7 +16,7 @@ import logging
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, cast
@@ -39,7 +39,7 @@ from callsheet._model.records import (
     StateEntered,
 )
 from callsheet._store import logfile, places
-from callsheet._store.logfile import LogFile
+from callsheet._store.logfile import LogFile, LoggedBatch
 from callsheet._store.proofs import folder_beside
 
 _logger = logging.getLogger("callsheet.journal")
@@ -47,6 +47,7 @@ _BEGIN: Final = "INSERT OR REPLACE INTO redo_log (owner, name, settled, epoch) V
 _MARK: Final = "UPDATE redo_log SET settled = ?, epoch = ? WHERE owner = ?"
 _OTHERS: Final = "SELECT name, settled FROM redo_log WHERE owner <> ? ORDER BY owner"
 _ONE: Final = "SELECT settled, epoch FROM redo_log WHERE name = ?"
+_SETTLED: Final = "UPDATE redo_log SET settled = ? WHERE name = ?"
 _DROP: Final = "DELETE FROM redo_log WHERE name = ?"
 _END: Final = "DELETE FROM redo_log WHERE owner = ?"
 _ALL: Final = "SELECT name FROM redo_log ORDER BY owner"
@@ -210,8 +211,8 @@ class RedoLog:
         newest = logfile.newest(self._folder / name)
         return newest is not None and newest > settled
 
-    def adopt(self, connection: sqlite3.Connection, names: Sequence[str], write: Write) -> None:
-        """Write what others have in their logs to the tables, and close these. A living owner begins another one.
+    def adopt(self, connection: sqlite3.Connection, names: Sequence[str], write: Write, *, close: bool) -> None:
+        """Write what others have in their logs to the tables.
 
         Call it outside of a transaction. Each log is dealt with in one of its own.
 
@@ -219,11 +220,12 @@ class RedoLog:
             connection: to the database.
             names: of the logs.
             write: writes entries, inside of a transaction.
+            close: also close the logs and take them away; living owners begin others.
         """
         for name in names:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                self.adopt_in(connection, [name], write)
+                self.adopt_in(connection, [name], write, close=close)
                 connection.execute("COMMIT")
             except BaseException:
                 self.undone()
@@ -236,20 +238,30 @@ class RedoLog:
     def adopt_all(self, connection: sqlite3.Connection, write: Write) -> None:
         """Do that with every log there is, this store's own included: it begins anew."""
         self.let_go()
-        self.adopt(connection, [name for (name,) in connection.execute(_ALL).fetchall()], write)
+        self.adopt(connection, [name for (name,) in connection.execute(_ALL).fetchall()], write, close=True)
         self._path, self._settled = None, self._number
         self._sweep()
 
-    def adopt_in(self, connection: sqlite3.Connection, names: Sequence[str], write: Write) -> None:
+    def adopt_in(self, connection: sqlite3.Connection, names: Sequence[str], write: Write, *, close: bool) -> None:
         """Do that inside of a transaction; `committed` or `undone` is to follow."""
         for name in names:
             row = connection.execute(_ONE, (name,)).fetchone()
-            if row is not None:  # else somebody was faster
-                path = self._folder / name
-                for body in _following(path, *row):
-                    write(_decoded(body))
+            if row is None:  # somebody was faster
+                continue
+            path = self._folder / name
+            found = [] if close else _following(logfile.read_file(path), *row)
+            closed = not found  # also a log whose end nobody can make sense of
+            if closed:
+                found = _following(batches := logfile.seal_and_read(path), *row)
+                if batches and batches[-1].number > (found[-1].number if found else row[0]):
+                    _logger.warning("After a power loss, the end of a redo log is left out of history")
+            for batch in found:
+                write(_decoded(batch.body))
+            if closed:
                 connection.execute(_DROP, (name,))
                 self._emptied.append(path)
+            else:
+                connection.execute(_SETTLED, (found[-1].number, name))
 
     def _sweep(self) -> None:
         """Remove files that were never entered, or could not be removed in their time: a day old."""
@@ -259,15 +271,16 @@ class RedoLog:
                     logfile.remove(path)
 
 
-def _following(path: Path, settled: int, epoch: int) -> Iterator[bytes]:
+def _following(batches: Sequence[LoggedBatch], settled: int, epoch: int) -> list[LoggedBatch]:
     """Give what follows the tables as they are. A power loss may have left something later alone."""
-    for batch in logfile.seal_and_read(path):
+    following: list[LoggedBatch] = []
+    for batch in batches:
         if batch.number > settled:
             if batch.number != settled + 1 or batch.epoch > epoch:
-                _logger.warning("After a power loss, the end of a redo log is left out of history")
-                return
+                break
             settled = batch.number
-            yield batch.body
+            following.append(batch)
+    return following
 
 
 def adopt_rows(connection: sqlite3.Connection, write: Write) -> None:

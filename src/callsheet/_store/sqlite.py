@@ -195,7 +195,7 @@ class SqliteStore:
 
         def work() -> None:
             with self._lock:
-                self._adopt(self._log.unsettled)
+                self._adopt(self._log.unsettled, close=False)
 
         self._translated(lambda: patiently(work, patience=self._patience))
 
@@ -206,10 +206,10 @@ class SqliteStore:
             redo.adopt_rows(connection, self.write_in(connection))
             self._log.adopt_all(connection, self.write_in(connection))
 
-    def _adopt(self, choose: Callable[[sqlite3.Connection], list[str]]) -> None:
+    def _adopt(self, choose: Callable[[sqlite3.Connection], list[str]], *, close: bool) -> None:
         connection = self._connection
         if connection is not None:
-            self._log.adopt(connection, choose(connection), self.write_in(connection))
+            self._log.adopt(connection, choose(connection), self.write_in(connection), close=close)
 
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Encode what is to be committed next, so that the lock need not be held for it."""
@@ -292,7 +292,7 @@ class SqliteStore:
 
     def adopt_in(self, connection: sqlite3.Connection) -> None:
         """Write to the tables, inside a transaction, what other processes have in their logs, and close these."""
-        self._log.adopt_in(connection, self._log.others(connection), self.write_in(connection))
+        self._log.adopt_in(connection, self._log.others(connection), self.write_in(connection), close=True)
 
     def write_in(self, connection: sqlite3.Connection) -> Write:
         """Give what writes entries inside a transaction."""
@@ -345,7 +345,7 @@ class SqliteStore:
         self._tend_again = now + _TEND
         try:
             with self._lock:
-                self._adopt(self._log.idle)
+                self._adopt(self._log.idle, close=True)
         except (sqlite3.Error, OSError):  # somebody else is at it; another time
             pass
         connecting.checkpoint(self._path, self._log_name, CHECKPOINT_ABOVE, TRUNCATE_ABOVE)
