@@ -1,7 +1,7 @@
 """SQL that writes, for any number of rows at once. The texts are cached, so SQLite keeps them compiled.
 
 Every call into SQLite may wait for the interpreter's lock (5 ms when another thread computes), so any number of
-rows up to 128 is one call. (512 were no faster, and the compiled statements took 10 MB more.) Its text has room for
+rows up to 256 is one call. (512 were no faster, and the compiled statements took 10 MB more.) Its text has room for
 up to a quarter more; the room is filled by repeating the last row, which changes nothing, as every statement here
 may be repeated.
 """
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from callsheet._model.kinds import SUSPENDED
 from callsheet._store.codes import PAUSED, TERMINALS
 
-_MOST = 128
+_MOST = 256
 _EXACT = 8
 _BITS = 32  # of a number that says where bytes are: their length; above it their place, from 1
 _NOTHING = -0.5  # stands for NULL: no column of ours holds fractions
