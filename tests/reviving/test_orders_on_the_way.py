@@ -82,9 +82,20 @@ async def twice() -> str:
     return "done"
 
 
-async def _suspended() -> UUID:
+heard = threading.Event()
+
+
+@flow
+async def listening() -> None:
+    on_query("where", lambda: "there")
+    await suspend_flow_run(timeout=600)
+    await anyio.to_thread.run_sync(heard.wait, PATIENCE)  # else it might be gone before it is asked
+
+
+async def _suspended(body: Any = twice) -> UUID:
     did.clear()
-    state: Any = await twice(return_state=True)
+    heard.clear()
+    state: Any = await body(return_state=True)
     assert state.name == "Suspended"
     return UUID(str(state.state_details.flow_run_id))
 
@@ -199,9 +210,11 @@ async def test_a_query_on_the_way_reaches_the_run(way: Way, order: Order) -> Non
             said.append(await order(run_id))
         except UnknownQuery:  # its body has not got there
             said.append("there")
+        finally:
+            heard.set()
 
-    async with Engine(flows=[twice]):
-        run_id = await _suspended()
+    async with Engine(flows=[listening]):
+        run_id = await _suspended(listening)
         async with _held_up(way, run_id) as orders:
             orders.start_soon(ask, run_id)
     assert said == ["there"]
