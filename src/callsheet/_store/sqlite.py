@@ -128,9 +128,9 @@ class SqliteStore:
     def forget_after_fork(self) -> None:
         """Let go of everything in a forked child, without touching files or locks of the parent."""
         forks.leak(self._connection)
-        self._connection = None
+        self._connection = self._encoded = None
         self._lock = threading.Lock()
-        self._encoded = None
+        self._log.let_go()  # the file stays the parent's
         self._log = RedoLog(self._path)
         self.engines.forget()
 
