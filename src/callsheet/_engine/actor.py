@@ -182,7 +182,7 @@ class Actor:
         """Give the run's logger."""
         return run_logger(self.log_name, self.log_fields())
 
-    async def settle_children(self, port: Port, *, cancel: bool) -> None:
+    def settle_children(self, port: Port, *, cancel: bool) -> Awaitable[None] | None:
         """End what the body left running. What a task leaves behind, the flow run around it waits for."""
         del port
         if cancel:

@@ -15,7 +15,7 @@ from callsheet._engine.flow_facts import describe_flow, extra_of, identity_of_su
 from callsheet._engine.futures import TaskFuture
 from callsheet._engine.hooks import hooks_of
 from callsheet._engine.keyed import INTERRUPTED
-from callsheet._engine.leaving import Final, is_heard
+from callsheet._engine.leaving import Final, Judged, is_heard
 from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls, digest_of_inputs, record_outcome, to_blob
 from callsheet._engine.run import Run
@@ -156,7 +156,7 @@ class FlowRunActor(Run):
             guards=guards,
         )
 
-    def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | Awaitable[Final | None]:
+    def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Judged:
         if self.cell.delivered == "suspend" and not self.core.abandoned:
             return self._let_finish(port, error)
         return super().judge_attempt(port, value, error)

@@ -102,7 +102,7 @@ class _Stepping:
         try:
             await self.run.close_between_steps(port, value, error)
             judged = self.run.judge_attempt(port, value, error)
-            return judged if isinstance(judged, Final) else await judged
+            return judged if judged is None or isinstance(judged, Final) else await judged
         finally:
             current_run.reset(token)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any, cast
 
 import msgspec
@@ -22,6 +23,10 @@ class Final(msgspec.Struct, frozen=True, eq=False):
     made: State[Any] | None = None  # the state that the body returned, which stays the same object
     reraise: BaseException | None = None
     retriable: bool = True
+
+
+Judged = Final | Awaitable[Final | None] | None
+"""How a run ends after an attempt, `None` where another begins, or what gives either when it is awaited."""
 
 
 class NotRecoverable(Exception):

@@ -7,16 +7,14 @@ differently is in the methods that their classes override; bodies are called in 
 
 from __future__ import annotations
 
-import random
 import signal
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from callsheet._engine.actor import Actor
 from callsheet._engine.hooks import run_hooks, sheltered
-from callsheet._engine.leaving import Final, NotRecoverable, as_raised, is_interruption, only_theirs
+from callsheet._engine.leaving import Final, Judged, NotRecoverable, as_raised, is_interruption, only_theirs
 from callsheet._engine.ownership import lost
+from callsheet._engine.retrying import seconds, try_again
 from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
 from callsheet._engine.waiting import wait_in_life
@@ -24,11 +22,9 @@ from callsheet._kernel.messages import CLOSED, Answer, Leave, Orphan, Propose
 from callsheet._kernel.scopes import CANCEL, DEADLINE, PARENT, SIGNAL, SUSPEND, Interrupted, RunScope
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import TERMINAL_STATES, StateType
-from callsheet._rules.retry import retry_delay
 from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Wait
 from callsheet.context import current_run
 from callsheet.exceptions import Pause, TerminationSignal
-from callsheet.logging.loggers import say
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,7 +59,7 @@ class Run(Actor):
                 except BaseException as raised:
                     error = only_theirs(raised)
                 judged = self.judge_attempt(port, value, error)
-                final = judged if isinstance(judged, Final) else await judged
+                final = judged if judged is None or isinstance(judged, Final) else await judged
                 del value, error, judged
             reraise = (await self.end(port, final)).reraise
         finally:
@@ -91,21 +87,33 @@ class Run(Actor):
                 await others
             if self.type is not _RUNNING:
                 await self.prepare(port)
-                await self._start(port, "Running")
+                await self.start(port, "Running")
         except BaseException as error:
-            return self._before_body(only_theirs(error))
+            return self.before_body(only_theirs(error))
         if self.is_flow and (hooks := self.hooks_for(self.type)):
             await self._call_hooks(hooks, port)
         return None
 
-    def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Final | Awaitable[Final | None]:
-        """Give how the run ends after an attempt, or what is to be awaited first: it gives `None` where another begins."""
-        if error is not None:
-            return self._failed(port, error)
-        final = self.conclude(value)
-        return self._try_again(port, final) if final.type is _FAILED else final
+    def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Judged:
+        """Give what comes after an attempt."""
+        if error is None:
+            final = self.conclude(value)
+            return try_again(self, port, final) if final.type is _FAILED else final
+        if not self.core.abandoned:
+            try:
+                settling = self.settle_children(port, cancel=True)
+                if settling is not None:
+                    return self._failed(port, error, settling)
+            except BaseException as another:
+                error = another
+        return try_again(self, port, self.final_of(error))
 
-    async def _start(self, port: Port, name: str) -> None:
+    async def start(self, port: Port, name: str) -> None:
+        """Enter Running under a name, as soon as that may be.
+
+        Raises:
+            Interrupted: The run has to leave instead.
+        """
         core = self.core
         while core.clock.micros() > core.orchestrator.granted_until:
             core.journal.renew_soon()
@@ -121,7 +129,7 @@ class Run(Actor):
                     await wait_in_life(gate, self, port)
             elif isinstance(verdict, Wait):
                 until = verdict.until or 0.0
-                await port.wait(Once(), _seconds(answer.at, until), self.scope)
+                await port.wait(Once(), seconds(answer.at, until), self.scope)
             elif isinstance(verdict, Abort):
                 raise Interrupted
             elif isinstance(verdict, Reject) and verdict.type is not _RUNNING:
@@ -129,62 +137,6 @@ class Run(Actor):
                 raise Interrupted
             else:
                 return
-
-    async def _try_again(self, port: Port, final: Final) -> Final | None:
-        """Propose the failure of an attempt; give the run's end, or `None` where another attempt begins."""
-        attempt = self.cell.attempt
-        if final.type is not _FAILED or final.reraise is not None or attempt > self.definition.retries:
-            return final
-        if self.core.abandoned:  # the run itself lives on: in the process that forked this one, or in another engine
-            return final
-        proposal = self._failure(final)
-        if not await self._is_retriable(port, final):
-            return msgspec.structs.replace(final, retriable=False)
-        while True:
-            answer = self.propose(proposal)
-            verdict = answer.verdict
-            if not isinstance(verdict, Wait):
-                break
-            if interrupted := await self._wait_until_resumed(port):
-                return interrupted
-        if not isinstance(verdict, Reject):
-            return final
-        if verdict.type not in (_S.SCHEDULED, _RUNNING):  # an order came first
-            return Final(verdict.type, verdict.name, verdict.message, final.data, None, final.reraise)
-        say(self.log_name, self.log_fields, "Attempt %s failed (%s); trying again.", attempt, final.message)
-        self.renew()
-        if verdict.type is _RUNNING:
-            return None
-        try:
-            await port.wait(Once(), _seconds(answer.at, verdict.scheduled_at or 0.0), self.scope)
-            await self._start(port, "Retrying")
-        except BaseException as error:
-            return self._before_body(only_theirs(error))
-        return None
-
-    def _failure(self, final: Final) -> Propose:
-        """Give the proposal of a failed attempt, with what the rules need to know to have another one begin."""
-        definition = self.definition
-        jitter: float | None = getattr(definition, "retry_jitter_factor", None)
-        return Propose(
-            cell=self.cell,
-            type=final.type,
-            name=final.name,
-            message=final.message,
-            retries=definition.retries,
-            retry_delay=retry_delay(definition.retry_delay_seconds, self.cell.attempt, jitter, random.random()),
-            tried=self.identity,
-        )
-
-    async def _wait_until_resumed(self, port: Port) -> Final | None:
-        """Wait at the gate of this flow run; give the run's end where it has to leave instead."""
-        gate = self.core.orchestrator.pauses.gate_of(self.cell)
-        try:
-            if gate is not None:
-                await wait_in_life(gate, self, port)
-        except BaseException as error:
-            return self.final_of(only_theirs(error))
-        return None
 
     def say_undone(self) -> None:
         """Enter the state of a run that ended and was rolled back. The outcome that callers have stays as it is."""
@@ -198,26 +150,28 @@ class Run(Actor):
             self.scope = RunScope()
         self._context = None
 
-    async def _is_retriable(self, port: Port, final: Final) -> bool:
+    def retry_condition(self, port: Port, final: Final) -> Awaitable[bool] | None:
+        """Give what tells whether this failure is worth another attempt, where something does."""
         del port, final
-        return True
+        return None
 
     # --------------------------------------------------------------------------------- ways to leave
 
-    def _before_body(self, error: BaseException) -> Final:
+    def before_body(self, error: BaseException) -> Final:
+        """Turn what was raised on the way to a body into a state."""
         if isinstance(error, NotReady):
             return Final(_S.PENDING, "NotReady", str(error))
         if isinstance(error, NotRecoverable):
             return Final(_S.CRASHED, "Crashed", f"The run was cut off and is not recoverable: {error}.")
         return self.final_of(error)
 
-    async def _failed(self, port: Port, error: BaseException) -> Final | None:
-        if not self.core.abandoned:
-            try:
-                await self.settle_children(port, cancel=True)
-            except BaseException as another:  # a second Ctrl-C, or a cancellation: no more waiting
-                error = another
-        return await self._try_again(port, self.final_of(error))
+    async def _failed(self, port: Port, error: BaseException, settling: Awaitable[None]) -> Final | None:
+        try:
+            await settling
+        except BaseException as another:  # a second Ctrl-C, or a cancellation: no more waiting
+            error = another
+        judged = try_again(self, port, self.final_of(error))
+        return judged if judged is None or isinstance(judged, Final) else await judged
 
     def final_of(self, error: BaseException) -> Final:
         """Turn what was raised into a state, and say whether it must be raised on."""
@@ -366,11 +320,6 @@ class Run(Actor):
 
 
 _SUSPENDED_AROUND = "The flow run around this one was suspended."
-
-
-def _seconds(at: int, until: float) -> float:
-    """Give the seconds from one moment (microseconds) to another (seconds, which are exact to the microsecond only)."""
-    return max(0.0, (round(until * 1e6) - at) / 1e6)
 
 
 def _outer_is_ending(run: Run) -> bool:

@@ -296,10 +296,11 @@ class TaskRunActor(Run):
         outcome = record_outcome(self, await self.keep(final, port), final, port)
         return outcome if isinstance(outcome, dict) else await outcome
 
-    async def _is_retriable(self, port: Port, final: Final) -> bool:
+    def retry_condition(self, port: Port, final: Final) -> Awaitable[bool] | None:
         condition = self.definition.retry_condition_fn
-        if condition is None:
-            return True
+        return None if condition is None else self._is_retriable(condition, port, final)
+
+    async def _is_retriable(self, condition: Callable[..., Any], port: Port, final: Final) -> bool:
         # The condition is shown the failure as the state that it will be if there is no retry.
         state = self.state_of(final)
         try:
