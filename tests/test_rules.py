@@ -17,7 +17,7 @@ from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import SeqIs
 from callsheet._rules import guards
 from callsheet._rules.facts import Facts, Move
-from callsheet._rules.table import CALM, TABLE, judge
+from callsheet._rules.table import AGAIN, CALM, TABLE, judge
 from callsheet._rules.verdicts import ACCEPT, GO_ON, Abort, Accept, AcceptIf, GoOn, Reject, Verdict, Wait
 from rules_model import expected
 
@@ -174,6 +174,19 @@ def test_calm_is_what_no_fact_of_an_ordinary_run_stands_against() -> None:
     moves = list(itertools.product(Kind, (None, *StateType), StateType))
     assert {move for move in moves if accepted(*move, [Facts(now=NOW)])} == CALM
     assert all(accepted(*move, any_try) for move in CALM)
+
+
+def test_an_attempt_that_follows_at_once_is_what_no_other_fact_stands_against() -> None:
+    def verdicts(kind: Kind, current: StateType | None, proposed: StateType, *tries: tuple[int, int]) -> set[Any]:
+        facts = [Facts(now=NOW, attempts=attempts, retries=retries) for attempts, retries in tries]
+        moves = itertools.product(named(current), named(proposed), facts)
+        return {expected(kind, old, new, facts) for old, new, facts in moves}  # type: ignore[arg-type]
+
+    moves = set(itertools.product(Kind, (None, *StateType), StateType)) - CALM
+    retrying = as_tuple(Reject(type=S.RUNNING, name="Retrying"))
+    assert {move for move in moves if verdicts(*move, (1, 1)) == {retrying}} == AGAIN.keys()
+    for move, verdict in AGAIN.items():
+        assert verdicts(*move, (0, 0), (1, 1), (1, 2), (2, 2), (3, 7)) == {as_tuple(verdict)}
 
 
 def test_facts_and_verdicts_are_values() -> None:

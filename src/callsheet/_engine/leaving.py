@@ -47,12 +47,13 @@ def only_theirs(error: BaseException) -> BaseException:
     Users see where their code failed. And the frames hold the run, which holds the error: with them every failed
     run would be a cycle for the garbage collector.
     """
-    trace = error.__traceback__
+    trace = caught = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
-        try:
-            trace.tb_frame.clear()  # the user's frame leads back to it all the same
-        except RuntimeError:
-            pass  # it is still executing
+        if trace is not caught:  # there it is executing
+            try:
+                trace.tb_frame.clear()  # the user's frame leads back to it all the same
+            except RuntimeError:
+                pass
         trace = trace.tb_next
     error.__traceback__ = trace
     return error

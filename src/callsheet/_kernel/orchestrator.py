@@ -48,7 +48,7 @@ from callsheet._model.records import (
     StateEntered,
 )
 from callsheet._rules.facts import Facts
-from callsheet._rules.table import CALM, judge
+from callsheet._rules.table import AGAIN, CALM, judge
 from callsheet._rules.verdicts import ACCEPT, Reject, Verdict
 
 _PENDING, _RUNNING = StateType.PENDING, StateType.RUNNING
@@ -186,9 +186,15 @@ class Orchestrator:
     def _judge(self, cell: Cell, type: StateType, name: str, at: int, message: Propose | None) -> Verdict:
         waiting = self.pauses.waiting
         pause = None if message is None else message.pause
-        if (cell.kind, cell.type, type) in CALM and not (waiting or pause or cell.delivered) and cell.due is None:
-            return ACCEPT
         parent = cell.parent
+        if not (waiting or pause or cell.delivered) and cell.due is None:
+            move = cell.kind, cell.type, type
+            if move in CALM:
+                return ACCEPT
+            if message is not None and message.retriable and message.retries >= cell.attempt and move in AGAIN:
+                suspended = parent is not None and parent.delivered
+                if not suspended and not message.retry_delay:
+                    return AGAIN[move]
         return judge(
             cell.kind,
             cell.type,

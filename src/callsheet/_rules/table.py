@@ -14,7 +14,7 @@ from callsheet._model.records import SeqIs
 from callsheet._rules import guards
 from callsheet._rules.facts import Facts, Move
 from callsheet._rules.guards import Rule
-from callsheet._rules.verdicts import ACCEPT, AcceptIf, Verdict
+from callsheet._rules.verdicts import ACCEPT, AcceptIf, Reject, Verdict
 
 _S: Final = StateType
 _Key = tuple[Kind, StateType | None, StateType]
@@ -118,14 +118,24 @@ def judge(
 _NAMES: Final = (None, guards.AWAITING_RETRY, guards.RETRYING, guards.SUSPENDED, guards.ROLLED_BACK)
 """What a rule may know a state by, besides its type."""
 
-# Moves that are accepted while no fact stands out, which is nearly always: worked out once, by the rules themselves.
-CALM: Final[frozenset[_Key]] = frozenset(
-    move
-    for move in _MOVES
-    if move not in TABLE
-    or all(
-        judge(*move, Facts(now=0.0), current_name=current_name, proposed_name=proposed_name) is ACCEPT
+
+def _whatever_the_names(move: _Key, facts: Facts) -> Verdict | None:
+    """Give the verdict of a move, if it is the same whatever the two states are called."""
+    verdicts = {
+        judge(*move, facts, current_name=current_name, proposed_name=proposed_name)
         for current_name in _NAMES
         for proposed_name in _NAMES
-    )
-)
+    }
+    return verdicts.pop() if len(verdicts) == 1 else None
+
+
+# Moves that are accepted while no fact stands out, which is nearly always: worked out once, by the rules themselves.
+CALM: Final[frozenset[_Key]] = frozenset(move for move in _MOVES if _whatever_the_names(move, Facts(now=0.0)) is ACCEPT)
+# The others that begin another attempt at once, while there is one left and again no other fact stands out.
+AGAIN: Final[dict[_Key, Verdict]] = {
+    move: verdict
+    for move in _MOVES
+    if move not in CALM
+    and isinstance(verdict := _whatever_the_names(move, Facts(now=0.0, attempts=1, retries=1)), Reject)
+    and verdict.type is _S.RUNNING
+}
