@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from callsheet._clock import utc_now
+from callsheet._engine.bodies import used_up
 from callsheet._engine.keys import cache_key
 from callsheet._kernel.ports import step, sync_port
 from callsheet._model.kinds import StateType
@@ -74,7 +75,7 @@ async def body(run: TaskRunActor, port: Port) -> Any:
         look = alone and key is not None and not _refreshes(run)  # whoever had the lock may have made it
         try:
             record = await _look(run, port, key or "", transaction.holder) if look else None
-            value = await run.call_body(port) if record is None else _take(run, record)
+            value = used_up(await run.call_body(port)) if record is None else _take(run, record)
             final = run.conclude(value)
         except BaseException as error:
             await transaction.leave(port, error)

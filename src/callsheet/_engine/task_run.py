@@ -28,7 +28,7 @@ from callsheet.logging.loggers import TASK_RUNS, UNKNOWN, task_fields
 from callsheet.logging.prints import patch_print
 
 if TYPE_CHECKING:
-    from callsheet._engine.core import Core
+    from callsheet._engine.core import Beset, Core
     from callsheet._engine.flow_run import FlowRunActor
     from callsheet._kernel.messages import Cell
     from callsheet._kernel.ports import Port
@@ -186,7 +186,7 @@ class TaskRunActor(Run):
             return await keeping.body(self, port)
         self.transaction = LAZY
         try:
-            value = await self.call_body(port)
+            value = bodies.used_up(await self.call_body(port))
             if self.transaction is not LAZY:
                 await self._settle(port, value, None)
             return value
@@ -242,25 +242,29 @@ class TaskRunActor(Run):
         return self.transaction
 
     def call_body(self, port: Port) -> Awaitable[Any]:
-        """Call the task's function once and give what it returned."""
+        """Call the task's function once; awaited, it gives what that returned, which may be a generator."""
         return self._call_printing(port) if self.log_prints else self._call(port)
 
     async def _call_printing(self, port: Port) -> Any:
         with patch_print():
-            return await self._call(port)
+            return bodies.used_up(await self._call(port))
 
-    async def _call(self, port: Any) -> Any:
+    def _call(self, port: Any) -> Awaitable[Any]:
+        beset = self.core.beset
+        return self._begin_body(port) if beset is None else self._call_beset(port, beset)
+
+    def _begin_body(self, port: Any) -> Awaitable[Any]:
         args, kwargs = self.definition._binder.call_arguments(self.parameters)
         self.begin_calls()
-        task, beset = self.definition, self.core.beset
-        if beset is not None:
-            beset(self, before=True)
+        task = self.definition
         if task.isasync:
-            value = bodies.used_up(await port.call_async(task.fn, args, kwargs, self.scope, task.timeout_seconds))
-        else:
-            value = await bodies.call_sync(self, port, task.fn, args, kwargs)
-        if beset is not None:
-            beset(self, before=False)
+            return port.call_async(task.fn, args, kwargs, self.scope, task.timeout_seconds)
+        return bodies.call_sync(self, port, task.fn, args, kwargs)
+
+    async def _call_beset(self, port: Any, beset: Beset) -> Any:
+        beset(self, before=True)
+        value = bodies.used_up(await self._begin_body(port))
+        beset(self, before=False)
         return value
 
     def conclude(self, value: Any) -> Final:
