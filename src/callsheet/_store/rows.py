@@ -176,7 +176,7 @@ def _created_row(entry: RunCreated, run: int, at: int, definition: int, batch: B
     return [
         run.to_bytes(16),
         *moving,
-        int(entry.kind),
+        +entry.kind,  # a plain number
         definition,
         around if parent is flow else None if parent is None else parent.int.to_bytes(16),
         around,
@@ -257,7 +257,7 @@ def _record(entry: OutcomeRecorded, batch: Batch) -> None:
         entry.run_id.int.to_bytes(16),
         entry.identity,
         CODES[entry.status],
-        1 if entry.recorded else 0,  # SQLite has no truth values, and looking for an adapter costs
+        +entry.recorded,  # as a number: SQLite has no truth values, and looking for an adapter costs
         entry.inputs_digest,
         *(_NO_BLOB if blob is None else _blob(blob)),
     )
