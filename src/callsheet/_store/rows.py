@@ -144,6 +144,8 @@ class Encoder:
             batch.definitions[number] = definition
         run = entry.id.int
         created = batch.created
+        if entry.guards:
+            batch.guarded = True
         if run in created:
             return
         at = entry.created
@@ -279,8 +281,6 @@ def _attach(entry: RunCreated, run: bytes, batch: Batch) -> None:
     for tag in entry.tags:
         batch.tags += (run, tag)
     _add_inputs(run, entry.inputs, entry.parameters, batch)
-    if entry.guards:
-        batch.guarded = True
     for guard in entry.guards:
         if isinstance(guard, KeyFree):
             batch.keys += (guard.definition, guard.key, guard.run_id.bytes, guard.expires)
