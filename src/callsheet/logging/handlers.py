@@ -53,6 +53,8 @@ class HistoryHandler(logging.Handler):
         flow_run_id, task_run_id = getattr(record, "flow_run_id", None), getattr(record, "task_run_id", None)
         if (flow_run_id is None and task_run_id is None) or getattr(self._thread, "busy", False):
             return
+        if not getattr(record, "send_to_api", True):  # said by whoever wrote it: for the program's own handlers only
+            return
         self._thread.busy = True
         try:
             sink = _sink_of(task_run_id) or _sink_of(flow_run_id) or current_sink()
