@@ -55,6 +55,8 @@ class HistoryHandler(logging.Handler):
             return
         if not getattr(record, "send_to_api", True):  # said by whoever wrote it: for the program's own handlers only
             return
+        if not getattr(record, "send_to_api", True):  # `extra={"send_to_api": False}`: not for the history
+            return
         self._thread.busy = True
         try:
             sink = _sink_of(task_run_id) or _sink_of(flow_run_id) or current_sink()
@@ -122,11 +124,12 @@ class LogEavesdropper(logging.Handler):
         >>> with LogEavesdropper("callsheet.example", level=logging.INFO) as heard:
         ...     logging.getLogger("callsheet.example").info("hello")
         >>> heard.text()
-        'hello'
+        '[INFO]: hello'
     """
 
     def __init__(self, eavesdrop_on: str, level: int = logging.NOTSET) -> None:
         super().__init__(level=level)
+        self.setFormatter(logging.Formatter("[%(levelname)s]: %(message)s"))  # nothing of where it ran: it may be shown
         self.eavesdrop_on = eavesdrop_on
         self._lines: list[str] = []
         self._level_before = logging.NOTSET
