@@ -313,9 +313,10 @@ class Question:
             said["description"] = run_inputs.to_json(self.kind.__question__)
         return said
 
-    def load(self, text: str) -> Any:
+    def load(self, text: str, run_id: UUID, key: str) -> Any:
         """Turn the answer into what the body gets."""
         made = self.kind.model_validate_json(text)
+        made._metadata = RunInputMetadata(key=key, sender=None, receiver=run_id)
         return made.unwrapped()
 
 
