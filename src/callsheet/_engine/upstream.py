@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -23,7 +23,7 @@ UPSTREAM: tuple[type, ...] = (TaskFuture, State)
 _WRAPPERS = (allow_failure, unmapped, quote)
 _UNTRACED: frozenset[type] = frozenset({bool, type(None), type(Ellipsis), type(NotImplemented)})
 _LEAVES: frozenset[type] = frozenset({int, float, str, bytes, bool, type(None)})
-_COLLECTIONS = (list, tuple, set, frozenset, dict)
+_COLLECTIONS: tuple[type[Sized], ...] = (list, tuple, set, frozenset, dict)
 _REMEMBERED = 256  # results whose origin a flow run still knows; they are kept alive for as long
 _SEARCHED = 1000  # members; a larger collection that goes into many runs must not be searched for each of them
 

@@ -315,9 +315,8 @@ class Question:
 
     def load(self, text: str, run_id: UUID, key: str) -> Any:
         """Turn the answer into what the body gets."""
-        made = self.kind.model_validate_json(text)
-        made._metadata = RunInputMetadata(key=key, sender=None, receiver=run_id)
-        return made.unwrapped()
+        answer = FlowRunInput(flow_run_id=run_id, key=key, value=text)
+        return self.kind.load_from_flow_run_input(answer).unwrapped()
 
 
 async def asend_input(
