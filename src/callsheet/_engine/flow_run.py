@@ -31,7 +31,7 @@ from callsheet._model.states import StateDetails
 from callsheet._model.values import describe
 from callsheet.context import FlowRunContext
 from callsheet.exceptions import ParameterTypeError, Pause
-from callsheet.logging.loggers import flow_run_logger
+from callsheet.logging.loggers import FLOW_RUNS, flow_fields
 from callsheet.logging.prints import patch_print
 from callsheet.utilities.collections import find, replace
 
@@ -59,6 +59,7 @@ class FlowRunActor(Run):
 
     is_flow: ClassVar[bool] = True
     kind: ClassVar[Kind] = Kind.FLOW
+    log_name: ClassVar[str] = FLOW_RUNS
     noun: ClassVar[str] = "Flow"
 
     __slots__ = (
@@ -354,8 +355,8 @@ class FlowRunActor(Run):
     def hooks_for(self, type: StateType) -> list[Callable[..., Any]]:
         return hooks_of(self.definition, type)
 
-    def logger(self) -> Any:
-        return flow_run_logger(self.named(), self.definition)
+    def log_fields(self) -> dict[str, Any]:
+        return flow_fields(self.cell.id, self.name, self.definition.name, self.core.log_sink)
 
     def log_end(self, final: Final) -> None:
         if final.name == SUSPENDED:

@@ -24,7 +24,7 @@ from callsheet._model.runs import Constant, Parameter, TaskRun, TaskRunPolicy, T
 from callsheet._model.states import StateDetails
 from callsheet._model.values import describe
 from callsheet.context import TaskRunContext, current_transaction
-from callsheet.logging.loggers import task_run_logger
+from callsheet.logging.loggers import TASK_RUNS, UNKNOWN, task_fields
 from callsheet.logging.prints import patch_print
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class TaskRunActor(Run):
 
     is_flow: ClassVar[bool] = False
     kind: ClassVar[Kind] = Kind.TASK
+    log_name: ClassVar[str] = TASK_RUNS
     noun: ClassVar[str] = "Task"
 
     __slots__ = ("_calls", "extra", "identity", "is_cached", "log_prints", "transaction")
@@ -307,13 +308,12 @@ class TaskRunActor(Run):
             self.logger().error("The retry condition failed; the task run is not tried again.", exc_info=True)
             return False
 
-    def logger(self) -> Any:
-        flow = self.flow_actor
-        return task_run_logger(
-            self.named(),
-            self.definition,
-            flow_run=None if flow is None else flow.named(),
-            flow=None if flow is None else flow.definition,
+    def log_fields(self) -> dict[str, Any]:
+        flow, name = self.flow_actor, self.definition.name
+        if flow is None:
+            return task_fields(self.cell.id, self.name, name, None, UNKNOWN, UNKNOWN, self.core.log_sink)
+        return task_fields(
+            self.cell.id, self.name, name, flow.cell.id, flow.name, flow.definition.name, self.core.log_sink
         )
 
     def log_end(self, final: Final) -> None:

@@ -215,8 +215,7 @@ class SqliteStore:
 
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Encode what is to be committed next, so that the lock need not be held for it."""
-        if not guards.guarded(entries):
-            self._encode_once(entries)
+        self._encode_once(entries)
 
     def try_commit(self, entries: Sequence[Entry], *, sync: bool = False, settled: int = 0) -> list[Refusal] | None:
         """Do the same, or give `None` at once where somebody else holds the database."""
@@ -230,11 +229,11 @@ class SqliteStore:
     def _commit(self, entries: Sequence[Entry], sync: bool, settled: int = 0) -> list[Refusal]:
         with self._lock:
             connection = self._writer()
-            batch = None if guards.guarded(entries) else self._encode_once(entries)
+            batch = self._encode_once(entries)
             self._set_synchronous(connection, "FULL" if sync else "NORMAL")
             refused = self._in_transaction(connection, partial(self._write, entries, batch, sync), settled)
             self._encoded = None
-            if batch is not None:
+            if not batch.guarded:
                 self._defined.update(batch.definitions)
             return refused
 
@@ -323,10 +322,10 @@ class SqliteStore:
             self._synchronous = mode
 
     def _write(
-        self, entries: Sequence[Entry], batch: Batch | None, sync: bool, connection: sqlite3.Connection
+        self, entries: Sequence[Entry], batch: Batch, sync: bool, connection: sqlite3.Connection
     ) -> list[Refusal]:
         refused: list[Refusal] = []
-        if batch is None:
+        if batch.guarded:
             refused = guards.refusals(entries, Known(connection))
             batch = self._encoder.encode(entries, {refusal.index for refusal in refused})
         apply(connection, batch, self._defined)

@@ -6,14 +6,14 @@ import logging
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self, cast
 from uuid import UUID
 
 from callsheet._model.records import LogWritten
+from callsheet.logging.console import ConsoleFormatter
 
 ROOT = "callsheet"
 Sink = Callable[[LogWritten], None]
@@ -26,8 +26,17 @@ class RunId(str):
     nothing of the run.
     """
 
-    __slots__ = ("sink",)
+    __slots__ = ("id", "sink")
+    id: UUID | None
     sink: Sink | None
+
+    @classmethod
+    def of(cls, run_id: object, sink: Sink | None) -> Self:
+        """Make one of a run's id, which is usually no text yet; records of that run go to `sink`."""
+        made = cls(run_id)
+        made.id = run_id if isinstance(run_id, UUID) else _as_uuid(str(run_id))
+        made.sink = sink
+        return made
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, (str(self),)  # records travel through queues and sockets; what keeps them here does not
@@ -65,7 +74,7 @@ class HistoryHandler(logging.Handler):
             self._thread.busy = False
 
     def _written(self, record: logging.LogRecord, flow_run_id: object, task_run_id: object) -> LogWritten | None:
-        flow_id, task_id = _as_uuid(str(flow_run_id)), _as_uuid(str(task_run_id))
+        flow_id, task_id = _uuid_of(flow_run_id), _uuid_of(task_run_id)
         if flow_id is None and task_id is None:
             return None
         return LogWritten(
@@ -100,7 +109,7 @@ class ConsoleHandler(logging.Handler):
             return
         try:
             if self.formatter is None:
-                self.formatter = _console_formatter(colors=stream.isatty() and not os.environ.get("NO_COLOR"))
+                self.formatter = ConsoleFormatter(colors=stream.isatty() and not os.environ.get("NO_COLOR"))
             stream.write(f"{self.format(record)}\n")
             stream.flush()
         except Exception as error:
@@ -153,11 +162,21 @@ class LogEavesdropper(logging.Handler):
         return "\n".join(self._lines)
 
 
+def logger_named(name: str) -> logging.Logger:
+    """Give the logger that `logging.getLogger` gives, without its lock where it is there already."""
+    found = logging.Logger.manager.loggerDict.get(name)
+    return found if isinstance(found, logging.Logger) else logging.getLogger(name)
+
+
 # ------------------------------------------------------------------------------------------------- history
 
 
 def _sink_of(run_id: object) -> Sink | None:
     return run_id.sink if isinstance(run_id, RunId) else None
+
+
+def _uuid_of(run_id: object) -> UUID | None:
+    return run_id.id if isinstance(run_id, RunId) else _as_uuid(str(run_id))
 
 
 def current_sink() -> Sink | None:
@@ -181,31 +200,10 @@ def _as_uuid(text: str) -> UUID | None:
 def _host_has_handlers() -> bool:
     if logging.root.handlers:
         return True
-    ours = (ConsoleHandler, HistoryHandler, LogEavesdropper)
-    return any(not isinstance(handler, ours) for handler in logging.getLogger(ROOT).handlers)
+    for handler in logger_named(ROOT).handlers:  # noqa: SIM110 - a generator of its own for each record is dearer
+        if not isinstance(handler, _OURS):
+            return True
+    return False
 
 
-def _console_formatter(*, colors: bool) -> logging.Formatter:
-    from structlog import dev, stdlib  # a tenth of a second: only who writes to the console pays for it
-
-    # Rich tracebacks print every local variable of the user, passwords too.
-    renderer = dev.ConsoleRenderer(colors=colors, exception_formatter=dev.plain_traceback)
-    return stdlib.ProcessorFormatter(
-        foreign_pre_chain=[stdlib.add_log_level, stdlib.ExtraAdder(), _arrange],
-        processors=[stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-    )
-
-
-_SHOWN_AS = {"flow_run_name": "flow_run", "task_run_name": "task_run"}
-_NOT_SHOWN = frozenset({"flow_run_id", "task_run_id", "flow_name", "task_name"})
-
-
-def _arrange(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """Put the time first and name the runs; their ids and definitions are for machines."""
-    record: logging.LogRecord = event["_record"]
-    clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-    arranged: dict[str, Any] = {"timestamp": f"{clock}.{int(record.msecs):03d}"}
-    for name, value in event.items():
-        if name not in _NOT_SHOWN and not (name in _SHOWN_AS and value == "<unknown>"):
-            arranged[_SHOWN_AS.get(name, name)] = value
-    return arranged
+_OURS = (ConsoleHandler, HistoryHandler, LogEavesdropper)
