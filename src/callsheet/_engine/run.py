@@ -28,6 +28,7 @@ from callsheet._rules.retry import retry_delay
 from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Wait
 from callsheet.context import current_run
 from callsheet.exceptions import Pause, TerminationSignal
+from callsheet.logging.loggers import say
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -150,7 +151,7 @@ class Run(Actor):
             return final
         if verdict.type not in (_S.SCHEDULED, _RUNNING):  # an order came first
             return Final(verdict.type, verdict.name, verdict.message, final.data, None, final.reraise)
-        self.logger().info("Attempt %s failed (%s); trying again.", attempt, final.message)
+        say(self.log_name, self.log_fields, "Attempt %s failed (%s); trying again.", attempt, final.message)
         self.renew()
         if verdict.type is _RUNNING:
             return None
