@@ -247,7 +247,7 @@ def test_annotations_that_are_no_types() -> None:
     def f(x: 1 + 1): ...
 
     with pytest.raises(
-        ValueError, match="not compatible with `validate_parameters`.* The annotation of 'x' is no type"
+        ValueError, match=r"not compatible with `validate_parameters`.* The annotation of 'x' is no type"
     ):
         validated(f, {"x": 1})
 
@@ -259,7 +259,7 @@ def test_annotations_that_pydantic_refuses_say_why() -> None:
 
     def f(x: Shape): ...
 
-    with pytest.raises(ValueError, match="The annotation of 'x' cannot be used: .*typing_extensions.TypedDict"):
+    with pytest.raises(ValueError, match=r"The annotation of 'x' cannot be used: .*typing_extensions\.TypedDict"):
         validated(f, {"x": {"sides": 3}})
 
 
