@@ -15,7 +15,7 @@ from callsheet._engine.flow_facts import describe_flow, extra_of, identity_of_su
 from callsheet._engine.futures import TaskFuture
 from callsheet._engine.hooks import hooks_of
 from callsheet._engine.keyed import INTERRUPTED
-from callsheet._engine.leaving import Final, Judged, is_heard
+from callsheet._engine.leaving import Final, Judged, final_of_value, is_heard
 from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls, digest_of_inputs, record_outcome, to_blob
 from callsheet._engine.run import Run
@@ -25,7 +25,6 @@ from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import DEADLINE, TERMINATE, Interrupted
 from callsheet._model.kinds import SUSPENDED, Kind, StateType
-from callsheet._model.outcomes import state_of_value
 from callsheet._model.runs import FlowRun, FlowRunPolicy
 from callsheet._model.states import StateDetails
 from callsheet._model.values import describe
@@ -263,14 +262,13 @@ class FlowRunActor(Run):
     def conclude(self, value: Any) -> Final:
         if type(value) in _PLAIN:
             return Final(_COMPLETED, "Completed", None, value)
-        state = state_of_value(value)
-        return Final(state.type, state.name, state.message, state.data, state if state is value else None)
+        return final_of_value(self, value)
 
     def proposal(self, final: Final, port: Port) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         if final.name == SUSPENDED and self.cell.delivered == "suspend":
             order = self.cell.suspension
             return {} if order is None else {"details": order.details}  # None: the run around it was suspended
-        if self.persists or self.keyed is not None:
+        if self.persists or self.keyed is not None or self.kept is not None:
             return self._proposal_of_kept(final, port)
         return record_outcome(self, {}, final, port)
 

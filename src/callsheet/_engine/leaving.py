@@ -8,7 +8,9 @@ from typing import Any, cast
 import msgspec
 
 from callsheet._kernel.scopes import Interrupted
+from callsheet._model.kept import Kept
 from callsheet._model.kinds import StateType
+from callsheet._model.outcomes import state_of_value
 from callsheet._model.states import State
 from callsheet.exceptions import Pause
 
@@ -27,6 +29,22 @@ class Final(msgspec.Struct, frozen=True, eq=False):
 
 Judged = Final | Awaitable[Final | None] | None
 """How a run ends after an attempt, `None` where another begins, or what gives either when it is awaited."""
+
+
+def final_of_value(run: Any, value: Any) -> Final:
+    """Give how an attempt ended whose body returned a value.
+
+    Args:
+        run: The run, which takes over a record that the body wrote by itself.
+        value: What it returned; a record stands for its value.
+    """
+    state = state_of_value(value)
+    data = state.data
+    if isinstance(data, Kept):
+        if not run.persists:  # else the run writes one of its own, where others look for it
+            run.kept = data
+        data = data.result
+    return Final(state.type, state.name, state.message, data, state if state is value else None)
 
 
 class NotRecoverable(Exception):

@@ -10,7 +10,7 @@ import msgspec
 
 from callsheet._clock import from_micros
 from callsheet._engine import bodies
-from callsheet._engine.leaving import Final
+from callsheet._engine.leaving import Final, final_of_value
 from callsheet._engine.names import default_task_run_name, format_run_name
 from callsheet._engine.recording import Calls, digest_of_inputs, idempotency_token, record_outcome
 from callsheet._engine.run import Run
@@ -18,7 +18,6 @@ from callsheet._engine.upstream import find_inputs, resolve_upstream
 from callsheet._kernel.messages import Amend, Register
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Durability, Kind, StateType
-from callsheet._model.outcomes import state_of_value
 from callsheet._model.records import Definition
 from callsheet._model.runs import Constant, Parameter, TaskRun, TaskRunPolicy, TaskRunResult
 from callsheet._model.states import StateDetails
@@ -278,9 +277,7 @@ class TaskRunActor(Run):
             return Final(_COMPLETED, "Completed", None, value)
         if self.known is not None:
             self.known.remember(value, self.cell.id)
-        state = state_of_value(value)
-        made = state if state is value else None
-        return Final(state.type, state.name, state.message, state.data, made)
+        return final_of_value(self, value)
 
     def is_promised(self, final: Final) -> bool:
         return self.core.acknowledges_outcomes and final.type is _COMPLETED
@@ -294,7 +291,9 @@ class TaskRunActor(Run):
         return f"Task run encountered an exception {describe(error)}"
 
     def proposal(self, final: Final, port: Port) -> dict[str, Any] | Awaitable[dict[str, Any]]:
-        return self._proposal_of_kept(final, port) if self.persists else record_outcome(self, {}, final, port)
+        if self.persists or self.kept is not None:
+            return self._proposal_of_kept(final, port)
+        return record_outcome(self, {}, final, port)
 
     async def _proposal_of_kept(self, final: Final, port: Port) -> dict[str, Any]:
         outcome = record_outcome(self, await self.keep(final, port), final, port)

@@ -62,6 +62,8 @@ class HistoryHandler(logging.Handler):
         flow_run_id, task_run_id = getattr(record, "flow_run_id", None), getattr(record, "task_run_id", None)
         if (flow_run_id is None and task_run_id is None) or getattr(self._thread, "busy", False):
             return
+        if not getattr(record, "send_to_api", True):  # said by whoever wrote it: for the program's own handlers only
+            return
         self._thread.busy = True
         try:
             sink = _sink_of(task_run_id) or _sink_of(flow_run_id) or current_sink()
@@ -129,11 +131,12 @@ class LogEavesdropper(logging.Handler):
         >>> with LogEavesdropper("callsheet.example", level=logging.INFO) as heard:
         ...     logging.getLogger("callsheet.example").info("hello")
         >>> heard.text()
-        'hello'
+        '[INFO]: hello'
     """
 
     def __init__(self, eavesdrop_on: str, level: int = logging.NOTSET) -> None:
         super().__init__(level=level)
+        self.setFormatter(logging.Formatter("[%(levelname)s]: %(message)s"))  # nothing of where it ran: it may be shown
         self.eavesdrop_on = eavesdrop_on
         self._lines: list[str] = []
         self._level_before = logging.NOTSET

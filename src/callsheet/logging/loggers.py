@@ -44,7 +44,7 @@ class LogAdapter(_Adapter):
         >>> with LogEavesdropper("callsheet.example", level=logging.INFO) as heard:
         ...     LogAdapter(get_logger("example"), {"shop": 7}).info("open")
         >>> heard.text()
-        'open'
+        '[INFO]: open'
     """
 
     def __init__(self, logger: logging.Logger, extra: Mapping[str, Any] | None = None) -> None:
