@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
+from callsheet.context import current_run
+
 if TYPE_CHECKING:
     from callsheet._engine.waiting import Places
     from callsheet.futures import TaskFuture, TaskFutureList
@@ -110,6 +112,13 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
         ...     return double.map([1, 2, 3]).result()
         >>> doubles()
         [2, 4, 6]
+
+        Outside of flow runs it is entered by hand, and waits for what it has begun:
+
+        >>> with ThreadPoolTaskRunner() as runner:
+        ...     future = runner.submit(double, {"x": 4})
+        >>> future.result()
+        8
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
@@ -121,6 +130,9 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
             raise ValueError("`max_workers` must be at least 1.")
         self._max_workers = max_workers
         self._places: Places | None = None
+        self._outside: list[TaskFuture[Any]] | None = (
+            None  # what was started outside of flow runs, while entered by hand
+        )
 
     @property
     def max_workers(self) -> int | None:
@@ -139,21 +151,35 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
     ) -> TaskFuture[Any]:
         from callsheet._engine.invoke import start_task
 
-        return start_task(task, parameters, wait_for, self._places, dependencies)
+        if self._outside is None or current_run.get() is not None:
+            return start_task(task, parameters, wait_for, self._places, dependencies)
+        future = start_task(task, parameters, wait_for, self._places, dependencies, outside=True)
+        self._outside.append(future)
+        return future
 
     def map(
         self, task: Task[..., Any], parameters: dict[str, Any], wait_for: Iterable[TaskFuture[Any]] | None = None
     ) -> TaskFutureList[Any]:
         from callsheet._engine.invoke import start_tasks
 
+        if self._outside is not None and current_run.get() is None:
+            return super().map(task, parameters, wait_for)
         return start_tasks(task, parameters, wait_for, self._places)
 
     def __enter__(self) -> Self:
+        if current_run.get() is None:  # by hand, not for a flow run
+            self._outside = []
         if self._max_workers is not None:
             from callsheet._engine.waiting import Places
 
             self._places = Places(self._max_workers)
         return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for the runs that were started outside of flow runs: nobody else does."""
+        begun, self._outside = self._outside, None
+        for future in begun or ():
+            future.wait()
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other._max_workers == self._max_workers  # type: ignore[attr-defined]
