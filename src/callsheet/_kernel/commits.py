@@ -19,8 +19,9 @@ from callsheet._kernel.spawning import threads
 from callsheet._kernel.trouble import Trouble
 from callsheet._model.kinds import Durability
 from callsheet._model.records import Entry, OutcomeRecorded, Refusal
+from callsheet._store import mishaps
 from callsheet._store.protocol import Store
-from callsheet.exceptions import LostOwnership, StoreError
+from callsheet.exceptions import LostOwnership, StoreError, StoreTooNew
 
 MOST_ROWS = 10_000
 MOST_BYTES = 64 << 20
@@ -222,6 +223,11 @@ class Commits:
             done = write()
         except LostOwnership as error:
             self._lose(error, callbacks)
+            return None
+        except StoreTooNew as error:  # for good, and newer programs go on with the runs
+            lost = mishaps.shut_out(error)
+            _logger.error("%s", lost)
+            self._lose(lost, callbacks)
             return None
         except StoreError as error:
             self._trouble.failed(error)
