@@ -19,8 +19,9 @@ from callsheet._kernel.spawning import threads
 from callsheet._kernel.trouble import Trouble
 from callsheet._model.kinds import Durability
 from callsheet._model.records import Entry, OutcomeRecorded, Refusal
+from callsheet._store import mishaps
 from callsheet._store.protocol import Store
-from callsheet.exceptions import LostOwnership, StoreError
+from callsheet.exceptions import LostOwnership, StoreError, StoreTooNew
 
 MOST_ROWS = 10_000
 MOST_BYTES = 64 << 20
@@ -38,7 +39,8 @@ BEHIND = 2_000
 """Entries that wait for their tables, about 20 ms of work for the journal's thread, above which whoever brings more lets it
 have the interpreter's lock. Else it would have it every 5 ms for a moment, and fall behind by seconds."""
 GIVE_WAY = 32
-"""Entries between two moments of that: it costs some microseconds, wanted or not, and the thread waits for half of these."""
+"""Entries between two moments of that: it costs some microseconds, wanted or not, and the thread waits for half of these.
+(`python -m benchmarks --only giving_way` measures what both are for.)"""
 _logger = logging.getLogger("callsheet.journal")
 
 Callback = Callable[[], None]
@@ -222,6 +224,11 @@ class Commits:
             done = write()
         except LostOwnership as error:
             self._lose(error, callbacks)
+            return None
+        except StoreTooNew as error:  # for good, and newer programs go on with the runs
+            lost = mishaps.shut_out(error)
+            _logger.error("%s", lost)
+            self._lose(lost, callbacks)
             return None
         except StoreError as error:
             self._trouble.failed(error)

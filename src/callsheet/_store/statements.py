@@ -102,7 +102,7 @@ HANDED = Table("INSERT INTO run_input (run_id, key, id, at, value, sender) ", 6)
 DUE = "UPDATE run SET due_at = ? WHERE id = ?"
 DROP_INPUT = "DELETE FROM run_input WHERE run_id = ? AND key = ?"
 
-WRITER_FORBIDDEN = "SELECT 1 FROM meta WHERE key = 'min_writer' AND value > ?"
+WRITER_FORBIDDEN = "SELECT value FROM meta WHERE key = 'min_writer' AND value > ?"
 # Changes nothing, and counts 1 where we must not write: a newer program forbade it, or others took this engine for
 # dead. Cheaper than a SELECT and its rows.
 REFUSED = (
