@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
+from callsheet.settings import get_current_settings, refresh_settings
+
 if TYPE_CHECKING:
     from callsheet._engine.waiting import Places
     from callsheet.futures import TaskFuture, TaskFutureList
@@ -114,8 +116,6 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
 
     def __init__(self, max_workers: int | None = None) -> None:
         if max_workers is None:
-            from callsheet.settings import refresh_settings
-
             max_workers = refresh_settings().task_runner_max_workers
         if max_workers is not None and max_workers < 1:
             raise ValueError("`max_workers` must be at least 1.")
@@ -128,7 +128,12 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
         return self._max_workers
 
     def duplicate(self) -> Self:
-        return type(self)(max_workers=self._max_workers)
+        made = type(self).__new__(type(self))
+        vars(made).update(vars(self))  # to make it anew would read the environment for each flow run
+        if self._max_workers is None:
+            made._max_workers = get_current_settings().task_runner_max_workers
+        made._places = None
+        return made
 
     def submit(
         self,
