@@ -15,6 +15,8 @@ import msgspec
 from callsheet._model.engines import RunDue
 from callsheet._model.kinds import SUSPENDED, TERMINAL_STATES, Kind, StateType
 
+_RUNNING, _COMPLETED = StateType.RUNNING, StateType.COMPLETED
+
 # ------------------------------------------------------------------------------------------ guards
 
 
@@ -129,11 +131,11 @@ def is_usual(state: StateEntered) -> bool:
 
     These are the first start of a body and its completion. Stores keep them with the run.
     """
-    if state.message is not None or state.details is not None or state.state_id is not None:
-        return False
-    if state.seq == 2:
-        return state.type is StateType.RUNNING and state.name == "Running" and state.attempt == 1
-    return state.seq == 3 and state.type is StateType.COMPLETED and state.name == "Completed"
+    if state.seq == 3:
+        usual = state.type is _COMPLETED and state.name == "Completed"
+    else:
+        usual = state.seq == 2 and state.type is _RUNNING and state.name == "Running" and state.attempt == 1
+    return usual and state.message is None and state.details is None and state.state_id is None
 
 
 class RunRenamed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag_field="entry"):

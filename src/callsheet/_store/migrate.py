@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from callsheet._store import mishaps
+from callsheet._store.committing import in_transaction
 from callsheet._store.patience import PATIENCE, patiently
 
 APPLICATION_ID = 0x43414C53  # "CALS": tells other tools whose file this is
@@ -21,6 +22,7 @@ def migrations() -> tuple[tuple[int, tuple[str, ...]], ...]:
     return tuple((int(file.name.split("_")[0]), tuple(_statements(file.read_text("utf-8")))) for file in found)
 
 
+@cache
 def newest() -> int:
     """Give the version that this program brings a file to."""
     return migrations()[-1][0]
@@ -50,7 +52,7 @@ def migrate(connection: sqlite3.Connection, path: Path, *, patience: float = PAT
     found = patiently(lambda: versions(connection), patience=patience)
     check(found, "min_writer", path)
     if found is None or found.get("schema", 0) < newest():
-        patiently(lambda: _run(connection, path), patience=patience)
+        patiently(lambda: in_transaction(connection, lambda connection: _run(connection, path)), patience=patience)
 
 
 def check(found: dict[str, int] | None, limit: str, path: Path) -> None:
@@ -60,25 +62,18 @@ def check(found: dict[str, int] | None, limit: str, path: Path) -> None:
 
 
 def _run(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        found = versions(connection)
-        check(found, "min_writer", path)
-        have = 0 if found is None else found.get("schema", 0)
-        if have == 0:
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        for version, statements in migrations():
-            if version > have:
-                for statement in statements:
-                    connection.execute(statement)
-                connection.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (version,))
-        # A file that a newer program wrote, and that we may write, keeps its higher number.
-        connection.execute("INSERT OR IGNORE INTO meta VALUES ('min_reader', 1), ('min_writer', 1)")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    found = versions(connection)
+    check(found, "min_writer", path)
+    have = 0 if found is None else found.get("schema", 0)
+    if have == 0:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    for version, statements in migrations():
+        if version > have:
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (version,))
+    # A file that a newer program wrote, and that we may write, keeps its higher number.
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('min_reader', 1), ('min_writer', 1)")
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -15,7 +15,8 @@ from callsheet._store import ordering
 from callsheet._store.codes import CODES, COMPLETED, TERMINALS, TYPES, USUAL_NAMES
 
 MOST_VALUES = 30_000
-_LEEWAY = 60_000  # ms that an id's time may differ from its run's `created`
+LEEWAY = 60_000
+"""Milliseconds that the time in a run's id may differ from its `created`."""
 
 
 class Query(NamedTuple):
@@ -304,7 +305,7 @@ def _tags(where: RunFilter, found: _Where) -> None:
 
 
 def _times(where: RunFilter, found: _Where) -> None:
-    for bound, sign, shift in ((where.created_after, ">=", -_LEEWAY), (where.created_before, "<=", _LEEWAY)):
+    for bound, sign, shift in ((where.created_after, ">=", -LEEWAY), (where.created_before, "<=", LEEWAY)):
         if bound is not None:
             # Ids carry the time of their creation, so this is a range of the key, unless the file has runs
             # whose clock was another one (then `skewed` is set and the range is everything).
@@ -329,11 +330,6 @@ def _id_at(at: int, shift: int) -> bytes:
     millis = min(max(at // 1000 + shift, 0), (1 << 48) - 1)
     tail = b"\0" * 10 if shift < 0 else b"\xff" * 10
     return millis.to_bytes(6) + tail
-
-
-def is_skewed(run_id: int, created: int) -> bool:
-    """Tell whether a run's id and its time of creation come from different clocks."""
-    return not -_LEEWAY < (run_id >> 80) - created // 1000 < _LEEWAY
 
 
 def _marks(values: Iterable[Any]) -> str:

@@ -39,6 +39,7 @@ from callsheet._model.records import (
     StateEntered,
 )
 from callsheet._store import logfile, places
+from callsheet._store.committing import in_transaction
 from callsheet._store.logfile import LogFile, LoggedBatch
 from callsheet._store.proofs import folder_beside
 
@@ -155,7 +156,8 @@ class RedoLog:
 
     def committed(self, settled: int = 0) -> None:
         """Note that a transaction was committed."""
-        self._settled = self._settled_by(settled)
+        if settled:
+            self._settled = self._settled_by(settled)
         self._epoch += 1
         while self._emptied:
             logfile.remove(self._emptied.pop())
@@ -223,14 +225,12 @@ class RedoLog:
             close: also close the logs and take them away; living owners begin others.
         """
         for name in names:
-            connection.execute("BEGIN IMMEDIATE")
             try:
-                self.adopt_in(connection, [name], write, close=close)
-                connection.execute("COMMIT")
+                in_transaction(
+                    connection, lambda connection, name=name: self.adopt_in(connection, [name], write, close=close)
+                )
             except BaseException:
                 self.undone()
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
                 raise
             while self._emptied:
                 logfile.remove(self._emptied.pop())
@@ -285,19 +285,16 @@ def _following(batches: Sequence[LoggedBatch], settled: int, epoch: int) -> list
 
 def adopt_rows(connection: sqlite3.Connection, write: Write) -> None:
     """Write to the tables what programs of database versions before 6 have left, which had rows instead of files."""
+
+    def some(connection: sqlite3.Connection) -> None:
+        rows = connection.execute(_ROWS).fetchall()
+        for _, body in rows:
+            write(_decoded(body))
+        if rows:
+            connection.execute(_DROP_ROWS, (rows[-1][0],))
+
     while connection.execute(_ANY_ROW).fetchone() is not None:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            rows = connection.execute(_ROWS).fetchall()
-            for _, body in rows:
-                write(_decoded(body))
-            if rows:
-                connection.execute(_DROP_ROWS, (rows[-1][0],))
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        in_transaction(connection, some)
 
 
 def _decoded(body: bytes) -> Sequence[Entry]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Sequence
 from typing import Any
+from uuid import UUID
 
 from callsheet._model.engines import RunDue
 from callsheet._model.records import (
@@ -19,31 +20,39 @@ from callsheet._model.records import (
     LetterSent,
     LogWritten,
     OutcomeRecorded,
+    ResultBlob,
     RunCreated,
     RunRenamed,
     StateEntered,
     gives_up_owner,
     is_usual,
 )
-from callsheet._store.codes import CODES, PENDING, RUNNING, TYPES, USUAL_NAMES
-from callsheet._store.queries import is_skewed
+from callsheet._store.codes import CODES, COMPLETED, PENDING, RUNNING, TYPES, USUAL_NAMES
+from callsheet._store.queries import LEEWAY
+from callsheet._store.statements import NOTHING
 
-# Where the changing part of a run's row stands (see Table RUN in statements.py).
-NAME, SEQ, STARTED, ATTEMPT, USUAL, COMPLETED, OWNER = 7, 10, 14, 15, 16, 17, 19
-MOVING = slice(SEQ, COMPLETED + 1)
+# A run's row begins with its id and what changes; what it is made with follows (see Table RUN in statements.py).
+SEQ, TYPE, STATE_NAME, STATE_AT, STARTED, ATTEMPT, USUAL, COMPLETED_AT, NAME, OWNER = 1, 2, 3, 4, 5, 6, 7, 8, 15, 19
+STATE = slice(SEQ, STARTED)
+MOVED = slice(COMPLETED_AT + 1)
 NO_SEQ = -1
 # What `usual` is made of: states that have no row of their own.
 ENTERED_PENDING, ENTERED_RUNNING = 1, 2
-_NOTHING: frozenset[int] = frozenset()
+_NONE: frozenset[int] = frozenset()
+_NOT_ENTERED = (NO_SEQ, NOTHING, NOTHING, NOTHING, NOTHING, 0, 0, NOTHING)
+_NO_BLOB = (NOTHING, NOTHING, None, NOTHING, None)
 
 
 class Batch:
     """The rows of one transaction, flat lists of parameters by table."""
 
     __slots__ = (
+        "around",
         "created",
+        "definition",
         "definitions",
         "due",
+        "guarded",
         "handed",
         "inputs",
         "keys",
@@ -76,6 +85,9 @@ class Batch:
         self.handed: dict[tuple[bytes, str], list[Any] | None] = {}  # what runs were handed; `None`: gone
         self.letters: list[LetterSent | LetterAnswered | LetterDropped] = []
         self.skewed = False
+        self.guarded = False  # some entry has guards: they are to be judged, and what they refuse is not to be written
+        self.definition: tuple[Definition | None, int] = (None, 0)  # the latest, and its id
+        self.around: tuple[UUID | None, bytes | None] = (None, None)  # the latest flow run, and its bytes
 
 
 def definition_id(definition: Definition) -> int:
@@ -88,27 +100,31 @@ class Encoder:
     """Turns entries into rows. Remembers the ids of definitions it has seen."""
 
     def __init__(self) -> None:
-        self._latest: tuple[Definition | None, int] = (None, 0)  # as a pair: two threads may encode at once
         self._ids: dict[Definition, int] = {}
 
-    def encode(self, entries: Sequence[Entry], skip: Container[int] = _NOTHING) -> Batch:
+    def encode(self, entries: Sequence[Entry], skip: Container[int] = _NONE) -> Batch:
         """Give the rows of a batch, without the entries at the positions in `skip`."""
         batch = Batch()
         states, created, moved = batch.states, batch.created, batch.moved
-        for index, entry in enumerate(entries):
-            if skip and index in skip:
-                continue
-            if isinstance(entry, StateEntered):
+        if skip:
+            entries = [entry for index, entry in enumerate(entries) if index not in skip]
+        for entry in entries:
+            if type(entry) is StateEntered:  # by class: `isinstance` costs three times as much where it does not hold
                 run = entry.run_id.int
-                row = created.get(run)
-                if row is None:
-                    row = moved.get(run)
+                row = created.get(run) or moved.get(run)
+                if not is_usual(entry):
                     if row is None:
-                        row = moved[run] = _unknown_run(run)
-                _enter(row, entry, states)
-            elif isinstance(entry, RunCreated):
+                        row = moved[run] = [run.to_bytes(16), *_NOT_ENTERED]
+                    _enter(row, entry, states)
+                elif row is None:
+                    moved[run] = _usual_row(run, entry)
+                else:
+                    _enter_usual(row, entry)
+                if entry.guards:
+                    batch.guarded = True
+            elif type(entry) is RunCreated:
                 self._create(entry, batch)
-            elif isinstance(entry, OutcomeRecorded):
+            elif type(entry) is OutcomeRecorded:
                 _record(entry, batch)
             else:
                 _rest(entry, batch)
@@ -119,97 +135,104 @@ class Encoder:
 
     def _create(self, entry: RunCreated, batch: Batch) -> None:
         definition = entry.definition
-        latest, number = self._latest
+        latest, number = batch.definition
         if definition is not latest:
             known = self._ids.get(definition)
             number = self._ids[definition] = definition_id(definition) if known is None else known
-            self._latest = definition, number
-        batch.definitions[number] = definition
+            batch.definition = definition, number
+            batch.definitions[number] = definition
         run = entry.id.int
-        if run in batch.created:
+        created = batch.created
+        if run in created:
             return
-        row = batch.created[run] = _created_row(entry, number)
-        if row[OWNER] is not None:
-            batch.owned.append(row)
-        if is_skewed(run, entry.created):
+        at = entry.created
+        row = created[run] = _created_row(entry, run, at, number, batch)
+        if not -LEEWAY < (run >> 80) - at // 1000 < LEEWAY:  # id and time come from different clocks
             batch.skewed = True
-        if (earlier := batch.moved.pop(run, None)) is not None:  # its states came first
-            row[MOVING] = earlier[MOVING]
-        if entry.entered:
-            _enter_at_once(row, entry)
+        if batch.moved and (earlier := batch.moved.pop(run, None)) is not None:  # its states came first
+            _lay_over(row, earlier)
         if batch.renamed and run in batch.renamed:
             row[NAME] = batch.renamed[run]
+        if entry.owner is not None:
+            row[OWNER] = entry.owner.bytes
+            batch.owned.append(row)
         if entry.tags or entry.inputs or entry.parameters is not None or entry.guards:
             _attach(entry, row[0], batch)
 
 
-def _unknown_run(run: int) -> list[Any]:
-    row: list[Any] = [None] * 20
-    row[0] = run.to_bytes(16)
-    row[SEQ] = NO_SEQ
-    row[ATTEMPT] = row[USUAL] = 0
-    return row
-
-
-def _created_row(entry: RunCreated, definition: int) -> list[Any]:
-    parent, flow, root, tracking = entry.parent_id, entry.flow_run_id, entry.root_id, entry.parent_task_run_id
-    around = None if flow is None else flow.int.to_bytes(16)
+def _created_row(entry: RunCreated, run: int, at: int, definition: int, batch: Batch) -> list[Any]:
+    entered, parent, flow, root = entry.entered, entry.parent_id, entry.flow_run_id, entry.root_id
+    latest, around = batch.around
+    if flow is not latest:
+        around = None if flow is None else flow.int.to_bytes(16)
+        batch.around = flow, around
+    due = NOTHING if entry.due_at is None else entry.due_at
+    if entered > 1:
+        moving = (entered, RUNNING, NOTHING, at, at, entered - 1, ENTERED_PENDING | ENTERED_RUNNING, NOTHING)
+    elif entered:
+        moving = (entered, PENDING, NOTHING, at, NOTHING, 0, ENTERED_PENDING, NOTHING)
+    else:
+        moving = _NOT_ENTERED
     return [
-        entry.id.int.to_bytes(16),
+        run.to_bytes(16),
+        *moving,
         int(entry.kind),
         definition,
         around if parent is flow else None if parent is None else parent.int.to_bytes(16),
         around,
         around if root is flow else None if root is None else root.int.to_bytes(16),
-        None if tracking is None else tracking.int.to_bytes(16),
+        None if entry.parent_task_run_id is None else entry.parent_task_run_id.bytes,
         entry.name,
-        entry.created,
-        entry.due_at,
-        NO_SEQ,
-        None,
-        None,
-        None,
-        None,
-        0,
-        0,
-        None,
+        at,
+        due,
         entry.extra,
-        None if entry.owner is None else entry.owner.int.to_bytes(16),
+        None,
     ]
 
 
 def _is_nobodys(row: list[Any]) -> bool:
     """Tell whether a run has left its owner by the end of the batch."""
-    code: int = row[SEQ + 1]
-    return gives_up_owner(TYPES[code], row[SEQ + 2])
+    code: int = row[TYPE]
+    return gives_up_owner(TYPES[code], row[STATE_NAME])
 
 
-def _enter_at_once(row: list[Any], entry: RunCreated) -> None:
-    at = entry.created
-    running = entry.entered > 1
-    if entry.entered > row[SEQ]:
-        row[SEQ:STARTED] = entry.entered, RUNNING if running else PENDING, None, at
-        row[ATTEMPT] = entry.entered - 1
-    if running:
+def _lay_over(row: list[Any], earlier: list[Any]) -> None:
+    """Have a run that is created be what its later states, which came first, have made of it."""
+    if earlier[SEQ] >= row[SEQ]:
+        row[STATE], row[ATTEMPT] = earlier[STATE], earlier[ATTEMPT]
+    if not row[USUAL] & ENTERED_RUNNING:
+        row[STARTED] = earlier[STARTED]
+    row[USUAL] |= earlier[USUAL]
+    row[COMPLETED_AT] = earlier[COMPLETED_AT]
+
+
+def _usual_row(run: int, entry: StateEntered) -> list[Any]:
+    at = entry.at
+    if entry.seq == 3:
+        return [run.to_bytes(16), 3, COMPLETED, NOTHING, at, NOTHING, entry.attempt, 0, at]
+    return [run.to_bytes(16), 2, RUNNING, NOTHING, at, at, 1, ENTERED_RUNNING, NOTHING]
+
+
+def _enter_usual(row: list[Any], entry: StateEntered) -> None:
+    seq, at = entry.seq, entry.at
+    if seq == 3:
+        row[COMPLETED_AT] = at
+    else:
+        row[USUAL] |= ENTERED_RUNNING
         row[STARTED] = at
-    row[USUAL] |= ENTERED_PENDING | ENTERED_RUNNING if running else ENTERED_PENDING
+    if seq > row[SEQ]:
+        row[SEQ], row[STATE_NAME], row[STATE_AT], row[ATTEMPT] = seq, NOTHING, at, entry.attempt
+        row[TYPE] = COMPLETED if seq == 3 else RUNNING
 
 
 def _enter(row: list[Any], entry: StateEntered, states: list[Any]) -> None:
-    kind, name, seq, at = entry.type, entry.name, entry.seq, entry.at
-    code = CODES[kind]
-    shown = None if name == USUAL_NAMES[kind] else name
+    seq, at = entry.seq, entry.at
+    code = CODES[entry.type]
+    shown = None if entry.name == USUAL_NAMES[entry.type] else entry.name
     if seq > row[SEQ]:
-        row[SEQ:STARTED] = seq, code, shown, at
+        row[STATE] = seq, code, NOTHING if shown is None else shown, at
         row[ATTEMPT] = entry.attempt
-    if is_usual(entry):
-        if code == RUNNING:
-            row[USUAL] |= ENTERED_RUNNING
-            row[STARTED] = at
-        else:
-            row[COMPLETED] = at
-        return
-    if code == RUNNING and not row[USUAL] & ENTERED_RUNNING and (row[STARTED] is None or at < row[STARTED]):
+    if code == RUNNING and not row[USUAL] & ENTERED_RUNNING and (row[STARTED] is NOTHING or at < row[STARTED]):
         row[STARTED] = at
     states += (
         row[0],
@@ -224,22 +247,32 @@ def _enter(row: list[Any], entry: StateEntered, states: list[Any]) -> None:
 
 
 def _record(entry: OutcomeRecorded, batch: Batch) -> None:
-    blob = entry.result
+    blob, flow = entry.result, entry.flow_run_id
+    latest, around = batch.around
+    if flow is not latest:
+        around = flow.int.to_bytes(16)
+        batch.around = flow, around
     batch.outcomes += (
-        entry.flow_run_id.int.to_bytes(16),
+        around,
         entry.run_id.int.to_bytes(16),
         entry.identity,
         CODES[entry.status],
-        int(entry.recorded),  # SQLite has no truth values, and looking for an adapter costs
+        1 if entry.recorded else 0,  # SQLite has no truth values, and looking for an adapter costs
         entry.inputs_digest,
-        *((None,) * 5 if blob is None else (blob.codec, blob.size, blob.digest, blob.uri, blob.inline)),
+        *(_NO_BLOB if blob is None else _blob(blob)),
     )
+
+
+def _blob(blob: ResultBlob) -> tuple[Any, ...]:
+    return blob.codec, blob.size, blob.digest, NOTHING if blob.uri is None else blob.uri, blob.inline
 
 
 def _attach(entry: RunCreated, run: bytes, batch: Batch) -> None:
     for tag in entry.tags:
         batch.tags += (run, tag)
     _add_inputs(run, entry.inputs, entry.parameters, batch)
+    if entry.guards:
+        batch.guarded = True
     for guard in entry.guards:
         if isinstance(guard, KeyFree):
             batch.keys += (guard.definition, guard.key, guard.run_id.bytes, guard.expires)
@@ -282,10 +315,13 @@ def _rest(entry: Entry, batch: Batch) -> None:
             _add_inputs(entry.run_id.bytes, entry.inputs, entry.parameters, batch)
         case InputStored():
             run = entry.run_id.bytes
+            batch.guarded = batch.guarded or bool(entry.guards)
             batch.handed[run, entry.key] = [run, entry.key, entry.id.bytes, entry.at, entry.value, entry.sender]
         case InputDropped():
             batch.handed[entry.run_id.bytes, entry.key] = None
         case LetterSent() | LetterAnswered() | LetterDropped():
+            if isinstance(entry, LetterSent) and entry.guards:
+                batch.guarded = True
             batch.letters.append(entry)
         case _:
             raise TypeError(f"not an entry: {entry!r}")

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
@@ -15,6 +16,7 @@ from callsheet._clock import SYSTEM_CLOCK, Clock, micros
 from callsheet._model.letters import Letter
 from callsheet._model.records import Entry, Refusal
 from callsheet._store import connecting, forks, guards, letters, migrate, mishaps, places, redo, statements
+from callsheet._store.committing import in_transaction
 from callsheet._store.engines import SqliteEngines
 from callsheet._store.patience import PATIENCE, is_held, patiently
 from callsheet._store.protocol import Reader, SnapshotReader
@@ -213,8 +215,7 @@ class SqliteStore:
 
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Encode what is to be committed next, so that the lock need not be held for it."""
-        if not guards.guarded(entries):
-            self._encode_once(entries)
+        self._encode_once(entries)
 
     def try_commit(self, entries: Sequence[Entry], *, sync: bool = False, settled: int = 0) -> list[Refusal] | None:
         """Do the same, or give `None` at once where somebody else holds the database."""
@@ -228,14 +229,11 @@ class SqliteStore:
     def _commit(self, entries: Sequence[Entry], sync: bool, settled: int = 0) -> list[Refusal]:
         with self._lock:
             connection = self._writer()
-            batch = None if guards.guarded(entries) else self._encode_once(entries)
+            batch = self._encode_once(entries)
             self._set_synchronous(connection, "FULL" if sync else "NORMAL")
-
-            refused = self._in_transaction(
-                connection, lambda connection: self._write(connection, entries, batch, sync), settled
-            )
+            refused = self._in_transaction(connection, partial(self._write, entries, batch, sync), settled)
             self._encoded = None
-            if batch is not None:
+            if not batch.guarded:
                 self._defined.update(batch.definitions)
             return refused
 
@@ -261,27 +259,28 @@ class SqliteStore:
     def _in_transaction(
         self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], settled: int = 0
     ) -> T:
-        """Do something between BEGIN and COMMIT, if this engine may still write. The caller holds the lock."""
-        engines = self.engines
-        connection.execute("BEGIN IMMEDIATE")
+        """Do something in a transaction, if this engine may still write. The caller holds the lock."""
+        enters = self.engines.is_due
         try:
-            guard = engines.guard
-            if connection.execute(statements.REFUSED, (migrate.newest(), guard, guard)).rowcount:
-                raise self._refusal(connection)
-            enters = engines.is_due
-            if enters and not engines.write(connection):
-                raise mishaps.lost(self._path)
-            done = work(connection)
-            self._log.mark(connection, settled)
-            connection.execute("COMMIT")
+            done = in_transaction(connection, partial(self._guarded, work, enters, settled))
         except BaseException:
             self._log.undone()
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
             raise
         self._log.committed(settled)
         if enters:
-            engines.written()
+            self.engines.written()
+        return done
+
+    def _guarded(
+        self, work: Callable[[sqlite3.Connection], T], enters: bool, settled: int, connection: sqlite3.Connection
+    ) -> T:
+        guard = self.engines.guard
+        if connection.execute(statements.REFUSED, (migrate.newest(), guard, guard)).rowcount:
+            raise self._refusal(connection)
+        if enters and not self.engines.write(connection):
+            raise mishaps.lost(self._path)
+        done = work(connection)
+        self._log.mark(connection, settled)
         return done
 
     def _refusal(self, connection: sqlite3.Connection) -> StoreError:
@@ -323,10 +322,10 @@ class SqliteStore:
             self._synchronous = mode
 
     def _write(
-        self, connection: sqlite3.Connection, entries: Sequence[Entry], batch: Batch | None, sync: bool
+        self, entries: Sequence[Entry], batch: Batch, sync: bool, connection: sqlite3.Connection
     ) -> list[Refusal]:
         refused: list[Refusal] = []
-        if batch is None:
+        if batch.guarded:
             refused = guards.refusals(entries, Known(connection))
             batch = self._encoder.encode(entries, {refusal.index for refusal in refused})
         apply(connection, batch, self._defined)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from callsheet._model.kinds import SUSPENDED
 from callsheet._store.codes import PAUSED, TERMINALS
@@ -18,7 +18,8 @@ from callsheet._store.codes import PAUSED, TERMINALS
 _MOST = 256
 _EXACT = 8
 _BITS = 32  # of a number that says where bytes are: their length; above it their place, from 1
-_NOTHING = -0.5  # stands for NULL: no column of ours holds fractions
+NOTHING = -0.5
+"""Stands for NULL where a column often is nothing: no column of ours holds fractions."""
 
 
 class Table(NamedTuple):
@@ -38,12 +39,12 @@ class Table(NamedTuple):
 
 
 RUN = Table(
-    "INSERT INTO run (id, kind, definition_id, parent_id, flow_run_id, root_id, parent_task_run_id, name, created,"
-    " due_at, seq, state_type, state_name, state_at, started, attempt, usual, completed, extra, owner) ",
+    "INSERT INTO run (id, seq, state_type, state_name, state_at, started, attempt, usual, completed, kind,"
+    " definition_id, parent_id, flow_run_id, root_id, parent_task_run_id, name, created, due_at, extra, owner) ",
     20,
     " WHERE true ON CONFLICT DO NOTHING",
-    blobs=(0, 3, 4, 5, 6, 18, 19),
-    nullable=(9, 11, 12, 13, 14, 17),
+    blobs=(0, 11, 12, 13, 14, 18, 19),
+    nullable=(2, 3, 4, 5, 8, 17),
 )
 # A run that exists moves on, whatever order batches come in: the newest state counts, and the first start.
 # Materialized, because SQLite else melts the new rows into the join and walks over all runs there are, for every batch.
@@ -117,33 +118,48 @@ def _column(table: Table, index: int) -> str:
     name = f"column{index + 1}"
     if index in table.blobs:
         return f"iif({name}, substr(bytes, {name} >> {_BITS}, {name} & {(1 << _BITS) - 1}), NULL)"
-    return f"nullif({name}, {_NOTHING})" if index in table.nullable else name
+    return f"nullif({name}, {NOTHING})" if index in table.nullable else name
 
 
 def _packed(table: Table, params: list[Any]) -> list[Any]:
-    """Give rows with one value for all their bytes, in front, and numbers in the place of bytes and `None`."""
+    """Give rows with one value for all their bytes, in front, and numbers in the place of bytes."""
     width = table.width
+    rows = len(params) // width
     parts: list[bytes] = []
     start = 1
     params = params.copy()
     for index in table.blobs:
         column = params[index::width]
-        if column.count(column[0]) == len(column):  # often: nothing in any row, or the flow run of all
-            column = column[:1]
-        places: list[int] = []
-        for part in column:
-            if part is None:
-                places.append(0)
-            else:
-                parts.append(part)
-                places.append(start << _BITS | len(part))
-                start += len(part)
-        params[index::width] = places if len(places) > 1 else places * (len(params) // width)
-    for index in table.nullable:
-        column = params[index::width]
-        if None in column:
-            params[index::width] = [_NOTHING if value is None else value for value in column]
+        first = column[0]
+        if column[-1] is first and column.count(first) == rows:  # often: nothing in any row, or the flow run of all
+            places, start = _places(column[:1], parts, start)
+            params[index::width] = places * rows
+        else:
+            params[index::width], start = _places(column, parts, start)
     return [b"".join(parts), *params]
+
+
+def _places(column: list[bytes | None], parts: list[bytes], start: int) -> tuple[list[int], int]:
+    """Add bytes to what there is, and give where they are and where the next begin."""
+    try:
+        lengths = [*map(len, cast("list[bytes]", column))]
+    except TypeError:  # not all are bytes
+        pass
+    else:
+        length = lengths[0]
+        if length and lengths.count(length) == len(lengths):  # as ids are
+            parts += cast("list[bytes]", column)
+            end = start + length * len(lengths)
+            return [*range(start << _BITS | length, end << _BITS, length << _BITS)], end
+    places: list[int] = []
+    for part in column:
+        if part is None:
+            places.append(0)
+        else:
+            parts.append(part)
+            places.append(start << _BITS | len(part))
+            start += len(part)
+    return places, start
 
 
 def pieces(table: Table, params: list[Any]) -> Iterator[tuple[str, list[Any]]]:

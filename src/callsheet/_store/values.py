@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from callsheet._store import forks, mishaps, places
+from callsheet._store.committing import in_transaction
 from callsheet._store.patience import PATIENCE, patiently
 
 T = TypeVar("T")
@@ -175,7 +176,7 @@ class ValueFile:
                 lambda: connection.execute("PRAGMA application_id").fetchone()[0], patience=self._patience
             )
             if found != APPLICATION_ID:
-                patiently(lambda: _begin(connection), patience=self._patience)
+                patiently(lambda: in_transaction(connection, _begin), patience=self._patience)
             for pragma in (*_PRAGMAS, f"PRAGMA synchronous = {'FULL' if self._full_sync else 'NORMAL'}"):
                 connection.execute(pragma)
         except BaseException:
@@ -190,17 +191,10 @@ def _begin(connection: sqlite3.Connection) -> None:
     Raises:
         sqlite3.DatabaseError: with the code for "not a database" if it has tables that are not ours.
     """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master").fetchall()}
-        if tables - {"value"} - {name for name in tables if name.startswith("sqlite_")}:
-            error = sqlite3.DatabaseError("tables of another program")
-            error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
-            raise error
-        connection.execute(_TABLE)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master").fetchall()}
+    if tables - {"value"} - {name for name in tables if name.startswith("sqlite_")}:
+        error = sqlite3.DatabaseError("tables of another program")
+        error.sqlite_errorcode = sqlite3.SQLITE_NOTADB
+        raise error
+    connection.execute(_TABLE)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -13,7 +13,7 @@ from callsheet._ids import state_id as derived_state_id
 from callsheet._model.records import Entry
 from callsheet._store import letters, statements
 from callsheet._store.codes import TERMINAL
-from callsheet._store.rows import MOVING, NO_SEQ, SEQ, Batch, Encoder
+from callsheet._store.rows import MOVED, NO_SEQ, SEQ, Batch, Encoder
 from callsheet._store.statements import Table, pieces
 
 _logger = logging.getLogger("callsheet.journal")
@@ -78,7 +78,7 @@ def apply(connection: sqlite3.Connection, batch: Batch, defined: Container[int])
     if batch.created:
         _create(batch, defined, write)
     if batch.moved:
-        _move(batch.moved.values(), write)
+        write(statements.MOVE, list(chain.from_iterable(batch.moved.values())))
     if batch.renamed:
         renamed = [(run, name) for run, name in batch.renamed.items() if run not in batch.created]
         _rename(renamed, write)
@@ -132,15 +132,15 @@ def _create(batch: Batch, defined: Container[int], write: Write) -> None:
     rows = batch.created.values()
     if write(statements.RUN, list(chain.from_iterable(rows))) < len(rows):
         # Some exist: this batch, or a part of it, was committed before and nobody heard of it.
-        _move(rows, write)
+        _move_on(rows, write)
         _rename([(run, name) for run, name in batch.renamed.items() if run in batch.created], write)
 
 
-def _move(rows: Any, write: Write) -> None:
+def _move_on(rows: Any, write: Write) -> None:
     params: list[Any] = []
     for row in rows:
         if row[SEQ] != NO_SEQ:
-            params += (row[0], *row[MOVING])
+            params += row[MOVED]
     write(statements.MOVE, params)
 
 

@@ -6,14 +6,14 @@ import logging
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self, cast
 from uuid import UUID
 
 from callsheet._model.records import LogWritten
+from callsheet.logging.console import ConsoleFormatter
 
 ROOT = "callsheet"
 Sink = Callable[[LogWritten], None]
@@ -100,7 +100,7 @@ class ConsoleHandler(logging.Handler):
             return
         try:
             if self.formatter is None:
-                self.formatter = _console_formatter(colors=stream.isatty() and not os.environ.get("NO_COLOR"))
+                self.formatter = ConsoleFormatter(colors=stream.isatty() and not os.environ.get("NO_COLOR"))
             stream.write(f"{self.format(record)}\n")
             stream.flush()
         except Exception as error:
@@ -183,29 +183,3 @@ def _host_has_handlers() -> bool:
         return True
     ours = (ConsoleHandler, HistoryHandler, LogEavesdropper)
     return any(not isinstance(handler, ours) for handler in logging.getLogger(ROOT).handlers)
-
-
-def _console_formatter(*, colors: bool) -> logging.Formatter:
-    from structlog import dev, stdlib  # a tenth of a second: only who writes to the console pays for it
-
-    # Rich tracebacks print every local variable of the user, passwords too.
-    renderer = dev.ConsoleRenderer(colors=colors, exception_formatter=dev.plain_traceback)
-    return stdlib.ProcessorFormatter(
-        foreign_pre_chain=[stdlib.add_log_level, stdlib.ExtraAdder(), _arrange],
-        processors=[stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-    )
-
-
-_SHOWN_AS = {"flow_run_name": "flow_run", "task_run_name": "task_run"}
-_NOT_SHOWN = frozenset({"flow_run_id", "task_run_id", "flow_name", "task_name"})
-
-
-def _arrange(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """Put the time first and name the runs; their ids and definitions are for machines."""
-    record: logging.LogRecord = event["_record"]
-    clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-    arranged: dict[str, Any] = {"timestamp": f"{clock}.{int(record.msecs):03d}"}
-    for name, value in event.items():
-        if name not in _NOT_SHOWN and not (name in _SHOWN_AS and value == "<unknown>"):
-            arranged[_SHOWN_AS.get(name, name)] = value
-    return arranged
