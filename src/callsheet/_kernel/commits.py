@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from callsheet._clock import machine
 from callsheet._kernel.lease import Lease
-from callsheet._kernel.lost import HEAVY, weight
+from callsheet._kernel.lost import WEIGHTS
 from callsheet._kernel.spawning import threads
 from callsheet._kernel.trouble import Trouble
 from callsheet._model.kinds import Durability
@@ -283,7 +283,7 @@ class Commits:
         with self._gate:
             self._committed, self._batch = self._batch_end, None
             if self._bytes:
-                self._bytes -= sum(weight(entry) for entry in batch if entry.__class__ in HEAVY)
+                self._bytes -= sum(weight(one) for one in batch if (weight := WEIGHTS.get(one.__class__)) is not None)
             waiters = self._waiters
             while waiters and waiters[0][0] <= self._committed:
                 callbacks.append(heapq.heappop(waiters)[2])
