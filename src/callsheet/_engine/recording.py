@@ -55,13 +55,14 @@ class Calls:
 
     def __init__(self, parent: bytes) -> None:
         self.parent: Final = parent  # the identity of the run
-        self._branches: Branches | None = None  # made by the first call
+        self._branches = Branches(parent)
         self._own: object = None
         self._foreign: WeakKeyDictionary[Any, bytes] | None = None
 
     def begin(self) -> None:
         """Note that the body begins, here; another attempt counts its calls from the start."""
-        self._branches = None
+        if not self._branches.is_fresh():
+            self._branches = Branches(self.parent)
         self._own = current_backend_task() or threading.get_ident()
         self._foreign = None
 
@@ -72,8 +73,6 @@ class Calls:
     def identify(self, key: str, parameters: dict[str, Any]) -> bytes:
         """Give the identity of the call that is being made."""
         branches = self._branches
-        if branches is None:
-            branches = self._branches = Branches(self.parent)
         here = current_backend_task()
         if here is None or here is self._own or self._own is None:
             return branches.identify(ROOT, key)

@@ -81,6 +81,10 @@ class Branches:
         self._seen: set[int] = set()
         self._again: dict[int, int] = {}
 
+    def is_fresh(self) -> bool:
+        """Tell whether nothing was counted yet."""
+        return not (self._ordinals or self._seen)
+
     def identify(self, branch: bytes, key: str) -> bytes:
         """Give the identity of the next call of `key` in a branch. A `submit` or `map` is one call."""
         counts = self._ordinals.get(branch)
