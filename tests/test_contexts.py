@@ -72,7 +72,7 @@ def test_a_context_ends_with_an_error_too() -> None:
 def test_a_copy_can_be_entered_inside_its_origin() -> None:
     context = Colour(name="red")
     with context:
-        copy = context.copy(name="blue")
+        copy = context.copy(update={"name": "blue"})
         with copy:
             assert (Colour.get().name, context.name) == ("blue", "red")
         assert Colour.get() is context
@@ -85,6 +85,7 @@ def test_run_contexts_made_by_hand_are_those_of_the_code_inside() -> None:
         assert get_run_context() is context
         assert runtime.flow_run.name == "by-hand"
         assert get_run_logger().extra["flow_run_name"] == "by-hand"  # type: ignore[index,union-attr]
+        assert isinstance(context.start_time, datetime)
         with pytest.raises(AttributeError, match="'FlowRunContext' has no 'task_runner'"):
             _ = context.task_runner
         with TaskRunContext(task_run=SimpleNamespace(id=2, name="t")) as inner:

@@ -202,7 +202,7 @@ def test_wrappers_belong_on_top(wrapper: Any) -> None:
 @pytest.mark.parametrize("name", ["v__args", "v__kwargs", "v__positional_only", "v__duplicate_kwargs"])
 def test_incompatible_names(name: str) -> None:
     fn = eval(f"lambda {name}: None")
-    with pytest.raises(ValueError, match="Flow function is not compatible with `validate_parameters`"):
+    with pytest.raises(ValueError, match=f"Flow function is not compatible with `validate_parameters`.*'{name}'"):
         flow(fn)
     assert flow(validate_parameters=False)(fn).should_validate_parameters is False
 

@@ -38,7 +38,7 @@ from callsheet._model.records import (
 )
 from callsheet._store.memory import MemoryStore
 from callsheet._store.sqlite import SqliteStore
-from callsheet.exceptions import StoreClosed, StoreError, StoreFull, StoreLocked, StoreTooNew, StoreUnavailable
+from callsheet.exceptions import StoreClosed, StoreError, StoreFull, StoreLocked, StoreNotADatabase, StoreUnavailable
 from store_helpers import at, finished, logged, moved, readers_are_closed, run_now, started
 
 __all__ = ["readers_are_closed"]  # a fixture that every test here uses
@@ -461,14 +461,14 @@ def test_waiters_are_let_go_when_it_takes_too_long(store: Recording, journals: C
 
 def test_hopeless_errors_do_not_keep_waiters(store: Recording, journals: Callable[..., Journal]) -> None:
     journal = journals(store)
-    store.error = StoreTooNew("a newer version")
+    store.error = StoreNotADatabase("damaged")
     done = threading.Event()
     journal.notify(journal.put(logs(1)[0]), done.set)
     assert done.wait(5)
-    assert isinstance(journal.failure, StoreTooNew)
+    assert isinstance(journal.failure, StoreNotADatabase)
     lost = journal.close(0.2)
     assert lost
-    assert isinstance(lost.as_error(), StoreTooNew)
+    assert isinstance(lost.as_error(), StoreNotADatabase)
 
 
 def test_a_place_held_for_too_long_lets_waiters_go(store: Recording, journals: Callable[..., Journal]) -> None:
@@ -686,9 +686,9 @@ def test_without_threads_callers_commit(
 
 def test_a_hopeless_flush_without_threads(store: Recording, journals: Callable[..., Journal]) -> None:
     journal = journals(store, start=False)
-    store.error = StoreTooNew("newer")
+    store.error = StoreNotADatabase("damaged")
     journal.put(logs(1)[0])
-    with pytest.raises(StoreTooNew):
+    with pytest.raises(StoreNotADatabase):
         journal.flush()
     assert len(journal.close(0.05).entries) == 1
 

@@ -212,7 +212,7 @@ def test_eavesdropping():
         get_logger("shop").warning("one")
         get_logger("shop.till").error("two")
     get_logger("shop").warning("later")
-    assert heard.text() == "one\ntwo"
+    assert heard.text() == "[WARNING]: one\n[ERROR]: two"
     assert logging.getLogger("callsheet.shop").level == logging.NOTSET
 
 
@@ -273,6 +273,14 @@ def test_filters_of_the_history_handler(kept):
     for text in ("secret", "open"):
         handler.handle(logging.makeLogRecord({"msg": text, "flow_run_id": str(FLOW_ID)}))
     assert [record.message for record in kept] == ["replaced" if sys.version_info >= (3, 12) else "open"]
+
+
+def test_a_record_can_say_that_it_is_not_for_the_history(kept, caplog):
+    with caplog.at_level(logging.INFO):
+        flow_run_logger(FLOW_RUN).info("secret", extra={"send_to_api": False})
+        flow_run_logger(FLOW_RUN).info("open", extra={"send_to_api": True})
+    assert [record.message for record in kept] == ["open"]
+    assert [record.message for record in caplog.records] == ["secret", "open"]
 
 
 def test_without_a_sink_nothing_happens():

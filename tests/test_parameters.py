@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 from uuid import UUID
 
 import msgspec
@@ -246,8 +246,21 @@ def test_annotations_that_nobody_knows() -> None:
 def test_annotations_that_are_no_types() -> None:
     def f(x: 1 + 1): ...
 
-    with pytest.raises(ValueError, match="not compatible with `validate_parameters`"):
+    with pytest.raises(
+        ValueError, match=r"not compatible with `validate_parameters`.* The annotation of 'x' is no type"
+    ):
         validated(f, {"x": 1})
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic refuses these dicts before")
+def test_annotations_that_pydantic_refuses_say_why() -> None:
+    class Shape(TypedDict):  # not the one of typing_extensions
+        sides: int
+
+    def f(x: Shape): ...
+
+    with pytest.raises(ValueError, match=r"The annotation of 'x' cannot be used: .*typing_extensions\.TypedDict"):
+        validated(f, {"x": {"sides": 3}})
 
 
 def test_shadowed_names_are_not_taken_for_built_ins() -> None:

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import anyio
 import anyio.to_thread
+import pydantic
 import pytest
 
 from callsheet import states
@@ -668,3 +669,22 @@ def test_public_names_exist() -> None:
         for name in module.__all__:
             assert getattr(module, name) is not None
     assert schemas.State is objects.State is states.State
+
+
+# ------------------------------------------------------------------------------------- in models
+
+
+def test_models_of_programs_have_states_and_runs_as_fields() -> None:
+    class Report(pydantic.BaseModel):
+        state: State[int]
+        states: list[State[Any]] = []
+        run: objects.FlowRun | None = None
+        task_run: objects.TaskRun | None = None
+
+    state = states.Completed(data=1)
+    report = Report(state=state, states=[state], run=objects.FlowRun(flow_id=uuid4(), name="quiet-otter"))
+    assert report.state is state
+    assert report.states == [state]
+    assert report.model_copy(deep=True) == report
+    with pytest.raises(pydantic.ValidationError, match="instance of State"):
+        Report(state="Completed")

@@ -551,6 +551,12 @@ def test_filters(store: Store, where: dict[str, Any], wanted: list[str]) -> None
     assert run_now(reader.count_states(RunFilter(**where))) == counts
 
 
+def test_a_second_creation_in_one_batch_is_judged_too(store: Store) -> None:
+    run = new_id()
+    guard = SeqIs(run, 7)
+    assert store.commit([started(run), started(run, guards=(guard,))]) == [Refusal(1, guard, -1)]
+
+
 def test_filters_by_ids(store: Store, tree: dict[str, UUID]) -> None:
     assert names(store, ids=(tree["t3"], tree["f1"], new_id())) == ["f1", "t3"]
     assert names(store, ids=()) == []

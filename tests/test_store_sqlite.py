@@ -757,11 +757,11 @@ def test_what_is_written_walks_over_no_table(path: Path, rows: int) -> None:
     try:
         migrate.migrate(connection, path)
         ours = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for table in tables:
-            values = [0] * (table.width * rows)
+        for table, shared in [(table, shared) for table in tables for shared in {(), table.shared}]:
+            values = [0] * ((table.width - len(shared)) * rows + len(shared))
             if table.blobs:
                 values = [b"", *values]
-            plan = connection.execute(f"EXPLAIN QUERY PLAN {statements._text(table, rows)}", values).fetchall()
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {statements.text(table, rows, shared)}", values).fetchall()
             walks = [step[3] for step in plan if step[3].removeprefix("SCAN ").split()[0] in ours]
             assert not walks, (table.before, walks)
     finally:

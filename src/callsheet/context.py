@@ -12,6 +12,7 @@ from contextvars import ContextVar, Token
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from callsheet._clock import utc_now
 from callsheet.exceptions import MissingContextError
 
 if TYPE_CHECKING:
@@ -56,10 +57,14 @@ class ContextModel:
         """Make a context from just the fields that are given."""
         return cls(**fields)
 
-    def copy(self, **update: Any) -> Self:
-        """Give a copy that has not been entered, with some fields replaced."""
+    def copy(self, *, update: Mapping[str, Any] | None = None) -> Self:
+        """Give a copy that has not been entered.
+
+        Args:
+            update: Fields to replace, by name.
+        """
         made = type(self).__new__(type(self))
-        made.__dict__.update({**self.__dict__, **update, "_token": None})
+        made.__dict__.update({**self.__dict__, **(update or {}), "_token": None})
         return made
 
 
@@ -73,6 +78,8 @@ class _RunContext(ContextModel):
 
     def __init__(self, *, run: Run | None = None, **fields: Any) -> None:
         super().__init__(**fields)
+        if run is None and "start_time" not in fields:
+            self.start_time = utc_now()
         self._run = run
         self._around: Run | None = None  # entered by hand: inside this run
 

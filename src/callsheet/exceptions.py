@@ -292,7 +292,7 @@ class StoreNotADatabase(StoreError):
 
 
 class StoreTooNew(StoreError):
-    """Raised when a newer callsheet has changed the database."""
+    """Raised when a newer callsheet has changed the database so that this one must not use it; runs under way get `LostOwnership`."""
 
 
 class StoreReadOnly(StoreError):
@@ -312,7 +312,10 @@ class StoreUnavailable(StoreError):
 
 
 class LostOwnership(StoreError):
-    """Raised in the runs of an engine that others took for dead: they go on elsewhere, and nothing of them counts here."""
+    """Raised in the runs of an engine that others took for dead, or that is too old for the database by now.
+
+    They go on elsewhere, and nothing of them counts here.
+    """
 
 
 class StoreClosed(StoreError):

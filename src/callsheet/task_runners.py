@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
+from callsheet.context import current_run
 from callsheet.settings import get_current_settings as _current_settings
 from callsheet.settings import refresh_settings as _refresh_settings
 
@@ -113,6 +114,13 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
         ...     return double.map([1, 2, 3]).result()
         >>> doubles()
         [2, 4, 6]
+
+        Outside of flow runs it is entered by hand, and waits for what it has begun:
+
+        >>> with ThreadPoolTaskRunner() as runner:
+        ...     future = runner.submit(double, {"x": 4})
+        >>> future.result()
+        8
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
@@ -122,6 +130,9 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
             raise ValueError("`max_workers` must be at least 1.")
         self._max_workers = max_workers
         self._places: Places | None = None
+        self._outside: list[TaskFuture[Any]] | None = (
+            None  # what was started outside of flow runs, while entered by hand
+        )
 
     @property
     def max_workers(self) -> int | None:
@@ -134,7 +145,7 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
             return type(self)(max_workers=workers)
         made = type(self).__new__(type(self))  # `__init__` would read the environment for each flow run
         made._max_workers = _current_settings().task_runner_max_workers if workers is None else workers
-        made._places = None
+        made._places = made._outside = None
         return made
 
     def submit(
@@ -146,21 +157,35 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
     ) -> TaskFuture[Any]:
         from callsheet._engine.invoke import start_task
 
-        return start_task(task, parameters, wait_for, self._places, dependencies)
+        if self._outside is None or current_run.get() is not None:
+            return start_task(task, parameters, wait_for, self._places, dependencies)
+        future = start_task(task, parameters, wait_for, self._places, dependencies, outside=True)
+        self._outside.append(future)
+        return future
 
     def map(
         self, task: Task[..., Any], parameters: dict[str, Any], wait_for: Iterable[TaskFuture[Any]] | None = None
     ) -> TaskFutureList[Any]:
         from callsheet._engine.invoke import start_tasks
 
+        if self._outside is not None and current_run.get() is None:
+            return super().map(task, parameters, wait_for)
         return start_tasks(task, parameters, wait_for, self._places)
 
     def __enter__(self) -> Self:
+        if current_run.get() is None:  # by hand, not for a flow run
+            self._outside = []
         if self._max_workers is not None:
             from callsheet._engine.waiting import Places
 
             self._places = Places(self._max_workers)
         return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for the runs that were started outside of flow runs: nobody else does."""
+        begun, self._outside = self._outside, None
+        for future in begun or ():
+            future.wait()
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other._max_workers == self._max_workers  # type: ignore[attr-defined]

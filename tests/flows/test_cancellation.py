@@ -263,6 +263,7 @@ async def test_a_cancellation_that_comes_with_the_deadline_is_not_swallowed(anyi
     assert attempts == [1]
 
 
+@pytest.mark.anyio
 async def test_who_is_cancelled_while_others_wait_for_the_same_commit_keeps_nobody_waiting():
     @task
     async def one(number: int) -> int:

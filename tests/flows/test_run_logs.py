@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 import threading
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -166,6 +167,86 @@ def test_retries_are_told(heard: pytest.LogCaptureFixture) -> None:
     assert len(told) == 2
     assert "trying again" in told[0]
     assert "milk" in told[0]
+
+
+@task(retries=1)
+async def forgets() -> None:
+    context = TaskRunContext.get()
+    assert context is not None
+    if context.task_run.run_count == 1:
+        raise ValueError("keys")
+
+
+@flow(name="morning")
+async def leaves_home() -> None:
+    await forgets()
+
+
+AGAIN = "Attempt 1 failed (Task run encountered an exception ValueError: keys); trying again."
+
+
+@pytest.mark.anyio
+async def test_the_line_of_a_retry_is_a_record_like_any_other(heard: pytest.LogCaptureFixture) -> None:
+    state = await leaves_home(return_state=True)
+    (record,) = [record for record in heard.records if record.name == "callsheet.task_runs"]
+    (kept,) = [one for one in logs() if one.logger == "callsheet.task_runs"]
+    assert record.getMessage() == kept.message == AGAIN
+    assert (record.levelno, record.exc_info, record.stack_info) == (logging.INFO, None, None)
+    assert (record.flow_name, record.task_name) == ("morning", "forgets")
+    assert record.flow_run_id == str(state.state_details.flow_run_id) == str(kept.flow_run_id)
+    assert record.task_run_id == str(kept.task_run_id)
+    assert record.task_run_name.startswith("forgets-")
+    path, line = Path(record.pathname), record.lineno
+    assert record.msg in path.read_text().splitlines()[line - 1]
+    assert f"def {record.funcName}(" in path.read_text()
+
+
+@pytest.mark.anyio
+async def test_the_line_of_a_retry_is_made_as_the_program_wants(heard: pytest.LogCaptureFixture) -> None:
+    def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = before(*args, **kwargs)
+        record.made_by = "the program"
+        return record
+
+    def muted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Attempt")
+
+    logger, before = logging.getLogger("callsheet.task_runs"), logging.getLogRecordFactory()
+    logging.setLogRecordFactory(factory)
+    try:
+        await leaves_home()
+        logger.addFilter(muted)
+        await leaves_home()
+    finally:
+        logging.setLogRecordFactory(before)
+        logger.removeFilter(muted)
+    (record,) = [record for record in heard.records if record.name == logger.name]
+    assert record.made_by == "the program"
+
+
+@pytest.mark.anyio
+async def test_a_logger_of_the_programs_class_says_the_line_itself(
+    heard: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Louder(logging.Logger):
+        def handle(self, record: logging.LogRecord) -> None:
+            record.msg += "!"
+            super().handle(record)
+
+    monkeypatch.setattr(logging.getLogger("callsheet.task_runs"), "__class__", Louder)
+    await leaves_home()
+    assert lines(heard, "task_runs") == [f"{AGAIN}!"]
+    assert Path(heard.records[-1].pathname).parent.name == "_engine"
+
+
+@pytest.mark.anyio
+async def test_nobody_hears_the_line_of_a_retry(heard: pytest.LogCaptureFixture) -> None:
+    with disable_run_logger():
+        await leaves_home()
+    heard.set_level(logging.WARNING, "callsheet")
+    await leaves_home()
+    assert not heard.records
+    assert not logs()
 
 
 # ------------------------------------------------------------------------------------------- history

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from pydantic import BaseModel, field_validator
 
-from callsheet import Engine, flow, get_client, pause_flow_run, resume_flow_run, task
+from callsheet import Engine, flow, get_client, pause_flow_run, resume_flow_run, runtime, task
 from callsheet._clock import utc_now
 from callsheet._engine import resuming
 from callsheet._engine.ambient import ambient_core
@@ -203,11 +203,14 @@ def test_what_is_on_record_of_a_pause(resumer: Resumer) -> None:
             seen.append(client.resume_flow_run(run_id).status.value)
 
     @flow
-    def asks() -> int:
-        return pause_flow_run(wait_for_input=Order.with_initial_data(description="Which?", amount=3)).amount
+    def asks() -> tuple[int, Any, str]:
+        order = pause_flow_run(wait_for_input=Order.with_initial_data(description="Which?", amount=3))
+        return order.amount, order.metadata, runtime.flow_run.id
 
     resumer.does(look)
-    assert asks() == 3
+    amount, metadata, run_id = asks()
+    assert amount == 3
+    assert (metadata.key, metadata.sender, str(metadata.receiver)) == ("paused-1-response", None, run_id)
     resumer.join()
     assert seen == [(True, "Paused", "1", True), True, '"Which?"', True, ("ACCEPT", True), "ABORT"]
 

@@ -78,6 +78,19 @@ def test_a_new_object_made_of_a_result_is_not_traced() -> None:
     assert in_flow(lambda: take(give([1, 2, 3]) + [4])).task_inputs["a"] == []
 
 
+@pytest.mark.parametrize("error", [TypeError("unsized"), RuntimeError("a query")])
+def test_the_length_of_what_is_no_collection_is_not_asked_for(error: Exception) -> None:
+    class Array:  # one without dimensions has no length; that of a table may take an hour
+        def __len__(self) -> int:
+            raise error
+
+    def body() -> Any:
+        give([1])  # from now on inputs are traced
+        return take(give(Array())).task_inputs["a"]
+
+    assert len(in_flow(body)) == 1
+
+
 def test_members_of_a_returned_tuple_are_traced() -> None:
     def body() -> Any:
         left, _ = give((object(), object()))

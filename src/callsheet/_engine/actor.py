@@ -20,7 +20,7 @@ from callsheet._model.records import Definition, Guard, ResultBlob
 from callsheet._model.states import State, StateDetails
 from callsheet._results.wires import METADATA
 from callsheet._rules.verdicts import ACCEPT, Reject
-from callsheet.logging.loggers import Named
+from callsheet.logging.loggers import run_logger
 from callsheet.settings import get_current_settings
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from callsheet._kernel.host import Host
     from callsheet._kernel.ports import Port
     from callsheet._model.records import RunRecord, StateRecord
+    from callsheet.logging.loggers import LogAdapter
 
 _S = StateType
 # Names of their own: looking a member up in its enumeration costs as much as calling a function (3.11).
@@ -40,6 +41,7 @@ class Actor:
     identity: bytes | None  # of the call that made it, inside a flow run
     is_flow: ClassVar[bool]
     kind: ClassVar[Kind]
+    log_name: ClassVar[str]
     noun: ClassVar[str]
     log_prints: bool
     keyed: Any  # of a flow run: its run key
@@ -172,9 +174,13 @@ class Actor:
     def concluded(self, final: Final) -> None:
         """Take note of how the run has ended, whoever decided that."""
 
-    def logger(self) -> Any:
-        """Give the run's logger."""
+    def log_fields(self) -> dict[str, Any]:
+        """Give what every record of this run's logger carries."""
         raise NotImplementedError
+
+    def logger(self) -> LogAdapter:
+        """Give the run's logger."""
+        return run_logger(self.log_name, self.log_fields())
 
     async def settle_children(self, port: Port, *, cancel: bool) -> None:
         """End what the body left running. What a task leaves behind, the flow run around it waits for."""
@@ -307,11 +313,6 @@ class Actor:
             record.total_run_time = timedelta(microseconds=self.spent)
             record.set_state(self.state)
         return self._record
-
-    def named(self) -> Named:
-        """Give what loggers say of the run."""
-        flow = self.cell.flow
-        return Named(self.cell.id, self.name, None if flow is None else flow.id)
 
     @property
     def context(self) -> Any:

@@ -187,7 +187,7 @@ class Engine:
         Raises:
             StoreError: Something could not be written down; the message tells exactly what.
         """
-        core = self.core
+        core = self._core or self.core  # one that is lost is not replaced for this
         running = current_run.get()
         if running is not None and running.core is core and not running.cell.ended:
             raise RuntimeError("An engine cannot be closed by a run of its own: it would wait for itself.")

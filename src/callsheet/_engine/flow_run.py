@@ -15,7 +15,7 @@ from callsheet._engine.flow_facts import describe_flow, extra_of, identity_of_su
 from callsheet._engine.futures import TaskFuture
 from callsheet._engine.hooks import hooks_of
 from callsheet._engine.keyed import INTERRUPTED
-from callsheet._engine.leaving import Final, is_heard
+from callsheet._engine.leaving import Final, final_of_value, is_heard
 from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls, digest_of_inputs, record_outcome, to_blob
 from callsheet._engine.run import Run
@@ -25,13 +25,12 @@ from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
 from callsheet._kernel.scopes import DEADLINE, TERMINATE, Interrupted
 from callsheet._model.kinds import SUSPENDED, Kind, StateType
-from callsheet._model.outcomes import state_of_value
 from callsheet._model.runs import FlowRun, FlowRunPolicy
 from callsheet._model.states import StateDetails
 from callsheet._model.values import describe
 from callsheet.context import FlowRunContext
 from callsheet.exceptions import ParameterTypeError, Pause
-from callsheet.logging.loggers import flow_run_logger
+from callsheet.logging.loggers import FLOW_RUNS, flow_fields
 from callsheet.logging.prints import patch_print
 from callsheet.utilities.collections import find, replace
 
@@ -59,6 +58,7 @@ class FlowRunActor(Run):
 
     is_flow: ClassVar[bool] = True
     kind: ClassVar[Kind] = Kind.FLOW
+    log_name: ClassVar[str] = FLOW_RUNS
     noun: ClassVar[str] = "Flow"
 
     __slots__ = (
@@ -262,14 +262,13 @@ class FlowRunActor(Run):
     def conclude(self, value: Any) -> Final:
         if type(value) in _PLAIN:
             return Final(_COMPLETED, "Completed", None, value)
-        state = state_of_value(value)
-        return Final(state.type, state.name, state.message, state.data, state if state is value else None)
+        return final_of_value(self, value)
 
     def proposal(self, final: Final, port: Port) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         if final.name == SUSPENDED and self.cell.delivered == "suspend":
             order = self.cell.suspension
             return {} if order is None else {"details": order.details}  # None: the run around it was suspended
-        if self.persists or self.keyed is not None:
+        if self.persists or self.keyed is not None or self.kept is not None:
             return self._proposal_of_kept(final, port)
         return record_outcome(self, {}, final, port)
 
@@ -354,8 +353,8 @@ class FlowRunActor(Run):
     def hooks_for(self, type: StateType) -> list[Callable[..., Any]]:
         return hooks_of(self.definition, type)
 
-    def logger(self) -> Any:
-        return flow_run_logger(self.named(), self.definition)
+    def log_fields(self) -> dict[str, Any]:
+        return flow_fields(self.cell.id, self.name, self.definition.name, self.core.log_sink)
 
     def log_end(self, final: Final) -> None:
         if final.name == SUSPENDED:

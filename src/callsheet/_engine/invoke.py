@@ -309,7 +309,7 @@ def submit_flow(flow: Any, parameters: dict[str, Any], *, wait_for: Any, return_
     return _waited(future) if return_state else future
 
 
-def _submitted(cls: type[A], definition: Any, parameters: dict[str, Any], wait_for: Any, parent: AnyRun) -> A:
+def _submitted(cls: type[A], definition: Any, parameters: dict[str, Any], wait_for: Any, parent: AnyRun | None) -> A:
     if definition.isgenerator:
         raise NotImplementedError(_NO_SUBMIT.format(definition))
     return new_run(cls, definition, parameters, wait_for, None, parent)
@@ -343,11 +343,20 @@ def map_task(task: Any, parameters: dict[str, Any], *, wait_for: Any, return_sta
 
 
 def start_task(
-    task: Any, parameters: dict[str, Any], wait_for: Any, places: Any, dependencies: dict[str, set[Any]] | None
+    task: Any,
+    parameters: dict[str, Any],
+    wait_for: Any,
+    places: Any,
+    dependencies: dict[str, set[Any]] | None = None,
+    *,
+    outside: bool = False,
 ) -> RunFuture[Any]:
-    """Start one task run as a child of the current run (what the runners of this process do for `submit`)."""
+    """Start one task run as a child of the current run (what the runners of this process do for `submit`).
+
+    With `outside`, where there is none, it is a run by itself, and who calls this answers for its end.
+    """
     parent = parent_run()
-    if parent is None:
+    if parent is None and not outside:
         raise RuntimeError(_OUTSIDE_SUBMIT)
     run = _submitted(TaskRunActor, task, parameters, wait_for, parent)
     future: RunFuture[Any] = RunFuture(run)

@@ -7,7 +7,9 @@ from typing import Any, cast
 import msgspec
 
 from callsheet._kernel.scopes import SIGNAL, Interrupted
+from callsheet._model.kept import Kept
 from callsheet._model.kinds import StateType
+from callsheet._model.outcomes import state_of_value
 from callsheet._model.states import State
 from callsheet.exceptions import Pause
 
@@ -22,6 +24,22 @@ class Final(msgspec.Struct, frozen=True, eq=False):
     made: State[Any] | None = None  # the state that the body returned, which stays the same object
     reraise: BaseException | None = None
     retriable: bool = True
+
+
+def final_of_value(run: Any, value: Any) -> Final:
+    """Give how an attempt ended whose body returned a value.
+
+    Args:
+        run: The run, which takes over a record that the body wrote by itself.
+        value: What it returned; a record stands for its value.
+    """
+    state = state_of_value(value)
+    data = state.data
+    if isinstance(data, Kept):
+        if not run.persists:  # else the run writes one of its own, where others look for it
+            run.kept = data
+        data = data.result
+    return Final(state.type, state.name, state.message, data, state if state is value else None)
 
 
 class NotRecoverable(Exception):

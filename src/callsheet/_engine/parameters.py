@@ -42,8 +42,10 @@ def check_signature(signature: inspect.Signature) -> None:
         ValueError: A parameter has a name that validation uses itself, or its annotation is no type.
     """
     for parameter in signature.parameters.values():
-        if parameter.name in _REFUSED_NAMES or _is_plain_value(parameter.annotation):
-            raise ValueError(INCOMPATIBLE)
+        if parameter.name in _REFUSED_NAMES:
+            raise ValueError(f"{INCOMPATIBLE} The name {parameter.name!r} is used by validation itself.")
+        if _is_plain_value(parameter.annotation):
+            raise ValueError(f"{INCOMPATIBLE} The annotation of {parameter.name!r} is no type.")
 
 
 def _is_plain_value(annotation: object) -> bool:
@@ -165,8 +167,9 @@ class Validator:
                 self._hints = type_hints(self._binder.fn, self._names)
             except NameError as error:
                 self._fail([f"annotations: {error}"], parameters)
-            if any(map(_is_plain_value, self._hints.values())):
-                raise ValueError(INCOMPATIBLE)
+            for name, hint in self._hints.items():
+                if _is_plain_value(hint):
+                    raise ValueError(f"{INCOMPATIBLE} The annotation of {name!r} is no type.")
         return self._hints
 
     def _convert(self, name: str, value: Any, hints: dict[str, Any], valid: dict[str, Any], errors: list[str]) -> None:
@@ -178,7 +181,7 @@ class Validator:
             try:
                 self._adapters[name] = adapter_for(self._whole_hint(name, hints))
             except (PydanticUserError, TypeError) as error:
-                raise ValueError(INCOMPATIBLE) from error
+                raise ValueError(f"{INCOMPATIBLE} The annotation of {name!r} cannot be used: {error}") from error
         try:
             valid[name] = self._adapters[name].validate_python(value)
         except ValidationError as error:

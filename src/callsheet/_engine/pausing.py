@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID
 
@@ -34,8 +35,8 @@ class Wanted(Protocol):
         """Give what is stored for those who answer: ``schema``, maybe ``description``, as JSON."""
         ...
 
-    def load(self, text: str) -> Any:
-        """Turn the answer (JSON) into the value that the body gets.
+    def load(self, text: str, run_id: UUID, key: str) -> Any:
+        """Turn the answer (JSON) of a flow run, stored under a key, into the value that the body gets.
 
         Raises:
             ValueError: The answer is not what is waited for.
@@ -135,12 +136,15 @@ class _Pausing:
                 return None
             text = await self._answer(pause)
             try:
-                return self.wanted.load(text)
+                return self._loaded(self.wanted, text)
             except ValueError as error:
                 if pause is None:
                     raise
                 reason = f"The input was refused: {error}"
                 self.run.logger().warning("%s\nThe flow run stays paused.", reason)
+
+    def _loaded(self, wanted: Wanted, text: str) -> Any:
+        return wanted.load(text, self.run.cell.id, self.keys["response"])
 
     async def close(self) -> None:
         if self._place is not None:
@@ -158,7 +162,7 @@ class _Pausing:
                 self.deadline = monotonic() + self.timeout
             if self.wake is not None:
                 self.deadline = monotonic() + max(0.0, (micros(self.wake) - now) / 1e6)
-            check = None if self.wanted is None else self.wanted.load
+            check = None if self.wanted is None else partial(self._loaded, self.wanted)
             pause = Pause(self.key, self.until, check, again=reason is not None)
             handed = () if self.wanted is None else question(run.cell.id, self.keys, self.wanted, now)
             answer = run.propose(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import signal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,6 +29,7 @@ from callsheet._rules.retry import retry_delay
 from callsheet._rules.verdicts import ACCEPT, Abort, Reject, Wait
 from callsheet.context import current_run
 from callsheet.exceptions import Pause, TerminationSignal
+from callsheet.logging.loggers import say
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -153,7 +154,7 @@ class Run(Actor):
             return final
         if verdict.type not in (_S.SCHEDULED, _RUNNING):  # an order came first
             return Final(verdict.type, verdict.name, verdict.message, final.data, None, final.reraise)
-        self.logger().info("Attempt %s failed (%s); trying again.", attempt, final.message)
+        say(self.log_name, self.log_fields, "Attempt %s failed (%s); trying again.", attempt, final.message)
         self.renew()
         if verdict.type is _RUNNING:
             return None
@@ -237,9 +238,8 @@ class Run(Actor):
             if reason == SUSPEND:
                 return Final(_S.CANCELLED, "Cancelled", _SUSPENDED_AROUND)
             if reason is not None:
-                return Final(
-                    _S.CANCELLED, "Cancelled", "The run was cancelled.", None, None, leaving.if_outer(self, error)
-                )
+                heard = leaving.if_outer(self, error)
+                return Final(_S.CANCELLED, "Cancelled", "The run was cancelled.", reraise=heard)
             return Final(_S.CANCELLED, "Cancelled", "The run around this one has ended.", reraise=error)
         if isinstance(error, Exception):
             if not self.definition.isasync:
@@ -307,7 +307,7 @@ class Run(Actor):
 
     def outcome(self) -> Final:
         """Give how the run has ended: as it said, unless its end may not be on record."""
-        final = cast("Final", self.final)
+        final: Any = self.final
         return self._end_abandoned(final) if self.core.journal.is_lost else final
 
     def _end_abandoned(self, final: Final) -> Final:

@@ -166,8 +166,9 @@ async def _answer(place: Place, run_id: UUID, key: str, wanted: Wanted | None) -
     if wanted is None:
         return None
     await place.catch_up()
-    found = await place.reader.read_inputs(run_id, key=keyset(f"suspended-{key}")["response"])
-    return wanted.load(found[0].value if found else "{}")
+    response = keyset(f"suspended-{key}")["response"]
+    found = await place.reader.read_inputs(run_id, key=response)
+    return wanted.load(found[0].value if found else "{}", run_id, response)
 
 
 # ------------------------------------------------------------------------------ who could take a run up

@@ -10,7 +10,7 @@ import msgspec
 
 from callsheet._clock import from_micros
 from callsheet._engine import bodies
-from callsheet._engine.leaving import Final
+from callsheet._engine.leaving import Final, final_of_value
 from callsheet._engine.names import default_task_run_name, format_run_name
 from callsheet._engine.recording import Calls, digest_of_inputs, idempotency_token, record_outcome
 from callsheet._engine.run import Run
@@ -18,13 +18,12 @@ from callsheet._engine.upstream import find_inputs, resolve_upstream
 from callsheet._kernel.messages import Amend, Register
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Durability, Kind, StateType
-from callsheet._model.outcomes import state_of_value
 from callsheet._model.records import Definition
 from callsheet._model.runs import Constant, Parameter, TaskRun, TaskRunPolicy, TaskRunResult
 from callsheet._model.states import StateDetails
 from callsheet._model.values import describe
 from callsheet.context import TaskRunContext, current_transaction
-from callsheet.logging.loggers import task_run_logger
+from callsheet.logging.loggers import TASK_RUNS, UNKNOWN, task_fields
 from callsheet.logging.prints import patch_print
 
 if TYPE_CHECKING:
@@ -83,6 +82,7 @@ class TaskRunActor(Run):
 
     is_flow: ClassVar[bool] = False
     kind: ClassVar[Kind] = Kind.TASK
+    log_name: ClassVar[str] = TASK_RUNS
     noun: ClassVar[str] = "Task"
 
     __slots__ = ("_calls", "extra", "identity", "is_cached", "log_prints", "transaction")
@@ -273,9 +273,7 @@ class TaskRunActor(Run):
             return Final(_COMPLETED, "Completed", None, value)
         if self.known is not None:
             self.known.remember(value, self.cell.id)
-        state = state_of_value(value)
-        made = state if state is value else None
-        return Final(state.type, state.name, state.message, state.data, made)
+        return final_of_value(self, value)
 
     def is_promised(self, final: Final) -> bool:
         return self.core.acknowledges_outcomes and final.type is _COMPLETED
@@ -289,7 +287,9 @@ class TaskRunActor(Run):
         return f"Task run encountered an exception {describe(error)}"
 
     def proposal(self, final: Final, port: Port) -> dict[str, Any] | Awaitable[dict[str, Any]]:
-        return self._proposal_of_kept(final, port) if self.persists else record_outcome(self, {}, final, port)
+        if self.persists or self.kept is not None:
+            return self._proposal_of_kept(final, port)
+        return record_outcome(self, {}, final, port)
 
     async def _proposal_of_kept(self, final: Final, port: Port) -> dict[str, Any]:
         outcome = record_outcome(self, await self.keep(final, port), final, port)
@@ -307,13 +307,12 @@ class TaskRunActor(Run):
             self.logger().error("The retry condition failed; the task run is not tried again.", exc_info=True)
             return False
 
-    def logger(self) -> Any:
-        flow = self.flow_actor
-        return task_run_logger(
-            self.named(),
-            self.definition,
-            flow_run=None if flow is None else flow.named(),
-            flow=None if flow is None else flow.definition,
+    def log_fields(self) -> dict[str, Any]:
+        flow, name = self.flow_actor, self.definition.name
+        if flow is None:
+            return task_fields(self.cell.id, self.name, name, None, UNKNOWN, UNKNOWN, self.core.log_sink)
+        return task_fields(
+            self.cell.id, self.name, name, flow.cell.id, flow.name, flow.definition.name, self.core.log_sink
         )
 
     def log_end(self, final: Final) -> None:

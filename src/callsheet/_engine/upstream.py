@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -23,6 +23,7 @@ UPSTREAM: tuple[type, ...] = (TaskFuture, State)
 _WRAPPERS = (allow_failure, unmapped, quote)
 _UNTRACED: frozenset[type] = frozenset({bool, type(None), type(Ellipsis), type(NotImplemented)})
 _LEAVES: frozenset[type] = frozenset({int, float, str, bytes, bool, type(None)})
+_COLLECTIONS: tuple[type[Sized], ...] = (list, tuple, set, frozenset, dict)
 _REMEMBERED = 256  # results whose origin a flow run still knows; they are kept alive for as long
 _SEARCHED = 1000  # members; a larger collection that goes into many runs must not be searched for each of them
 
@@ -88,7 +89,8 @@ def as_collection(wait_for: Any) -> Any:
 
 
 def _traced(value: Any, origins: Origins) -> list[UUID]:
-    if type(value) in _LEAVES or (hasattr(value, "__len__") and len(value) > _SEARCHED):
+    # The length of nothing else is asked for: that of an array may not exist, that of a query is a query.
+    if type(value) in _LEAVES or (isinstance(value, _COLLECTIONS) and len(value) > _SEARCHED):
         known = origins.get(id(value))
         return [] if known is None else [known[1]]
     return [run_id for _, run_id in trace(value, origins)]

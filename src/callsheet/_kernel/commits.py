@@ -14,13 +14,14 @@ from typing import TypeVar
 
 from callsheet._clock import machine
 from callsheet._kernel.lease import Lease
-from callsheet._kernel.lost import WEIGHTS
+from callsheet._kernel.lost import HEAVY, weight
 from callsheet._kernel.spawning import threads
 from callsheet._kernel.trouble import Trouble
 from callsheet._model.kinds import Durability
 from callsheet._model.records import Entry, OutcomeRecorded, Refusal
+from callsheet._store import mishaps
 from callsheet._store.protocol import Store
-from callsheet.exceptions import LostOwnership, StoreError
+from callsheet.exceptions import LostOwnership, StoreError, StoreTooNew
 
 MOST_ROWS = 10_000
 MOST_BYTES = 64 << 20
@@ -223,6 +224,11 @@ class Commits:
         except LostOwnership as error:
             self._lose(error, callbacks)
             return None
+        except StoreTooNew as error:  # for good, and newer programs go on with the runs
+            lost = mishaps.shut_out(error)
+            _logger.error("%s", lost)
+            self._lose(lost, callbacks)
+            return None
         except StoreError as error:
             self._trouble.failed(error)
             done = None
@@ -283,7 +289,7 @@ class Commits:
         with self._gate:
             self._committed, self._batch = self._batch_end, None
             if self._bytes:
-                self._bytes -= sum(weight(one) for one in batch if (weight := WEIGHTS.get(one.__class__)) is not None)
+                self._bytes -= sum(weight(entry) for entry in batch if entry.__class__ in HEAVY)
             waiters = self._waiters
             while waiters and waiters[0][0] <= self._committed:
                 callbacks.append(heapq.heappop(waiters)[2])

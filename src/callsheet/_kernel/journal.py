@@ -16,7 +16,7 @@ from time import sleep  # of the machine: it only gives way
 from callsheet._clock import machine, virtual_clock
 from callsheet._kernel.commits import BEHIND, GIVE_WAY, MOST_LOGGED, Callback, Commits, call_all
 from callsheet._kernel.lease import Lease
-from callsheet._kernel.lost import WEIGHTS, Lost
+from callsheet._kernel.lost import HEAVY, Lost, weight
 from callsheet._kernel.outside import Outside
 from callsheet._kernel.spawning import Thread, threads
 from callsheet._model.kinds import Durability
@@ -168,7 +168,7 @@ class Journal(Commits):
             self._queue += entries
             self._accepted = position = self._accepted + len(entries)
             for entry in entries:
-                if (weight := WEIGHTS.get(entry.__class__)) is not None:
+                if entry.__class__ in HEAVY:
                     self._bytes += weight(entry)
             if self._idle:
                 self._idle = False

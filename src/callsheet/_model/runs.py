@@ -38,6 +38,14 @@ class Copies(msgspec.Struct):
         new = copy.deepcopy(self) if deep else copy.copy(self)
         return msgspec.structs.replace(new, **update) if update else new
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let models of pydantic have fields of this class: checked by `isinstance`, kept as they are."""
+        del source, handler
+        from pydantic_core import core_schema
+
+        return core_schema.is_instance_schema(cls)
+
 
 # ------------------------------------------------------------------------------- inputs and policies
 

@@ -312,6 +312,14 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
 
     # ------------------------------------------------------------------------ comparing, showing
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let models of pydantic have fields of this class: checked by `isinstance`, kept as they are."""
+        del source, handler
+        from pydantic_core import core_schema
+
+        return core_schema.is_instance_schema(cls)
+
     def __eq__(self, other: object) -> bool:
         """Compare all but id, created and updated, which copies reset."""
         if not isinstance(other, State):

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from callsheet._store import doctor_logs
 from callsheet._store.mishaps import translate
 from callsheet._store.proofs import folder_beside, is_free, is_gone, machine_of
 
@@ -49,6 +50,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     writer_pid: int | None  # who held the file for writing all the time; also unknown: `None`
     letters: int  # orders that nobody has answered yet
     files_left_behind: tuple[str, ...]  # proofs of life of processes that have ended
+    logs: tuple[doctor_logs.Log, ...]
 
 
 def examine(path: Path, *, watch: float, integrity: bool) -> Report:
@@ -67,6 +69,7 @@ def examine(path: Path, *, watch: float, integrity: bool) -> Report:
         before = _read(path, integrity=False)
         if watch:
             time.sleep(watch)
+        found = doctor_logs.find(folder_beside(path))
         after = _read(path, integrity=integrity)
     except sqlite3.Error as error:
         raise translate(error, path, 0.0) from error
@@ -89,6 +92,9 @@ def examine(path: Path, *, watch: float, integrity: bool) -> Report:
         writer_pid=holds,
         letters=after["letters"],
         files_left_behind=tuple(_left_behind(folder)),
+        logs=doctor_logs.examine(
+            folder, found, after["logs"], {row[4]: str(UUID(bytes=row[0])) for row in after["engines"]}
+        ),
     )
 
 
@@ -99,12 +105,14 @@ def _read(path: Path, *, integrity: bool) -> dict[str, Any]:
         def fetch(sql: str) -> list[Any]:
             return connection.execute(sql).fetchall()
 
+        has_logs = bool(fetch("SELECT 1 FROM sqlite_master WHERE name = 'redo_log'"))  # since version 6
         return {
             "meta": dict(fetch("SELECT key, value FROM meta")),
             "engines": fetch(
                 "SELECT id, beat, lease_us, machine, file, pid, host, lost, flows FROM engine ORDER BY started"
             ),
             "owned": dict(fetch("SELECT owner, count(*) FROM run WHERE owner IS NOT NULL GROUP BY owner")),
+            "logs": {row[0]: row[1:] for row in fetch("SELECT name, settled, epoch FROM redo_log")} if has_logs else {},
             "letters": fetch("SELECT count(*) FROM mailbox WHERE answered IS NULL")[0][0],
             "integrity": tuple(row[0] for row in fetch("PRAGMA integrity_check")) if integrity else None,
         }

@@ -9,10 +9,12 @@ What a killed process wrote is there, since the pages are the system's. Nothing 
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import secrets
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -62,6 +64,8 @@ class LogFile:
         try:
             with suppress(OSError):
                 os.fchmod(self._file, mode)  # whoever may write the database may close this log, whatever the umask
+            with suppress(OSError):  # a file system without such locks
+                fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as long as anybody has it open who may append
             if kind in _MAPPED:
                 os.posix_fallocate(self._file, 0, _SIZE)
                 self._write = self._write_mapped
@@ -144,9 +148,19 @@ def newest(path: Path) -> int | None:
     """
     try:
         with path.open("rb") as file:
-            return _NUMBER.unpack_from(file.read(_FIRST), _NEWEST)[0]
+            return newest_in(file.read(_FIRST))
     except FileNotFoundError:
         return None
+
+
+def is_cut_off(content: bytes) -> bool:
+    """Tell whether the content of a file is less than it was made with."""
+    return len(content) < _SIZE
+
+
+def newest_in(content: bytes) -> int:
+    """Give that number from the content of a file; 0 where it has none."""
+    return _NUMBER.unpack_from(content, _NEWEST)[0] if len(content) >= _FIRST else 0
 
 
 def seal_and_read(path: Path) -> list[LoggedBatch]:
@@ -192,6 +206,36 @@ def _segment(content: bytes, at: int) -> list[LoggedBatch]:
         found.append(LoggedBatch(number, epoch, body))
         at += _AROUND + size
     return found
+
+
+def following(batches: Sequence[LoggedBatch], settled: int, epoch: int) -> list[LoggedBatch]:
+    """Give what follows the tables as they are. A power loss may have left something later alone.
+
+    Args:
+        batches: in order.
+        settled: the number of the last batch that is in the tables.
+        epoch: the transactions that the owner had made by then.
+    """
+    found: list[LoggedBatch] = []
+    for batch in batches:
+        if batch.number > settled:
+            if batch.number != settled + 1 or batch.epoch > epoch:
+                break
+            settled = batch.number
+            found.append(batch)
+    return found
+
+
+def is_in_use(path: Path) -> bool | None:
+    """Tell whether a process may still append to a file; `None` where nobody can tell. For those who look from outside."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
 
 
 def remove(path: Path) -> None:

@@ -57,8 +57,8 @@ def migrate(connection: sqlite3.Connection, path: Path, *, patience: float = PAT
 
 def check(found: dict[str, int] | None, limit: str, path: Path) -> None:
     """Refuse a file whose `min_reader` or `min_writer` is above our version."""
-    if found is not None and found.get(limit, 0) > newest():
-        raise mishaps.too_new(path)
+    if found is not None and (needs := found.get(limit, 0)) > newest():
+        raise mishaps.too_new(path, needs, newest())
 
 
 def _run(connection: sqlite3.Connection, path: Path) -> None:

@@ -59,11 +59,19 @@ def full(path: Path) -> StoreFull:
     return StoreFull(f"There is no room left for the history in '{path}'. Free some space, or {_ELSEWHERE}.")
 
 
-def too_new(path: Path) -> StoreTooNew:
+def too_new(path: Path, needs: int, knows: int) -> StoreTooNew:
     """A newer program changed the file so that this one would do harm."""
     return StoreTooNew(
-        f"The history in '{path}' was written by a newer version of callsheet. Upgrade callsheet in this "
-        f"environment, or {_ELSEWHERE}."
+        f"The history in '{path}' was written by a newer version of callsheet (it needs schema {needs}, this one knows "
+        f"{knows}). Upgrade callsheet in this environment and start this program anew, or {_ELSEWHERE}."
+    )
+
+
+def shut_out(error: StoreTooNew) -> LostOwnership:
+    """A newer program did so while this one ran."""
+    return LostOwnership(
+        f"{error} What this process was running belongs to engines of the newer version now: they go on with runs whose "
+        f"flows they know, after the lease of this one."
     )
 
 

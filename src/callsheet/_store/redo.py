@@ -40,7 +40,7 @@ from callsheet._model.records import (
 )
 from callsheet._store import logfile, places
 from callsheet._store.committing import in_transaction
-from callsheet._store.logfile import LogFile, LoggedBatch
+from callsheet._store.logfile import LogFile
 from callsheet._store.proofs import folder_beside
 
 _logger = logging.getLogger("callsheet.journal")
@@ -249,10 +249,10 @@ class RedoLog:
             if row is None:  # somebody was faster
                 continue
             path = self._folder / name
-            found = [] if close else _following(logfile.read_file(path), *row)
+            found = [] if close else logfile.following(logfile.read_file(path), *row)
             closed = not found  # also a log whose end nobody can make sense of
             if closed:
-                found = _following(batches := logfile.seal_and_read(path), *row)
+                found = logfile.following(batches := logfile.seal_and_read(path), *row)
                 if batches and batches[-1].number > (found[-1].number if found else row[0]):
                     _logger.warning("After a power loss, the end of a redo log is left out of history")
             for batch in found:
@@ -269,18 +269,6 @@ class RedoLog:
             for path in self._folder.glob(f"{logfile.PREFIX}*"):
                 if time.time() - path.stat().st_mtime > _DAY:
                     logfile.remove(path)
-
-
-def _following(batches: Sequence[LoggedBatch], settled: int, epoch: int) -> list[LoggedBatch]:
-    """Give what follows the tables as they are. A power loss may have left something later alone."""
-    following: list[LoggedBatch] = []
-    for batch in batches:
-        if batch.number > settled:
-            if batch.number != settled + 1 or batch.epoch > epoch:
-                break
-            settled = batch.number
-            following.append(batch)
-    return following
 
 
 def adopt_rows(connection: sqlite3.Connection, write: Write) -> None:

@@ -32,8 +32,9 @@ from callsheet._store.queries import LEEWAY
 from callsheet._store.statements import NOTHING
 
 # A run's row begins with its id and what changes; what it is made with follows (see Table RUN in statements.py).
-SEQ, TYPE, STATE_NAME, STATE_AT, STARTED, ATTEMPT, USUAL, COMPLETED_AT, NAME, OWNER = 1, 2, 3, 4, 5, 6, 7, 8, 15, 19
+SEQ, TYPE, STATE_NAME, STARTED, ATTEMPT, USUAL, COMPLETED_AT, NAME, OWNER = 1, 2, 3, 5, 6, 7, 8, 15, 19
 STATE = slice(SEQ, STARTED)
+MOVING = slice(SEQ, COMPLETED_AT + 1)
 MOVED = slice(COMPLETED_AT + 1)
 NO_SEQ = -1
 # What `usual` is made of: states that have no row of their own.
@@ -143,6 +144,8 @@ class Encoder:
             batch.definitions[number] = definition
         run = entry.id.int
         created = batch.created
+        if entry.guards:
+            batch.guarded = True
         if run in created:
             return
         at = entry.created
@@ -166,17 +169,20 @@ def _created_row(entry: RunCreated, run: int, at: int, definition: int, batch: B
     if flow is not latest:
         around = None if flow is None else flow.int.to_bytes(16)
         batch.around = flow, around
-    due = NOTHING if entry.due_at is None else entry.due_at
+    code, started, usual = PENDING, NOTHING, ENTERED_PENDING
     if entered > 1:
-        moving = (entered, RUNNING, NOTHING, at, at, entered - 1, ENTERED_PENDING | ENTERED_RUNNING, NOTHING)
-    elif entered:
-        moving = (entered, PENDING, NOTHING, at, NOTHING, 0, ENTERED_PENDING, NOTHING)
-    else:
-        moving = _NOT_ENTERED
-    return [
+        code, started, usual = RUNNING, at, ENTERED_PENDING | ENTERED_RUNNING
+    row = [
         run.to_bytes(16),
-        *moving,
-        int(entry.kind),
+        entered,
+        code,
+        NOTHING,
+        at,
+        started,
+        entered - 1,
+        usual,
+        NOTHING,
+        +entry.kind,  # a plain number
         definition,
         around if parent is flow else None if parent is None else parent.int.to_bytes(16),
         around,
@@ -184,10 +190,13 @@ def _created_row(entry: RunCreated, run: int, at: int, definition: int, batch: B
         None if entry.parent_task_run_id is None else entry.parent_task_run_id.bytes,
         entry.name,
         at,
-        due,
+        NOTHING if entry.due_at is None else entry.due_at,
         entry.extra,
         None,
     ]
+    if not entered:
+        row[MOVING] = _NOT_ENTERED
+    return row
 
 
 def _is_nobodys(row: list[Any]) -> bool:
@@ -214,15 +223,16 @@ def _usual_row(run: int, entry: StateEntered) -> list[Any]:
 
 
 def _enter_usual(row: list[Any], entry: StateEntered) -> None:
-    seq, at = entry.seq, entry.at
+    seq, at, code = entry.seq, entry.at, COMPLETED
     if seq == 3:
         row[COMPLETED_AT] = at
     else:
+        code = RUNNING
         row[USUAL] |= ENTERED_RUNNING
         row[STARTED] = at
     if seq > row[SEQ]:
-        row[SEQ], row[STATE_NAME], row[STATE_AT], row[ATTEMPT] = seq, NOTHING, at, entry.attempt
-        row[TYPE] = COMPLETED if seq == 3 else RUNNING
+        row[STATE] = seq, code, NOTHING, at
+        row[ATTEMPT] = entry.attempt
 
 
 def _enter(row: list[Any], entry: StateEntered, states: list[Any]) -> None:
@@ -257,7 +267,7 @@ def _record(entry: OutcomeRecorded, batch: Batch) -> None:
         entry.run_id.int.to_bytes(16),
         entry.identity,
         CODES[entry.status],
-        1 if entry.recorded else 0,  # SQLite has no truth values, and looking for an adapter costs
+        +entry.recorded,  # as a number: SQLite has no truth values, and looking for an adapter costs
         entry.inputs_digest,
         *(_NO_BLOB if blob is None else _blob(blob)),
     )
@@ -271,8 +281,6 @@ def _attach(entry: RunCreated, run: bytes, batch: Batch) -> None:
     for tag in entry.tags:
         batch.tags += (run, tag)
     _add_inputs(run, entry.inputs, entry.parameters, batch)
-    if entry.guards:
-        batch.guarded = True
     for guard in entry.guards:
         if isinstance(guard, KeyFree):
             batch.keys += (guard.definition, guard.key, guard.run_id.bytes, guard.expires)

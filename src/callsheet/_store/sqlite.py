@@ -285,8 +285,9 @@ class SqliteStore:
 
     def _refusal(self, connection: sqlite3.Connection) -> StoreError:
         """Say why this engine may not write."""
-        if connection.execute(statements.WRITER_FORBIDDEN, (migrate.newest(),)).fetchone() is not None:
-            return mishaps.too_new(self._path)
+        forbidden = connection.execute(statements.WRITER_FORBIDDEN, (migrate.newest(),)).fetchone()
+        if forbidden is not None:
+            return mishaps.too_new(self._path, forbidden[0], migrate.newest())
         return mishaps.lost(self._path)
 
     def adopt_in(self, connection: sqlite3.Connection) -> None:

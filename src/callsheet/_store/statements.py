@@ -8,6 +8,7 @@ may be repeated.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -29,6 +30,9 @@ class Table(NamedTuple):
     number and with the interpreter's lock in its hand: half of what a batch cost. So where rows are many, the bytes of
     a statement (`blobs`, by column from 0) are one value, in which numbers say where each column's are, and a number
     stands for `None` there (0) and in the columns that often are nothing (`nullable`).
+
+    What is `shared` is bound once where it is the same in all rows, as with the runs of one task in one flow run: all of
+    these columns or none, so that there are two texts and not one for every mixture.
     """
 
     before: str
@@ -36,6 +40,7 @@ class Table(NamedTuple):
     after: str = ""
     blobs: tuple[int, ...] = ()
     nullable: tuple[int, ...] = ()
+    shared: tuple[int, ...] = ()
 
 
 RUN = Table(
@@ -45,6 +50,7 @@ RUN = Table(
     " WHERE true ON CONFLICT DO NOTHING",
     blobs=(0, 11, 12, 13, 14, 18, 19),
     nullable=(2, 3, 4, 5, 8, 17),
+    shared=(1, 2, 3, 6, 7, 9, 10, 11, 12, 13, 14, 17, 19),
 )
 # A run that exists moves on, whatever order batches come in: the newest state counts, and the first start.
 # Materialized, because SQLite else melts the new rows into the join and walks over all runs there are, for every batch.
@@ -67,6 +73,7 @@ MOVE = Table(
     " OR (new.started IS NOT NULL AND (run.started IS NULL OR new.started < run.started)))",
     blobs=(0,),
     nullable=(2, 3, 4, 5, 8),
+    shared=(1, 2, 3, 6, 7),
 )
 # Of runs that change hands.
 OWN = Table(
@@ -82,6 +89,7 @@ OUTCOME = Table(
     11,
     blobs=(0, 1, 2, 5, 8, 10),
     nullable=(6, 7, 9),
+    shared=(0, 3, 4, 6, 8, 9),
 )
 DEFINITION = Table("INSERT INTO definition (id, kind, key, name, code) ", 5, " ON CONFLICT DO NOTHING")
 TAG = Table("INSERT INTO run_tag ", 2, " ON CONFLICT DO NOTHING")
@@ -94,7 +102,7 @@ HANDED = Table("INSERT INTO run_input (run_id, key, id, at, value, sender) ", 6)
 DUE = "UPDATE run SET due_at = ? WHERE id = ?"
 DROP_INPUT = "DELETE FROM run_input WHERE run_id = ? AND key = ?"
 
-WRITER_FORBIDDEN = "SELECT 1 FROM meta WHERE key = 'min_writer' AND value > ?"
+WRITER_FORBIDDEN = "SELECT value FROM meta WHERE key = 'min_writer' AND value > ?"
 # Changes nothing, and counts 1 where we must not write: a newer program forbade it, or others took this engine for
 # dead. Cheaper than a SELECT and its rows.
 REFUSED = (
@@ -105,38 +113,51 @@ TOUCH = "INSERT OR REPLACE INTO meta VALUES ('synced', ?)"
 
 
 @lru_cache(maxsize=256)
-def _text(table: Table, rows: int) -> str:
-    one = "(" + ",".join("?" * table.width) + ")"
+def text(table: Table, rows: int, shared: tuple[int, ...] = ()) -> str:
+    """Give a statement, with these columns bound once."""
+    one = "(" + ",".join("?" * (table.width - len(shared))) + ")"
     values = "VALUES " + ",".join([one] * rows)
     if table.blobs:
-        columns = ",".join(_column(table, index) for index in range(table.width))
-        values = f"SELECT {columns} FROM (SELECT ? AS bytes) CROSS JOIN ({values})"
+        # In front all bytes, then what is bound once. (Numbers for all the others would be searched one by one.)
+        own = itertools.count(1)
+        places = {index: f"?{number}" for number, index in enumerate(shared, 2)}
+        columns = [places.get(index) or _column(table, index, next(own)) for index in range(table.width)]
+        values = f"SELECT {','.join(columns)} FROM ({values})"
     return table.before + values + table.after
 
 
-def _column(table: Table, index: int) -> str:
-    name = f"column{index + 1}"
+def _column(table: Table, index: int, number: int) -> str:
+    name = f"column{number}"
     if index in table.blobs:
-        return f"iif({name}, substr(bytes, {name} >> {_BITS}, {name} & {(1 << _BITS) - 1}), NULL)"
+        return f"iif({name}, substr(?1, {name} >> {_BITS}, {name} & {(1 << _BITS) - 1}), NULL)"
     return f"nullif({name}, {NOTHING})" if index in table.nullable else name
 
 
-def _packed(table: Table, params: list[Any]) -> list[Any]:
-    """Give rows with one value for all their bytes, in front, and numbers in the place of bytes."""
-    width = table.width
-    rows = len(params) // width
+def _packed(table: Table, rows: int, params: list[Any]) -> tuple[str, list[Any]]:
+    """Give a statement and its parameters: one value for all bytes, what is bound once, and then the rows."""
+    columns = [params[index :: table.width] for index in range(table.width)]
+    shared = table.shared
+    for index in shared:
+        column = columns[index]
+        if column[-1] != column[0] or column.count(column[0]) < rows:
+            shared = ()
+            break
+    bound: list[Any] = [None] * (rows * (table.width - len(shared)))
     parts: list[bytes] = []
-    start = 1
-    params = params.copy()
-    for index in table.blobs:
-        column = params[index::width]
-        first = column[0]
-        if column[-1] is first and column.count(first) == rows:  # often: nothing in any row, or the flow run of all
+    start, width, place = 1, table.width - len(shared), 0
+    for index, column in enumerate(columns):
+        if index in shared:
+            continue
+        if index not in table.blobs:
+            bound[place::width] = column
+        elif column[-1] is column[0] and column.count(column[0]) == rows:  # often: nothing in any row
             places, start = _places(column[:1], parts, start)
-            params[index::width] = places * rows
+            bound[place::width] = places * rows
         else:
-            params[index::width], start = _places(column, parts, start)
-    return [b"".join(parts), *params]
+            bound[place::width], start = _places(column, parts, start)
+        place += 1
+    once = [None if (one := columns[index][0]) is NOTHING else one for index in shared]
+    return text(table, rows, shared), [b"".join(parts), *once, *bound]
 
 
 def _places(column: list[bytes | None], parts: list[bytes], start: int) -> tuple[list[int], int]:
@@ -179,7 +200,7 @@ def pieces(table: Table, params: list[Any]) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _statement(table: Table, rows: int, params: list[Any]) -> tuple[str, list[Any]]:
-    return _text(table, rows), _packed(table, params) if table.blobs else params
+    return _packed(table, rows, params) if table.blobs else (text(table, rows), params)
 
 
 def padded(rows: int) -> int:

@@ -313,10 +313,10 @@ class Question:
             said["description"] = run_inputs.to_json(self.kind.__question__)
         return said
 
-    def load(self, text: str) -> Any:
+    def load(self, text: str, run_id: UUID, key: str) -> Any:
         """Turn the answer into what the body gets."""
-        made = self.kind.model_validate_json(text)
-        return made.unwrapped()
+        answer = FlowRunInput(flow_run_id=run_id, key=key, value=text)
+        return self.kind.load_from_flow_run_input(answer).unwrapped()
 
 
 async def asend_input(

@@ -26,8 +26,17 @@ class RunId(str):
     nothing of the run.
     """
 
-    __slots__ = ("sink",)
+    __slots__ = ("id", "sink")
+    id: UUID | None
     sink: Sink | None
+
+    @classmethod
+    def of(cls, run_id: object, sink: Sink | None) -> Self:
+        """Make one of a run's id, which is usually no text yet; records of that run go to `sink`."""
+        made = cls(run_id)
+        made.id = run_id if isinstance(run_id, UUID) else _as_uuid(str(run_id))
+        made.sink = sink
+        return made
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, (str(self),)  # records travel through queues and sockets; what keeps them here does not
@@ -53,6 +62,10 @@ class HistoryHandler(logging.Handler):
         flow_run_id, task_run_id = getattr(record, "flow_run_id", None), getattr(record, "task_run_id", None)
         if (flow_run_id is None and task_run_id is None) or getattr(self._thread, "busy", False):
             return
+        if not getattr(record, "send_to_api", True):  # said by whoever wrote it: for the program's own handlers only
+            return
+        if not getattr(record, "send_to_api", True):  # `extra={"send_to_api": False}`: not for the history
+            return
         self._thread.busy = True
         try:
             sink = _sink_of(task_run_id) or _sink_of(flow_run_id) or current_sink()
@@ -65,7 +78,7 @@ class HistoryHandler(logging.Handler):
             self._thread.busy = False
 
     def _written(self, record: logging.LogRecord, flow_run_id: object, task_run_id: object) -> LogWritten | None:
-        flow_id, task_id = _as_uuid(str(flow_run_id)), _as_uuid(str(task_run_id))
+        flow_id, task_id = _uuid_of(flow_run_id), _uuid_of(task_run_id)
         if flow_id is None and task_id is None:
             return None
         return LogWritten(
@@ -120,11 +133,12 @@ class LogEavesdropper(logging.Handler):
         >>> with LogEavesdropper("callsheet.example", level=logging.INFO) as heard:
         ...     logging.getLogger("callsheet.example").info("hello")
         >>> heard.text()
-        'hello'
+        '[INFO]: hello'
     """
 
     def __init__(self, eavesdrop_on: str, level: int = logging.NOTSET) -> None:
         super().__init__(level=level)
+        self.setFormatter(logging.Formatter("[%(levelname)s]: %(message)s"))  # nothing of where it ran: it may be shown
         self.eavesdrop_on = eavesdrop_on
         self._lines: list[str] = []
         self._level_before = logging.NOTSET
@@ -153,11 +167,21 @@ class LogEavesdropper(logging.Handler):
         return "\n".join(self._lines)
 
 
+def logger_named(name: str) -> logging.Logger:
+    """Give the logger that `logging.getLogger` gives, without its lock where it is there already."""
+    found = logging.Logger.manager.loggerDict.get(name)
+    return found if isinstance(found, logging.Logger) else logging.getLogger(name)
+
+
 # ------------------------------------------------------------------------------------------------- history
 
 
 def _sink_of(run_id: object) -> Sink | None:
     return run_id.sink if isinstance(run_id, RunId) else None
+
+
+def _uuid_of(run_id: object) -> UUID | None:
+    return run_id.id if isinstance(run_id, RunId) else _as_uuid(str(run_id))
 
 
 def current_sink() -> Sink | None:
@@ -181,5 +205,10 @@ def _as_uuid(text: str) -> UUID | None:
 def _host_has_handlers() -> bool:
     if logging.root.handlers:
         return True
-    ours = (ConsoleHandler, HistoryHandler, LogEavesdropper)
-    return any(not isinstance(handler, ours) for handler in logging.getLogger(ROOT).handlers)
+    for handler in logger_named(ROOT).handlers:  # noqa: SIM110 - a generator of its own for each record is dearer
+        if not isinstance(handler, _OURS):
+            return True
+    return False
+
+
+_OURS = (ConsoleHandler, HistoryHandler, LogEavesdropper)

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 
-from callsheet.logging.handlers import ROOT, ConsoleHandler, HistoryHandler
+from callsheet.logging.handlers import ROOT, ConsoleHandler, HistoryHandler, logger_named
 from callsheet.settings import get_current_settings
 
 _lock = threading.Lock()
@@ -23,7 +23,7 @@ def ensure() -> None:
     ``CALLSHEET_LOGGING_CONFIGURE=0`` leaves level and console to the program.
     """
     global _configured
-    logger = logging.getLogger(ROOT)
+    logger = logger_named(ROOT)
     if _configured and _history in logger.handlers:
         return
     with _lock:
