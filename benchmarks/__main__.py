@@ -23,6 +23,8 @@ from benchmarks.peers.command import main as side_by_side
 WORKLOADS = (
     "sequential",
     "fan_out",
+    "giving_way",
+    "appending",
     "flat_memory",
     "trivial_flow",
     "sync_tasks",

@@ -344,3 +344,18 @@ def test_a_peer_that_is_not_set_up_is_an_error_that_says_how(tmp_path: Path):
     )  # fmt: skip
     assert done.returncode == 2
     assert "python -m benchmarks setup dbos" in done.stderr
+
+
+@pytest.mark.parametrize(("workload", "count", "expected"), [("appending", 200, 4), ("giving_way", 300, 4)])
+def test_what_the_journal_does_can_be_measured_again(workload: str, count: int, expected: int, tmp_path: Path) -> None:
+    """By the commands that stand beside the figures; here with few runs."""
+    program = f"from benchmarks.{workload} import rows; print(len(rows(1, {count})))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "CALLSHEET_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [str(expected)]

@@ -304,7 +304,7 @@ def serialize_parameters(flow_name: str, parameters: Mapping[str, Any], skipped:
             continue
         try:
             serialized[name] = to_jsonable(value)
-        except (TypeError, ValueError):
+        except Exception:  # what it says of itself is code of its own, and no reason for a run to fail
             _LOG.debug("Parameter %r for flow %r is unserializable. Type %r.", name, flow_name, kind)
             serialized[name] = f"<{kind}>"
     return serialized

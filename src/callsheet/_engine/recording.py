@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from callsheet._engine.futures import RunFuture
 from callsheet._kernel.driver import current_backend_task
 from callsheet._kernel.ports import apart
 from callsheet._model.kinds import StateType
@@ -109,9 +110,8 @@ def idempotency_token(run: Any) -> str | None:
 
 
 def _origin(known: Mapping[int, Any] | None, value: Any) -> bytes | None:
-    run = getattr(value, "run", None) if hasattr(value, "task_run_id") else None
-    if run is not None:
-        return getattr(run, "identity", None) or _FROM_A_RUN
+    if isinstance(value, RunFuture):  # its type, as many objects of others have any attribute that is asked for
+        return value.run.identity or _FROM_A_RUN
     return _FROM_A_RUN if known is not None and id(value) in known else None
 
 

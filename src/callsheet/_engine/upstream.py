@@ -49,7 +49,7 @@ class Origins(OrderedDict[int, tuple[Any, UUID]]):
 
 def _is_told_apart(value: Any) -> bool:
     """Tell whether an object is known by its identity: not one of those that everybody has."""
-    cls = value.__class__
+    cls = cast("type[Any]", type(value))
     return not (cls in _UNTRACED or (cls is int and -5 <= value <= 256) or isinstance(value, UPSTREAM))
 
 

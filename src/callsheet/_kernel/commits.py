@@ -39,7 +39,8 @@ BEHIND = 2_000
 """Entries that wait for their tables, about 20 ms of work for the journal's thread, above which whoever brings more lets it
 have the interpreter's lock. Else it would have it every 5 ms for a moment, and fall behind by seconds."""
 GIVE_WAY = 32
-"""Entries between two moments of that: it costs some microseconds, wanted or not, and the thread waits for half of these."""
+"""Entries between two moments of that: it costs some microseconds, wanted or not, and the thread waits for half of these.
+(`python -m benchmarks --only giving_way` measures what both are for.)"""
 _logger = logging.getLogger("callsheet.journal")
 
 Callback = Callable[[], None]

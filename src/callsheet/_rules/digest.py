@@ -1,5 +1,8 @@
 """A digest of inputs that is the same in every process, and differs where the inputs do."""
 
+# Values of any type are looked at here, and what pyright makes of their types it calls unknown.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import dataclasses
@@ -66,7 +69,7 @@ def inputs_digest(
         value = parameters[name]
         flat.append(name)
         flat.append(value)
-        kind = value.__class__
+        kind: type[Any] = type(value)
         if kind not in _SCALARS or ((kind is str or kind is bytes) and len(value) > limit):
             plain = False
     try:
@@ -104,7 +107,7 @@ class _Walk:
         self._left -= 1
         if self._left < 0 or not depth:
             raise _NoCanonicalFormError
-        kind = value.__class__
+        kind: type[Any] = type(value)  # not what a proxy or a mock says of itself
         scalar = kind in _SCALARS
         if self._origin is not None and (ask or not scalar):
             run = self._origin(value)
@@ -114,7 +117,7 @@ class _Walk:
             return self._scalar(value, kind)
         if kind in _BY_REPR:
             return [_name(kind), repr(value)]
-        if isinstance(value, Enum):
+        if issubclass(kind, Enum):
             return [_name(kind), value.name]
         return [_name(kind), *self._inside(value, kind, depth - 1)]
 
@@ -129,18 +132,18 @@ class _Walk:
         return value
 
     def _inside(self, value: Any, kind: type, depth: int) -> Iterable[Any]:
-        if isinstance(value, _ITERABLES):
+        if issubclass(kind, _ITERABLES):
             items = cast("Collection[Any]", value)
             if len(items) > self._limit:
                 raise _NoCanonicalFormError
             listed = list(items) if self._are_scalars(items) else [self._value(item, depth) for item in items]
-            return sorted(map(_encode, listed)) if isinstance(value, (set, frozenset)) else listed
-        if isinstance(value, dict):
+            return sorted(map(_encode, listed)) if issubclass(kind, (set, frozenset)) else listed
+        if issubclass(kind, dict):
             pairs = cast("dict[Any, Any]", value).items()
             return sorted([_encode(self._value(key, depth)), _encode(self._value(item, depth))] for key, item in pairs)
-        if isinstance(value, msgspec.Struct):
+        if issubclass(kind, msgspec.Struct):
             names: Iterable[str] = value.__struct_fields__
-        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        elif dataclasses.is_dataclass(kind):
             names = [field.name for field in dataclasses.fields(value)]
         elif hasattr(kind, "__pydantic_fields__"):
             names = list(vars(value))

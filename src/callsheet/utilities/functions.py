@@ -61,7 +61,7 @@ def source_digest(fn: Callable[..., Any]) -> str:
     if not hasattr(inner, "__code__"):
         inner = type(fn).__call__
     code = getattr(inner, "__code__", None)
-    if not isinstance(code, types.CodeType):
+    if type(code) is not types.CodeType:  # also of a mock, which says that it has some
         return ""
     linecache.lazycache(code.co_filename, getattr(inner, "__globals__", {}))  # where a loader has what no file has
     return code_digest(code)
@@ -166,7 +166,7 @@ def type_hints(fn: Callable[..., Any], names: dict[str, Any] | None = None) -> d
         NameError: An annotation names something that does not exist.
     """
     target = fn if hasattr(fn, "__annotations__") or inspect.isclass(fn) else type(fn).__call__
-    hints: dict[str, Any] = dict(getattr(inspect.unwrap(target), "__annotations__", {}))
+    hints: dict[str, Any] = dict(getattr(inspect.unwrap(target), "__annotations__", None) or {})  # mocks have `None`
     hints.pop("return", None)
     if not any(isinstance(hint, str) for hint in hints.values()) and not names:
         return hints

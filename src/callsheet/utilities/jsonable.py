@@ -72,7 +72,7 @@ def _convert_scalar(value: Any) -> Any:
         return str(value)
     if isinstance(value, Decimal):
         return int(value) if value.as_tuple().exponent == 0 else float(value)
-    if isinstance(value, bytes):
+    if issubclass(type(value), bytes):  # what only says that it is does not decode to a text
         return value.decode()
     return _convert_model(value)
 
