@@ -6,12 +6,20 @@ import os
 import threading
 from uuid import RFC_4122, UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callsheet import _ids
 from callsheet._clock import machine
 from callsheet._ids import new_id, repeatable
+
+
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch):
+    """Leave no millisecond of another time behind."""
+    monkeypatch.setattr(_ids, "_time", -1)
+    monkeypatch.setattr(_ids, "_counted", _ids._counted)
 
 
 def test_ids_of_a_millisecond_differ_and_ascend_by_no_step_that_could_be_guessed(monkeypatch):
