@@ -79,9 +79,11 @@ class Points:
 
         async def acknowledged(*args: Any) -> bool:
             self.reach("before acknowledge")
-            rests = await acknowledge(*args)
+            committed = acknowledge(*args)
+            if committed is not None:
+                await committed
             self.reach("after acknowledge")
-            return rests
+            return None
 
         Core.acknowledge = acknowledged
 

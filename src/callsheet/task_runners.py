@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 from callsheet.context import current_run
+from callsheet.settings import get_current_settings as _current_settings
+from callsheet.settings import refresh_settings as _refresh_settings
 
 if TYPE_CHECKING:
     from callsheet._engine.waiting import Places
@@ -123,9 +125,7 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
 
     def __init__(self, max_workers: int | None = None) -> None:
         if max_workers is None:
-            from callsheet.settings import refresh_settings
-
-            max_workers = refresh_settings().task_runner_max_workers
+            max_workers = _refresh_settings().task_runner_max_workers
         if max_workers is not None and max_workers < 1:
             raise ValueError("`max_workers` must be at least 1.")
         self._max_workers = max_workers
@@ -140,7 +140,13 @@ class ThreadPoolTaskRunner(TaskRunner[Any]):
         return self._max_workers
 
     def duplicate(self) -> Self:
-        return type(self)(max_workers=self._max_workers)
+        workers = self._max_workers
+        if type(self).__init__ is not ThreadPoolTaskRunner.__init__:
+            return type(self)(max_workers=workers)
+        made = type(self).__new__(type(self))  # `__init__` would read the environment for each flow run
+        made._max_workers = _current_settings().task_runner_max_workers if workers is None else workers
+        made._places = made._outside = None
+        return made
 
     def submit(
         self,

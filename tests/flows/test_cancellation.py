@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from callsheet import State, flow, task
@@ -260,3 +261,37 @@ async def test_a_cancellation_that_comes_with_the_deadline_is_not_swallowed(anyi
         await running
     assert running.cancelled()
     assert attempts == [1]
+
+
+@pytest.mark.anyio
+async def test_who_is_cancelled_while_others_wait_for_the_same_commit_keeps_nobody_waiting():
+    @task
+    async def one(number: int) -> int:
+        return number
+
+    @flow
+    async def waiting(number: int) -> int:
+        return await one(number)
+
+    async def cancelled(number: int) -> None:
+        with anyio.CancelScope() as scope:
+            scopes.append(scope)
+            await waiting(number)
+
+    async def finished(number: int) -> None:
+        given.append(await waiting(number))
+
+    scopes: list[anyio.CancelScope] = []
+    given: list[int] = []
+    for steps in range(6):
+        scopes.clear()
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                for number in range(4):
+                    group.start_soon(cancelled, number)
+                    group.start_soon(finished, number)
+                for _ in range(steps):
+                    await anyio.lowlevel.checkpoint()
+                for scope in scopes:
+                    scope.cancel()
+    assert sorted(given) == sorted(list(range(4)) * 6)

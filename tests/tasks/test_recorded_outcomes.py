@@ -12,7 +12,7 @@ import pytest
 
 from callsheet import flow, task
 from callsheet._engine.ambient import ambient_core
-from callsheet._engine.recording import INLINE_LIMIT
+from callsheet._engine.recording import INLINE_LIMIT, _in_row, _serialize, _short_record
 from callsheet._kernel.ports import step
 from callsheet._model.records import OutcomeRecord
 from callsheet._results.journalled import recall
@@ -189,3 +189,11 @@ def test_what_cannot_be_recalled_says_whose_it_is_and_what_to_do():
     unknown = join(frame(Wire(None, {"type": "unknown-to-all"}, "1.0"), [b"?"]))
     with pytest.raises(SerializationError, match=r"task run 'give'.*'unknown-to-all'"):
         recalled(small, inline=unknown)
+
+
+@pytest.mark.parametrize(
+    "value", [0, -7, 2**63, 1.5, True, "", "text", "half \ud800", "x" * INLINE_LIMIT, "%s %d", 2**64]
+)
+def test_records_of_short_values_are_those_of_all_others(value):
+    assert _short_record(value) in (None, _in_row(*_serialize(value)))
+    assert (_short_record(value) is None) == (value in (2**64, "half \ud800", "x" * INLINE_LIMIT))

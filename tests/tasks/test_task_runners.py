@@ -12,6 +12,7 @@ import pytest
 from callsheet import flow, task
 from callsheet.annotations import quote
 from callsheet.context import FlowRunContext
+from callsheet.settings import temporary_settings
 from callsheet.task_runners import (
     ConcurrentTaskRunner,
     DaskTaskRunner,
@@ -366,3 +367,40 @@ async def test_subflows_have_workers_of_their_own() -> None:
         return await calls_inner.map([1, 2, 3])
 
     assert await outer() == [1, 2, 3]
+
+
+def test_each_flow_run_has_a_runner_as_its_class_makes_it():
+    class Counting(ThreadPoolTaskRunner):
+        def __init__(self, max_workers: int | None = None) -> None:
+            super().__init__(max_workers)
+            self.submitted: list[str] = []
+
+        def submit(self, task: Any, *args: Any, **rest: Any) -> Any:
+            self.submitted.append(task.name)
+            return super().submit(task, *args, **rest)
+
+    @task
+    def one() -> int:
+        return 1
+
+    given = Counting(max_workers=2)
+
+    @flow(task_runner=given)
+    def counted() -> list[str]:
+        one.submit()
+        runner: Any = FlowRunContext.get().task_runner
+        assert runner.max_workers == 2
+        return runner.submitted
+
+    assert counted() == counted() == ["one"]
+    assert given.submitted == []
+
+
+def test_a_runner_of_no_size_has_that_of_the_settings_of_each_flow_run():
+    @flow
+    def size() -> int | None:
+        return FlowRunContext.get().task_runner.max_workers
+
+    with temporary_settings({"task_runner_max_workers": 3}):
+        assert size() == 3
+    assert size() is None

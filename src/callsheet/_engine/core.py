@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -29,6 +29,7 @@ from callsheet.exceptions import EngineClosed, StoreError, VirtualTimeError
 
 if TYPE_CHECKING:
     from callsheet._engine.memory import Memory
+    from callsheet._kernel.loop_parts import Event
     from callsheet._model.records import Entry, LogWritten, Refusal
     from callsheet._store.protocol import Store
     from callsheet.settings import Settings
@@ -108,7 +109,7 @@ class Core:
         self.dues: list[int] = []  # when runs that were suspended here are to be looked at, as a heap
         self.nudge: Callable[[], None] = _nothing  # tells whoever takes up runs that there may be one
         self._workers: WorkerThreads | None = None
-        self._steps: dict[Host, Once] = {}  # commits that are due at the end of a loop's step
+        self._steps: dict[Host, list[Event]] = {}  # who waits for the commit at the end of a loop's step
         self._lock = threading.Lock()
         self._refusals: dict[int | UUID, Refusal] = {}  # by the run that was not created, or by the entry's address
         self.keyed: dict[tuple[str, str], Any] = {}  # by flow and run key: who is at it in this process
@@ -155,8 +156,8 @@ class Core:
                 raise VirtualTimeError(_OTHER_TIME)
             self.ownership.vouch()
 
-    async def acknowledge(self, cell: Cell, position: int, port: Port) -> None:
-        """Wait until everything up to a position of the journal is committed.
+    def acknowledge(self, cell: Cell, position: int, port: Port) -> Awaitable[object] | None:
+        """Give what is to be awaited until everything up to a position of the journal is committed, if anything is.
 
         Who waits commits where it is: one page in the redo log costs less than a hop to the journal's thread and
         back. Where other runs are alive, those that end in one step of the loop share a commit at its end. Where
@@ -164,16 +165,15 @@ class Core:
         """
         journal = self.journal
         if journal.committed >= position:
-            return
+            return None
         host = port.host
         if host is not None and self._has_company(cell):
-            done = self._commit_of_step(host)
-        elif journal.flush_here(position):
-            return
-        else:
-            done = Once()
-            journal.notify(position, done.set)
-        await port.wait(done)
+            return self._commit_of_step(host)
+        if journal.flush_here(position):
+            return None
+        done = Once()
+        journal.notify(position, done.set)
+        return port.wait(done)
 
     def _has_company(self, cell: Cell) -> bool:
         """Tell whether runs beside an ended one are alive that may end at the same time."""
@@ -182,21 +182,23 @@ class Core:
             return bool(self.orchestrator.roots)
         return bool(parent.children) or len(self.orchestrator.roots) > 1
 
-    def _commit_of_step(self, host: Host) -> Once:
-        """Give the condition that is set when what was accepted in this step of a loop is committed."""
-        done = self._steps.get(host)
-        if done is None:
-            done = self._steps[host] = Once()
+    def _commit_of_step(self, host: Host) -> Awaitable[object]:
+        """Give what is to be awaited until what was accepted in this step of a loop is committed."""
+        waiting = self._steps.get(host)
+        if waiting is None:
+            waiting = self._steps[host] = []
             host.after_step(partial(self._commit_step, host))
-        return done
+        event = host.new_event()
+        waiting.append(event)
+        return event.wait()
 
     def _commit_step(self, host: Host) -> None:
-        done = self._steps.pop(host)
+        waiting = self._steps.pop(host)
         position = self.journal.accepted
         if self.journal.flush_here(position):
-            done.set()
+            _wake(waiting)
         else:
-            self.journal.notify(position, done.set)
+            self.journal.notify(position, lambda: host.post(partial(_wake, waiting)))
 
     def forget(self) -> None:
         """Leave store and threads to the process from which this one was forked; bodies may still return here."""
@@ -284,6 +286,11 @@ class Core:
 
 def _nothing() -> None:
     pass
+
+
+def _wake(waiting: list[Event]) -> None:
+    for event in waiting:
+        event.set()
 
 
 _cores: WeakSet[Core] = WeakSet()

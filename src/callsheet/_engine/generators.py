@@ -109,7 +109,9 @@ class _Stepping:
     async def end(self, port: Port, final: Final) -> Final:
         token = current_run.set(self.run)
         try:
-            return await self.run.end(port, final)
+            if (rest := self.run.end(port, final)) is not None:
+                await rest
+            return self.run.outcome()
         finally:
             current_run.reset(token)
             self.run.finish()

@@ -177,7 +177,8 @@ class Search:
         position = run.register(start=False, caller=self._caller, guards=(free,))
         journal = core.journal
         try:
-            await core.acknowledge(run.cell, position, port)
+            if (committed := core.acknowledge(run.cell, position, port)) is not None:
+                await committed
         except BaseException:
             journal.notify(position, partial(_drop, run))
             raise

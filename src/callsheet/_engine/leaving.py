@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
-from callsheet._kernel.scopes import Interrupted
+from callsheet._kernel.scopes import SIGNAL, Interrupted
 from callsheet._model.kept import Kept
 from callsheet._model.kinds import StateType
 from callsheet._model.outcomes import state_of_value
@@ -94,3 +94,29 @@ def as_raised(error: Exception) -> Exception:
     if type(cause) is StopIteration and error.args == ("coroutine raised StopIteration",):
         return cause
     return error
+
+
+def outer_is_ending(run: Any) -> bool:
+    """Tell whether a cancellation came from a run further out; else it came from the user's own surroundings."""
+    cell = run.cell.parent
+    while cell is not None:
+        if cell.delivered == "suspend":
+            return True
+        if cell.actor is not None and cell.actor.scope.is_ending:
+            return True
+        cell = cell.parent
+    return False
+
+
+def if_outer(run: Any, error: BaseException) -> BaseException | None:
+    """Say whether an interruption concerns runs further out as well."""
+    parent = run.cell.parent
+    return error if parent is not None and parent.actor is not None and parent.actor.scope.reason is not None else None
+
+
+def is_terminated(run: Any) -> bool:
+    """Tell whether the process was asked to end: that reaches the outermost run."""
+    cell = run.cell
+    while cell.parent is not None:
+        cell = cell.parent
+    return cell.actor is not None and cell.actor.scope.reason == SIGNAL

@@ -25,7 +25,7 @@ from callsheet._model.records import ResultBlob
 from callsheet._results.files import write_file
 from callsheet._results.parts import Parts, join, size_of
 from callsheet._results.pickling import dump
-from callsheet._results.wires import RECORD, Wire, frame
+from callsheet._results.wires import RECORD, Wire, frame, frame_short
 from callsheet._rules.digest import inputs_digest
 from callsheet._rules.identity import ROOT, Branches, keyed_identity
 from callsheet._version import __version__
@@ -52,21 +52,18 @@ _pack = msgspec.msgpack.Encoder().encode
 class Calls:
     """Names the calls that one run's body makes, branch by branch (see `_rules.identity`)."""
 
-    __slots__ = ("_branches", "_foreign", "_own")
+    __slots__ = ("_branches", "_foreign", "_own", "parent")
 
     def __init__(self, parent: bytes) -> None:
+        self.parent: Final = parent  # the identity of the run
         self._branches = Branches(parent)
         self._own: object = None
         self._foreign: WeakKeyDictionary[Any, bytes] | None = None
 
-    @property
-    def parent(self) -> bytes:
-        """The identity of the run."""
-        return self._branches.parent
-
     def begin(self) -> None:
         """Note that the body begins, here; another attempt counts its calls from the start."""
-        self._branches = Branches(self._branches.parent)
+        if not self._branches.is_fresh():
+            self._branches = Branches(self.parent)
         self._own = current_backend_task() or threading.get_ident()
         self._foreign = None
 
@@ -76,19 +73,20 @@ class Calls:
 
     def identify(self, key: str, parameters: dict[str, Any]) -> bytes:
         """Give the identity of the call that is being made."""
+        branches = self._branches
         here = current_backend_task()
         if here is None or here is self._own or self._own is None:
-            return self._branches.identify(ROOT, key)
+            return branches.identify(ROOT, key)
         if self._foreign is None:
             self._foreign = WeakKeyDictionary()
         branch = self._foreign.get(here)
         if branch is None:
-            branch = self._foreign[here] = self._branches.anchor(key, inputs_digest(parameters))
-        return self._branches.identify(branch, key)
+            branch = self._foreign[here] = branches.anchor(key, inputs_digest(parameters))
+        return branches.identify(branch, key)
 
     def named(self, name: str) -> bytes:
         """Give the identity of what has a name of its own in this body, wherever it is called."""
-        return keyed_identity(self._branches.parent, name)
+        return keyed_identity(self.parent, name)
 
 
 def digest_of_inputs(run: Any, known: Mapping[int, Any] | None) -> bytes | None:
@@ -136,6 +134,9 @@ def record_outcome(
     value = final.data
     if value is None or run.kept is not None:  # nothing to be kept, or the journal says where it is
         return rest
+    if (short := _short_record(value)) is not None:
+        rest["result"] = short
+        return rest
     record = _record_of(value)
     if record is None:
         rest["recorded"] = False
@@ -175,6 +176,24 @@ def _record_of(value: Any) -> tuple[Wire, Parts] | None:
         return None
     except ConfigurationError as error:  # no key to encrypt with
         _LOG.warning("A result is not remembered: %s", error)
+        return None
+
+
+def _short_record(value: Any) -> ResultBlob | None:
+    """Make the record of a number or a short text, as `_serialize` says; `None` of other values."""
+    if type(value) not in _SCALARS or get_current_settings().results_default_serializer.startswith("encrypted"):
+        return None
+    payload = _packed(value)
+    if payload is None or len(payload) > INLINE_LIMIT:
+        return None
+    content = frame_short("msgpack", __version__, payload)
+    return ResultBlob(RECORD, len(content), content)
+
+
+def _packed(value: Any) -> bytes | None:
+    try:
+        return _pack(value)
+    except (OverflowError, UnicodeEncodeError):  # an integer over 64 bits, half of a surrogate pair
         return None
 
 
@@ -224,9 +243,6 @@ def _serialize(value: Any) -> tuple[Wire, Parts]:
 
         serializer = resolve_serializer(kind)
         return Wire(None, serializer.describe(), __version__), serializer.dump_parts(value)
-    if type(value) in _SCALARS:
-        try:
-            return Wire(None, _MSGPACK, __version__), [_pack(value)]
-        except (OverflowError, UnicodeEncodeError):  # an integer over 64 bits, half of a surrogate pair
-            pass
+    if type(value) in _SCALARS and (payload := _packed(value)) is not None:
+        return Wire(None, _MSGPACK, __version__), [payload]
     return Wire(None, _PICKLE, __version__), dump(value)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Any
 
+from callsheet._engine import leaving
 from callsheet._engine.actor import Actor
 from callsheet._engine.hooks import run_hooks, sheltered
 from callsheet._engine.leaving import Final, Judged, NotRecoverable, as_raised, is_interruption, only_theirs
@@ -61,7 +62,9 @@ class Run(Actor):
                 judged = self.judge_attempt(port, value, error)
                 final = judged if judged is None or isinstance(judged, Final) else await judged
                 del value, error, judged
-            reraise = (await self.end(port, final)).reraise
+            if (rest := self.end(port, final)) is not None:
+                await rest
+            reraise = self.outcome().reraise
         finally:
             _leave(token)
             if self.unsaved and self.final is not None:
@@ -178,7 +181,7 @@ class Run(Actor):
         reason = self.scope.reason
         if reason == DEADLINE and (isinstance(error, Exception) or is_interruption(error)):
             return self._timed_out()  # else somebody outside wants us to leave as well, and must be heard
-        if not isinstance(error, Exception) and _is_terminated(self):
+        if not isinstance(error, Exception) and leaving.is_terminated(self):
             ended = TerminationSignal(signal.SIGTERM)
             return Final(
                 _S.CRASHED, "Crashed", crashed_state(ended).message, ended, None, ended if reason == SIGNAL else error
@@ -189,7 +192,8 @@ class Run(Actor):
             if reason == SUSPEND:
                 return Final(_S.CANCELLED, "Cancelled", _SUSPENDED_AROUND)
             if reason is not None:
-                return Final(_S.CANCELLED, "Cancelled", "The run was cancelled.", None, None, _if_outer(self, error))
+                heard = leaving.if_outer(self, error)
+                return Final(_S.CANCELLED, "Cancelled", "The run was cancelled.", reraise=heard)
             return Final(_S.CANCELLED, "Cancelled", "The run around this one has ended.", reraise=error)
         if isinstance(error, Exception):
             if not self.definition.isasync:
@@ -197,7 +201,7 @@ class Run(Actor):
             return Final(_FAILED, "Failed", self.failure_message(error), error)
         if reason in (CANCEL, PARENT):
             return Final(_S.CANCELLED, "Cancelled", "The run was cancelled.", error, None, error)
-        if is_cancellation(error) and _outer_is_ending(self):
+        if is_cancellation(error) and leaving.outer_is_ending(self):
             return Final(_S.CANCELLED, "Cancelled", "The run around this one has ended.", reraise=error)
         return Final(_S.CRASHED, "Crashed", crashed_state(error).message, error, None, error)
 
@@ -212,11 +216,12 @@ class Run(Actor):
 
     # ---------------------------------------------------------------------------------------- the end
 
-    async def end(self, port: Port, final: Final) -> Final:
-        """Enter the final state, call hooks, and wait for the acknowledgement that is due."""
+    def end(self, port: Port, final: Final) -> Awaitable[object] | None:
+        """Enter the final state. Give what is to be awaited then, if anything is: hooks, and the acknowledgement that is due."""
         position = 0
         if self.core.abandoned:
-            return self._end_abandoned(final)
+            self._end_abandoned(final)
+            return None
         if self.cell.ended:
             if self.type is not self.cell.type:  # the engine was closed around it
                 self.entered(_S.CRASHED, "Crashed", Answer(ACCEPT, self.cell.seq, self.core.clock.micros(), 0))
@@ -226,23 +231,45 @@ class Run(Actor):
             position, final = self.overruled(self.cell.overruled, final)
         else:
             rest = self.proposal(final, port)
-            position, final = self._propose_final(final, rest if isinstance(rest, dict) else await rest)
+            if not isinstance(rest, dict):
+                return self._end_later(port, final, rest)
+            position, final = self._propose_final(final, rest)
+        return self._ended(port, final, position)
+
+    async def _end_later(self, port: Port, final: Final, rest: Awaitable[dict[str, Any]]) -> None:
+        position, final = self._propose_final(final, await rest)
+        if (others := self._ended(port, final, position)) is not None:
+            await others
+
+    def _ended(self, port: Port, final: Final, position: int) -> Awaitable[object] | None:
         self._note(final)
-        if hooks := self.hooks_for(self.type):
-            await self._call_hooks(hooks, port)
-        if position and final.reraise is None and (self.core.acknowledges_all or self.is_promised(final)):
-            if self.detached:
-                self.unsaved = position
-            else:
-                await self.core.acknowledge(self.cell, position, port)
-        return self._end_abandoned(final) if self.core.journal.is_lost else final  # its end may not be on record
+        hooks = self.hooks_for(self.type)
+        return self._with_hooks(port, final, position, hooks) if hooks else self._acknowledged(port, final, position)
+
+    async def _with_hooks(self, port: Port, final: Final, position: int, hooks: list[Callable[..., Any]]) -> None:
+        await self._call_hooks(hooks, port)
+        if (committed := self._acknowledged(port, final, position)) is not None:
+            await committed
+
+    def _acknowledged(self, port: Port, final: Final, position: int) -> Awaitable[object] | None:
+        if not position or final.reraise is not None or not (self.core.acknowledges_all or self.is_promised(final)):
+            return None
+        if self.detached:
+            self.unsaved = position
+            return None
+        return self.core.acknowledge(self.cell, position, port)
+
+    def outcome(self) -> Final:
+        """Give how the run has ended: as it said, unless its end may not be on record."""
+        final: Any = self.final
+        return self._end_abandoned(final) if self.core.journal.is_lost else final
 
     def _end_abandoned(self, final: Final) -> Final:
         """End without a trace: the run is somebody else's, and so are its states and its hooks."""
         if self.core.journal.is_lost:
             error, reraise = lost(self.core), final.reraise
             if reraise is not None and is_interruption(reraise):
-                reraise = _if_outer(self, reraise)
+                reraise = leaving.if_outer(self, reraise)
             final = Final(_S.CRASHED, "Crashed", str(error), error, None, reraise)
             self.type, self.state_name, self._state = final.type, final.name, None
         self.final = final
@@ -320,29 +347,3 @@ class Run(Actor):
 
 
 _SUSPENDED_AROUND = "The flow run around this one was suspended."
-
-
-def _outer_is_ending(run: Run) -> bool:
-    """Tell whether a cancellation came from a run further out; else it came from the user's own surroundings."""
-    cell = run.cell.parent
-    while cell is not None:
-        if cell.delivered == "suspend":
-            return True
-        if cell.actor is not None and cell.actor.scope.is_ending:
-            return True
-        cell = cell.parent
-    return False
-
-
-def _if_outer(run: Run, error: BaseException) -> BaseException | None:
-    """Say whether an interruption concerns runs further out as well."""
-    parent = run.cell.parent
-    return error if parent is not None and parent.actor is not None and parent.actor.scope.reason is not None else None
-
-
-def _is_terminated(run: Run) -> bool:
-    """Tell whether the process was asked to end: that reaches the outermost run."""
-    cell = run.cell
-    while cell.parent is not None:
-        cell = cell.parent
-    return cell.actor is not None and cell.actor.scope.reason == SIGNAL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from datetime import datetime
+from functools import cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -66,6 +67,32 @@ def frame(wire: Wire, payload: Parts) -> Parts:
     wire.size, wire.digest = seal(payload)
     head = encode(wire)
     return [MAGIC + LENGTH.pack(len(head)) + head, *payload]
+
+
+def frame_short(kind: str, version: str, payload: bytes) -> bytes:
+    """Give the record of a short payload: the same as `frame` gives, for less than half of the price.
+
+    Args:
+        kind: type of the serializer.
+        version: of this package.
+        payload: what the serializer made.
+
+    Returns:
+        The record's bytes.
+
+    Example:
+        >>> frame_short("json", "1.0", b"7") == b"".join(frame(Wire(None, {"type": "json"}, "1.0"), [b"7"]))
+        True
+    """
+    head = _head(kind, version) % (len(payload), blake2b(payload, digest_size=16).hexdigest().encode())
+    return MAGIC + LENGTH.pack(len(head)) + head + payload
+
+
+@cache
+def _head(kind: str, version: str) -> bytes:
+    """Give a head in which size and digest are to be filled in."""
+    head = encode(Wire(None, {"type": kind}, version, size=0, digest="?"))
+    return head.replace(b"%", b"%%").replace(b'"size":0', b'"size":%d').replace(b'"digest":"?"', b'"digest":"%s"')
 
 
 def verify(payload: memoryview, wire: Wire) -> None:

@@ -79,6 +79,8 @@ def examine(
 
 def _named(folder: Path, found: Found, name: str, settled: int, epoch: int, engines: Mapping[str, str]) -> Log | None:
     content = found.contents.get(name)
+    if isinstance(content, bytes) and logfile.is_cut_off(content) and _size(folder / name) != len(content):
+        content = None  # it was being made just then
     if content is None:  # it may have been begun since
         return None if (folder / name).exists() else Log(name=name, status=MISSING)
     processes = found.holders.get(name, ())
@@ -131,6 +133,13 @@ def _open_in(process: Path, names: set[str]) -> list[tuple[int, int]]:
             if os.path.basename(os.readlink(link)) in names:  # noqa: PTH115, PTH119 - thousands of them
                 found.append(_identity(link))
     return found
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _identity(path: Path) -> tuple[int, int]:
