@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from callsheet import flow, task
+from benchmarks.shapes import SHAPES
 from callsheet._kernel import turns
 
 RECORDED: Final = Path(__file__).with_suffix(".json")
@@ -30,11 +30,6 @@ _FEW, _MANY = 50, 150
 _counted = {"instructions": 0, "calls": 0}
 
 Counts = dict[str, float]
-
-
-@task
-async def noop(i: int = 0) -> None:
-    """Do nothing."""
 
 
 def _on_call(frame: FrameType, event: str, argument: Any) -> None:
@@ -54,19 +49,6 @@ def _on_instruction(frame: FrameType, event: str, argument: Any) -> Any:
     if event == "opcode":
         _counted["instructions"] += 1
     return _on_instruction
-
-
-@flow
-async def one_by_one(size: int) -> None:
-    """Await one task after the other."""
-    for i in range(size):
-        await noop(i)
-
-
-@flow
-async def mapped(size: int) -> None:
-    """Map as many."""
-    noop.map(range(size)).result()
 
 
 def _count(work: Any, size: int, kind: str) -> int:
@@ -89,9 +71,10 @@ def here() -> dict[str, Counts]:
     turns.BUDGET = float("inf")  # what is counted must not depend on how long it takes
     return {
         name: {
-            kind: round((_count(work, _MANY, kind) - _count(work, _FEW, kind)) / (_MANY - _FEW), 1) for kind in KINDS
+            kind: round((_count(shape.work, _MANY, kind) - _count(shape.work, _FEW, kind)) / (_MANY - _FEW), 1)
+            for kind in KINDS
         }
-        for name, work in (("sequential", one_by_one), ("map", mapped))
+        for name, shape in SHAPES.items()
     }
 
 
@@ -108,7 +91,8 @@ def counts() -> dict[str, Counts]:
                 "PYTHONHASHSEED": "0",
             }
             command = [sys.executable, "-m", "benchmarks.hot_path", "--here"]
-            done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+            # What fails and is retried says so on standard error.
+            done = subprocess.run(command, env=environment, check=True, capture_output=True)
         found |= {f"{level} {name}": one for name, one in json.loads(done.stdout).items()}
     return found
 
@@ -121,7 +105,7 @@ def recorded() -> dict[str, Counts]:
 def grown(now: dict[str, Counts], before: dict[str, Counts]) -> list[str]:
     """Say what has grown by more than a tenth."""
     return [
-        f"{name}: {now[name][kind]:g} {kind} a task run, {count:g} before"
+        f"{name}: {now[name][kind]:g} {kind} a piece of work, {count:g} before"
         for name, one in before.items()
         for kind, count in one.items()
         if now[name][kind] > count * GROWTH

@@ -21,7 +21,9 @@ _BLOCK: Final = re.compile(r"(<!-- written from (\w+): begin -->\n).*?(<!-- writ
 _PARTS: Final[dict[str, tuple[str, Callable[[Any], Iterable[str]]]]] = {
     "targets": ("run", report.targets),
     "run": ("run", report.table),
+    "pinned": ("pinned", report.targets),
     "stages": ("stages", stages.table),
+    "profiles": ("stages", stages.profiles),
     "scaling": ("scaling", scaling.table),
 }
 

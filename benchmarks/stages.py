@@ -1,10 +1,11 @@
-"""Where the time of one task run goes: bytecode instructions by stage, and microseconds that are estimated from them.
+"""Where the time of a piece of work goes: bytecode instructions by stage, and microseconds from a profile by samples.
 
 `python -m benchmarks stages` measures and prints; with `--keep` the page of the docs shows it.
 
-Instructions are counted on every thread, between two sizes of one flow; code of libraries counts for the stage that calls it. Time
-inside of C functions (SQLite above all) is taken by a profile, less what the profile itself costs. The processor's time of a
-run that is not traced, less that, is shared out by instructions: those microseconds are estimates, the instructions are not.
+Instructions are counted on every thread, between two sizes of one flow, in processes of their own; code of libraries counts for the
+stage that calls it. For microseconds a timer interrupts the untraced loop every millisecond and notes where its thread is: in
+bytecode, inside of a C function, or waiting for the interpreter's lock. Many samples make a profile, and their shares are shares of
+the time by the clock. (So does statistical profiling in `gprof` and all that came after it.)
 """
 
 from __future__ import annotations
@@ -13,23 +14,34 @@ import argparse
 import asyncio
 import json
 import os
+import selectors
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from benchmarks.hot_path import mapped, one_by_one
 from benchmarks.peers.servers import fast_place
+from benchmarks.shapes import SHAPES
 
 LEVELS: Final = ("off", "relaxed", "results")
-SHAPES: Final = (("sequential", one_by_one), ("map", mapped))
+SHOWN: Final = (
+    "off sequential", "relaxed sequential", "results sequential", "relaxed map", "results map", "relaxed retry", "results retry",
+    "relaxed flows", "results flows",
+)  # fmt: skip
+LISTED: Final = (
+    "relaxed sequential",
+    "relaxed map",
+    "results retry",
+    "results flows",
+)  # of which the page has the profile by function
 # What belongs where: the beginning of a module's path below the package, the longest that fits.
 STAGES: Final[dict[str, tuple[str, ...]]] = {
     "call and binding": (
@@ -45,10 +57,14 @@ STAGES: Final[dict[str, tuple[str, ...]]] = {
     "waiting and waking": ("_kernel", "_engine/futures", "_engine/waiting", "_engine/circles"),
 }  # fmt: skip
 LOOP: Final = "event loop and body"
+ASLEEP: Final = "asleep until something is committed"
 _PLACES: Final = sorted(
     ((place, stage) for stage, places in STAGES.items() for place in places), key=lambda one: -len(one[0])
 )
-_FEW, _MANY, _TIMED, _TURNS = 50, 150, 1_000, 5
+_FEW, _MANY = 50, 150
+_TIMED, _TURNS, _WARM = 1_000, 12, 200
+_EVERY: Final = 0.001  # seconds between samples
+_FUNCTIONS: Final = 20
 _PACKAGE: Final = f"{os.sep}callsheet{os.sep}"
 
 _known: dict[CodeType, str | None] = {}
@@ -92,70 +108,92 @@ def _on_frame(frame: FrameType, event: str, argument: Any) -> Any:
     return on_instruction
 
 
-class _InC:
-    """Adds up the time inside of C functions that call nothing back."""
+class Sampler:
+    """Notes by a timer where the main thread is: how often in which stage, and in which function of whose."""
 
     def __init__(self) -> None:
-        self._since = threading.local()
-        self.cost = 0.0
-        sys.setprofile(self)
-        for _ in range(10_000):
-            len(())
-        sys.setprofile(None)
-        self.cost = sum(_counts.values()) / 10_000  # what the two events see of a function that does nothing
-        _counts.clear()
+        self.stages: Counter[str] = Counter()
+        self.functions: Counter[CodeType] = Counter()
+        self._notes = False
 
-    def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
-        del argument
-        now = time.thread_time()
-        if event == "c_call":
-            self._since.at = time.thread_time()
+    def __enter__(self) -> Self:
+        signal.signal(signal.SIGALRM, self._note)
+        signal.setitimer(signal.ITIMER_REAL, _EVERY, _EVERY)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del number
+        if self._notes or frame is None:  # it does not tell of itself
             return
-        since = getattr(self._since, "at", None)
-        if event == "c_return" and since is not None:
-            _counts[_thread(), _of_frame(frame)] += now - since - self.cost
-        self._since.at = None
+        self._notes = True
+        asleep = frame.f_code is selectors.DefaultSelector.select.__code__
+        self.stages[ASLEEP if asleep else _of_frame(frame)] += 1
+        self.functions[frame.f_code] += 1
+        self._notes = False
 
 
-async def _taken(work: Any, size: int, tracer: Any, kind: str) -> dict[tuple[str, str], float]:
+def function_of(code: CodeType) -> str:
+    """Name a function with its module, from the package on."""
+    path = Path(code.co_filename)
+    parts = path.with_suffix("").parts
+    for root in ("callsheet", "site-packages", f"python{sys.version_info.major}.{sys.version_info.minor}"):
+        if root in parts:
+            last = len(parts) - 1 - parts[::-1].index(root)
+            return f"{'/'.join(parts[last + (root != 'callsheet') :])}: {code.co_qualname}"
+    return f"{path.stem}: {code.co_qualname}"
+
+
+async def _counting(work: Any, size: int) -> dict[tuple[str, str], float]:
     await work(20)
     await asyncio.sleep(0.1)  # the journal has nothing left to do
     _counts.clear()
-    start = sys.settrace if kind == "instructions" else sys.setprofile
-    start(tracer)
+    sys.settrace(_on_frame)
     try:
         await work(size)
     finally:
-        start(None)
+        sys.settrace(None)
     await asyncio.sleep(0.2)
     return dict(_counts)
 
 
-def _by_stage(work: Any, tracer: Any, kind: str) -> dict[tuple[str, str], float]:
-    few, many = (asyncio.run(_taken(work, size, tracer, kind)) for size in (_FEW, _MANY))
-    return {key: max(0.0, (many[key] - few.get(key, 0.0)) / (_MANY - _FEW)) for key in many}
+def _counted(work: Any) -> list[list[Any]]:
+    few, many = (asyncio.run(_counting(work, size)) for size in (_FEW, _MANY))
+    return [[*key, max(0.0, (many[key] - few.get(key, 0.0)) / (_MANY - _FEW))] for key in many]
+
+
+async def _sampling(work: Any) -> dict[str, Any]:
+    """Give microseconds a piece by the clock and of the loop's thread, and where the samples were."""
+    await work(_WARM)
+    taken: list[tuple[float, float]] = []
+    sampler = Sampler()
+    for _ in range(_TURNS):
+        start, busy = time.perf_counter(), time.thread_time()
+        with sampler:
+            await work(_TIMED)
+        taken.append(((time.perf_counter() - start) / _TIMED * 1e6, (time.thread_time() - busy) / _TIMED * 1e6))
+    clock, processor = (statistics.median(some) for some in zip(*taken, strict=True))
+    samples = sum(sampler.stages.values())
+    return {
+        "clock": round(clock, 1),
+        "processor": round(processor, 1),
+        "samples": samples,
+        "stages": {stage: round(count / samples, 4) for stage, count in sampler.stages.items()},
+        "functions": {
+            function_of(code): round(count / samples, 4) for code, count in sampler.functions.most_common(_FUNCTIONS)
+        },
+    }
 
 
 def here(kind: str) -> dict[str, Any]:
-    """Take one kind of measure in this process: `clock`, `instructions` or `c`."""
-    if kind == "clock":
-        return {name: asyncio.run(_clocks(work)) for name, work in SHAPES}
-    tracer = _on_frame if kind == "instructions" else _InC()
-    # The journal's thread is traced from its start: it starts with the first flow.
-    (threading.settrace if kind == "instructions" else threading.setprofile)(tracer)
-    found = {name: _by_stage(work, tracer, kind) for name, work in SHAPES}
-    return {name: [[*key, value] for key, value in one.items()] for name, one in found.items()}
-
-
-async def _clocks(work: Any) -> list[float]:
-    """Give microseconds a task run: by the clock, and of the processor, on the thread that runs the tasks."""
-    await work(_TIMED)
-    taken = []
-    for _ in range(_TURNS):
-        start, busy = time.perf_counter(), time.thread_time()
-        await work(_TIMED)
-        taken.append(((time.perf_counter() - start) / _TIMED * 1e6, (time.thread_time() - busy) / _TIMED * 1e6))
-    return [statistics.median(some) for some in zip(*taken, strict=True)]
+    """Take one kind of measure in this process: `instructions` or `samples`."""
+    if kind == "samples":
+        return {name: asyncio.run(_sampling(shape.work)) for name, shape in SHAPES.items()}
+    threading.settrace(_on_frame)  # the journal's thread is traced from its start: it starts with the first flow
+    return {name: _counted(shape.work) for name, shape in SHAPES.items()}
 
 
 def _process(level: str, kind: str) -> dict[str, Any]:
@@ -168,73 +206,79 @@ def _process(level: str, kind: str) -> dict[str, Any]:
             "PYTHONHASHSEED": "0",
         }
         command = [sys.executable, "-m", "benchmarks.stages", "--here", kind]
-        done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+        # What is retried says so on standard error.
+        done = subprocess.run(command, env=environment, check=True, capture_output=True)
     return json.loads(done.stdout)
 
 
 def measure() -> dict[str, Any]:
-    """Give, by level and shape, what each stage executes on which thread, and microseconds by the clock."""
+    """Give, by level and shape, what each stage executes on which thread, and its microseconds by the clock."""
     found: dict[str, Any] = {}
     for level in LEVELS:
-        clock, instructions, inside = (_process(level, kind) for kind in ("clock", "instructions", "c"))
-        for name, _ in SHAPES:
-            found[f"{level} {name}"] = _together(clock[name], instructions[name], inside[name])
+        instructions, sampled = (_process(level, kind) for kind in ("instructions", "samples"))
+        found |= {f"{level} {name}": together(instructions[name], sampled[name]) for name in SHAPES}
     return {"python": sys.version.split()[0], "measured": found}
 
 
-def _together(clocks: list[float], instructions: list[list[Any]], inside: list[list[Any]]) -> dict[str, Any]:
-    in_c = {(thread, stage): seconds * 1e6 for thread, stage, seconds in inside}
-    counted = {(thread, stage): count for thread, stage, count in instructions}
-    mine = sum(count for (thread, _), count in counted.items() if thread == "caller")
-    left = max(0.0, clocks[1] - sum(micros for (thread, _), micros in in_c.items() if thread == "caller"))
+def together(instructions: list[list[Any]], sampled: dict[str, Any]) -> dict[str, Any]:
+    """Join what was counted and what was sampled of one shape, by stage."""
     stages: dict[str, dict[str, float]] = {}
-    for thread, stage in sorted(counted.keys() | in_c.keys()):
-        count = counted.get((thread, stage), 0.0)
-        one = stages.setdefault(stage, {})
-        one[f"{thread} instructions"] = round(count, 1)
-        one[f"{thread} c"] = round(in_c.get((thread, stage), 0.0), 2)
-        if thread == "caller":
-            one["micros"] = round(one["caller c"] + left * count / mine, 2)
-    return {"clock": round(clocks[0], 1), "processor": round(clocks[1], 1), "stages": stages}
+    for thread, stage, count in instructions:
+        stages.setdefault(stage, {})[thread] = round(count, 1)
+    for stage, share in sampled["stages"].items():
+        stages.setdefault(stage, {})["micros"] = round(share * sampled["clock"], 1)
+    return {**sampled, "stages": stages}
 
 
 def table(found: dict[str, Any]) -> Iterator[str]:
-    """Give the lines of a table in Markdown: instructions of a task run on the caller's thread, and the estimated microseconds."""
-    shown = ("off sequential", "relaxed sequential", "results sequential", "relaxed map", "results map")
-    measured = found["measured"]
-    yield f"Python {found['python']}: instructions a task run on the caller's thread; in brackets microseconds of its processor time, estimated stage by stage."
+    """Give the lines of a table in Markdown: instructions of a piece of work on the caller's thread, and its microseconds."""
+    measured = {name: found["measured"][name] for name in SHOWN}
+    yield f"Python {found['python']}: bytecode instructions of a piece of work on the loop's thread; in brackets its microseconds by the clock."
     yield ""
-    yield "| stage | " + " | ".join(shown) + " |"
-    yield "|---" + "|---:" * len(shown) + "|"
-    for stage in (*STAGES, LOOP):
-        cells = []
-        for name in shown:
-            one = measured[name]["stages"].get(stage, {})
-            count, micros = one.get("caller instructions", 0), one.get("micros", 0)
-            cells.append(f"{count:,.0f} ({micros:.1f})" if count or micros else "")
+    yield "| stage | " + " | ".join(SHOWN) + " |"
+    yield "|---" + "|---:" * len(SHOWN) + "|"
+    for stage in (*STAGES, LOOP, ASLEEP):
+        cells = [_cell(one["stages"].get(stage, {})) for one in measured.values()]
         if any(cells):
             yield f"| {stage} | " + " | ".join(cells) + " |"
-    totals = [
-        f"{sum(one.get('caller instructions', 0) for one in measured[name]['stages'].values()):,.0f} ({measured[name]['processor']:.1f})"
-        for name in shown
-    ]
-    yield "| **all** | " + " | ".join(totals) + " |"
-    in_c = [sum(one.get("caller c", 0) for one in measured[name]["stages"].values()) for name in shown]
-    yield "| of it inside of C functions | " + " | ".join(f"({micros:.1f})" for micros in in_c) + " |"
-    yield "| by the clock | " + " | ".join(f"({measured[name]['clock']:.0f})" for name in shown) + " |"
-    journal = [sum(one.get("journal instructions", 0) for one in measured[name]["stages"].values()) for name in shown]
-    yield (
-        "| the journal's thread, meanwhile | "
-        + " | ".join(f"{count:,.0f}" if count else "" for count in journal)
-        + " |"
-    )
+    for label, figures in (
+        ("**all**", [f"{_instructions(one, 'caller'):,.0f} ({one['clock']:.0f})" for one in measured.values()]),
+        ("the loop's thread, of the processor's time", [f"({one['processor']:.0f})" for one in measured.values()]),
+        ("the journal's thread, meanwhile", [f"{_instructions(one, 'journal'):,.0f}" for one in measured.values()]),
+    ):
+        yield f"| {label} | " + " | ".join(figures) + " |"
+
+
+def _cell(stage: dict[str, float]) -> str:
+    count, micros = stage.get("caller", 0), stage.get("micros", 0)
+    return f"{count:,.0f} ({micros:.1f})" if count else f"({micros:.1f})" if micros else ""
+
+
+def _instructions(one: dict[str, Any], thread: str) -> float:
+    return sum(stage.get(thread, 0) for stage in one["stages"].values())
+
+
+def profiles(found: dict[str, Any]) -> Iterator[str]:
+    """Give the lines of the profiles by function, in Markdown."""
+    for name in LISTED:
+        one = found["measured"][name]
+        shape = SHAPES[name.rpartition(" ")[2]]
+        yield f"<details><summary>{name}: {one['clock']:.0f} microseconds a {shape.piece}, {one['samples']:,} samples</summary>"
+        yield ""
+        yield "| function | share | microseconds |"
+        yield "|---|---:|---:|"
+        for function, share in one["functions"].items():
+            yield f"| `{function}` | {share:.1%} | {share * one['clock']:.1f} |"
+        yield ""
+        yield "</details>"
+        yield ""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, and print or keep it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks stages", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="have the page of the docs show it")
-    parser.add_argument("--here", choices=("clock", "instructions", "c"), help=argparse.SUPPRESS)
+    parser.add_argument("--here", choices=("instructions", "samples"), help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     if asked.here:
         print(json.dumps(here(asked.here)))
@@ -243,7 +287,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("Python 3.12 does not trace what it has traced before; take another version.", file=sys.stderr)
         return 2
     found = measure()
-    print("\n".join(table(found)))
+    print("\n".join((*table(found), "", *profiles(found))))
     if asked.keep:
         from benchmarks import page
 

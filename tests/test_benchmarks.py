@@ -160,12 +160,33 @@ def test_the_spread_of_sizes_is_what_is_furthest_from_the_middle():
     assert "| results | 1 (90) | 1 (100) | 1 (130) | ± 30% |" in lines
 
 
-def test_stages_are_estimated_from_instructions_and_what_is_inside_of_c():
+def test_stages_have_what_was_counted_and_their_share_of_the_samples():
     counted = [["caller", "rules", 100.0], ["caller", "commit", 300.0], ["journal", "commit", 50.0]]
-    found = stages._together([90.0, 60.0], counted, [["caller", "commit", 20e-6]])
-    assert found["stages"]["rules"]["micros"] == 10.0
-    assert found["stages"]["commit"]["micros"] == 50.0
-    assert found["stages"]["commit"]["journal instructions"] == 50.0
+    sampled = {
+        "clock": 80.0,
+        "processor": 60.0,
+        "samples": 4,
+        "stages": {"commit": 0.75, stages.LOOP: 0.25},
+        "functions": {},
+    }
+    found = stages.together(counted, sampled)
+    assert found["stages"] == {
+        "rules": {"caller": 100.0},
+        "commit": {"caller": 300.0, "journal": 50.0, "micros": 60.0},
+        stages.LOOP: {"micros": 20.0},
+    }
+
+
+def test_samples_tell_where_the_main_thread_is():
+    def busy() -> None:
+        end = time.monotonic() + 30
+        while sum(sampler.stages.values()) < 5 and time.monotonic() < end:
+            pass
+
+    with (sampler := stages.Sampler()):
+        busy()
+    assert sampler.stages.keys() == {stages.LOOP}
+    assert stages.function_of(busy.__code__) in map(stages.function_of, sampler.functions)
 
 
 def test_the_chart_has_a_bar_for_each_engine():

@@ -46,7 +46,11 @@ def parser() -> argparse.ArgumentParser:
     )
     show.add_argument("json", type=Path, nargs="?")
     show.add_argument("--svg", type=Path, default=None, metavar="FILE")
-    show.add_argument("--keep", action="store_true", help="make it the run that the page of the docs shows")
+    show.add_argument(
+        "--keep",
+        action="store_true",
+        help="make it the run (or the one bound to a core) that the page of the docs shows",
+    )
     return top
 
 
@@ -101,7 +105,7 @@ def _report(asked: argparse.Namespace) -> int:
             asked.svg.write_text(chart(run))
         if not asked.keep:
             return 0
-        page.keep("run", run)
+        page.keep("pinned" if run["facts"].get("pinned") else "run", run)
     page.write()
     print(f"Written: {page.PAGE.name}, {page.CHART.name}", file=sys.stderr)
     return 0
