@@ -118,18 +118,20 @@ def text(table: Table, rows: int, shared: tuple[int, ...] = ()) -> str:
     one = "(" + ",".join("?" * (table.width - len(shared))) + ")"
     values = "VALUES " + ",".join([one] * rows)
     if table.blobs:
-        # In front all bytes, then what is bound once. (Numbers for all the others would be searched one by one.)
+        # In front all bytes, then what is bound once. (Numbered parameters are for mappings only, from Python 3.14 on.)
         own = itertools.count(1)
-        places = {index: f"?{number}" for number, index in enumerate(shared, 2)}
-        columns = [places.get(index) or _column(table, index, next(own)) for index in range(table.width)]
-        values = f"SELECT {','.join(columns)} FROM ({values})"
+        columns = [
+            f"once{index}" if index in shared else _column(table, index, next(own)) for index in range(table.width)
+        ]
+        once = ",".join(("? AS bytes", *(f"? AS once{index}" for index in shared)))
+        values = f"SELECT {','.join(columns)} FROM (SELECT {once}) CROSS JOIN ({values})"
     return table.before + values + table.after
 
 
 def _column(table: Table, index: int, number: int) -> str:
     name = f"column{number}"
     if index in table.blobs:
-        return f"iif({name}, substr(?1, {name} >> {_BITS}, {name} & {(1 << _BITS) - 1}), NULL)"
+        return f"iif({name}, substr(bytes, {name} >> {_BITS}, {name} & {(1 << _BITS) - 1}), NULL)"
     return f"nullif({name}, {NOTHING})" if index in table.nullable else name
 
 
