@@ -67,6 +67,12 @@ def left(path: Path) -> Path:
     return file
 
 
+def opened_once(path: Path) -> None:
+    store = SqliteStore(path)
+    store.open()
+    store.close()
+
+
 def the_log(path: Path) -> Log:
     (log,) = examine(path, watch=0.0, integrity=False).logs
     return log
@@ -162,7 +168,7 @@ def test_a_row_without_its_file(path: Path, left: Path) -> None:
         "has no file any more: what was in it only is lost (a copy of a history needs the folder 'callsheet.db-engines'"
         in said
     )
-    SqliteStore(path).open()
+    opened_once(path)
     assert examine(path, watch=0.0, integrity=False).logs == ()
 
 
@@ -188,7 +194,7 @@ def test_a_log_whose_end_cannot_be_read(path: Path, left: Path, how: str) -> Non
     code, said = doctor()
     assert code == 1
     assert f"the last {log.unreadable} batches CANNOT BE READ and will be left out of history" in said
-    SqliteStore(path).open()
+    opened_once(path)
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*) FROM run").fetchone() == (1 + there,)
     assert doctor()[0] == 0
@@ -200,7 +206,7 @@ def test_a_log_that_was_cut_off(path: Path, left: Path) -> None:
     code, said = doctor()
     assert code == 1
     assert "NOT READ WHOLE: it has been cut off" in said
-    SqliteStore(path).open()
+    opened_once(path)
     assert doctor()[0] == 0
 
 

@@ -29,6 +29,7 @@ def in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Conne
         (1,)
         >>> connection.in_transaction
         False
+        >>> connection.close()
     """
     cursor = connection.cursor()  # one for both: each is as dear as a call of a function
     cursor.execute("BEGIN IMMEDIATE")
