@@ -19,7 +19,7 @@ KEPT: Final = Path(__file__).parent / "figures"
 
 _BLOCK: Final = re.compile(r"(<!-- written from (\w+): begin -->\n).*?(<!-- written from \2: end -->)", re.DOTALL)
 _PARTS: Final[dict[str, tuple[str, Callable[[Any], Iterable[str]]]]] = {
-    "targets": ("run", report.targets),
+    "targets": ("targets", report.targets),
     "run": ("run", report.table),
     "pinned": ("pinned", report.targets),
     "stages": ("stages", stages.table),

@@ -47,10 +47,9 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("json", type=Path, nargs="?")
     show.add_argument("--svg", type=Path, default=None, metavar="FILE")
     show.add_argument(
-        "--keep",
-        action="store_true",
-        help="make it the run (or the one bound to a core) that the page of the docs shows",
-    )
+        "--keep", nargs="?", const="run", choices=("run", "targets", "pinned"),
+        help="make it the run of which the page of the docs shows figures, targets, or targets where all is bound to a core",
+    )  # fmt: skip
     return top
 
 
@@ -105,7 +104,7 @@ def _report(asked: argparse.Namespace) -> int:
             asked.svg.write_text(chart(run))
         if not asked.keep:
             return 0
-        page.keep("pinned" if run["facts"].get("pinned") else "run", run)
+        page.keep(asked.keep, run)
     page.write()
     print(f"Written: {page.PAGE.name}, {page.CHART.name}", file=sys.stderr)
     return 0
