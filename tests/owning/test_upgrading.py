@@ -71,7 +71,9 @@ def test_the_older_one_is_told_and_its_run_goes_on_in_the_newer(here: Path, path
             taker.hears("waiting", "7")
             (here / "go").touch()
             until(lambda: ask(path, "SELECT 1 FROM run WHERE kind = 0 AND state_type = 3"))
-    assert lines(here) == [["before", str(older.pid)], ["after", str(taker.pid)]]
+    found = lines(here)
+    assert (found[0], found[-1]) == (["before", str(older.pid)], ["after", str(taker.pid)])
+    assert len(found) == 2 or durability == "relaxed", "which may not have saved what came first"
 
 
 def test_an_older_one_without_an_engine_of_its_own_is_told_at_its_next_call(here: Path) -> None:
