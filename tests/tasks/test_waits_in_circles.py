@@ -16,6 +16,7 @@ from callsheet.exceptions import BlockingWaitError
 def no_waits_are_left():
     yield
     assert not circles._waits
+    assert not circles._awaited
 
 
 def refused(*states: Any) -> list[str]:

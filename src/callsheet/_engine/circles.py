@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from callsheet._engine.run import Run
 
 _FAR: Final = 64
-"""Steps of a search. In a chain of runs, of which each waits for the one before, every wait begins one."""
+"""Steps of a search. In a chain of runs, of which each waits for the one before, every wait might begin one."""
 _lock = threading.Lock()
 _waits: dict[Any, dict[Any, int]] = {}  # by who cannot end before: for whom, and how many waits of it
+_awaited: dict[Any, int] = {}  # how many of those are for whom
 
 
 def enter(waiting: Run, target: Run) -> list[Any]:
@@ -32,7 +33,8 @@ def enter(waiting: Run, target: Run) -> list[Any]:
     """
     held = _held_up_by(waiting)
     with _lock:
-        if _leads_to(target, held):
+        # No way leads back to where nobody waits: so it is in a chain, whose runs begin to wait in its order.
+        if not _awaited.keys().isdisjoint(held) and _leads_to(target, held):
             raise BlockingWaitError(
                 f"{waiting.noun} run {waiting.name!r} would wait for {target.noun.lower()} run {target.name!r}, which waits "
                 "for it: neither could ever end. Wait for one of them outside of both, or with a timeout."
@@ -40,6 +42,7 @@ def enter(waiting: Run, target: Run) -> list[Any]:
         for one in held:
             targets = _waits.setdefault(one, {})
             targets[target] = targets.get(target, 0) + 1
+        _awaited[target] = _awaited.get(target, 0) + len(held)
     return held
 
 
@@ -53,6 +56,9 @@ def leave(held: list[Any], target: Run) -> None:
                 del targets[target]
             if not targets:
                 del _waits[one]
+        _awaited[target] -= len(held)
+        if not _awaited[target]:
+            del _awaited[target]
 
 
 def _held_up_by(run: Run) -> list[Any]:
@@ -83,6 +89,7 @@ def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     _waits.clear()
+    _awaited.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

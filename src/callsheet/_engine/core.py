@@ -182,14 +182,32 @@ class Core:
             return bool(self.orchestrator.roots)
         return bool(parent.children) or len(self.orchestrator.roots) > 1
 
-    def _commit_of_step(self, host: Host) -> Awaitable[object]:
-        """Give what is to be awaited until what was accepted in this step of a loop is committed."""
+    def when_committed(self, position: int, port: Port, call: Callable[[], None]) -> None:
+        """Call `call()`, in whichever thread commits, once everything up to a position of the journal is committed.
+
+        Nobody awaits it, so at ``strict`` no loop is held up by the disk. Else it is committed as `acknowledge` does; the
+        journal's thread does so, too, a little later, where a loop ends before that.
+        """
+        host, journal = port.host, self.journal
+        on_the_spot = not self.acknowledges_all
+        journal.notify(position, call, hurry=not on_the_spot)
+        if on_the_spot and host is not None:
+            self._waiting_in_step(host)
+        elif on_the_spot:
+            journal.flush_here(position)
+
+    def _waiting_in_step(self, host: Host) -> list[Event]:
+        """Have a commit at the end of this step of a loop, and give the list of those who are to be woken by it."""
         waiting = self._steps.get(host)
         if waiting is None:
             waiting = self._steps[host] = []
             host.after_step(partial(self._commit_step, host))
+        return waiting
+
+    def _commit_of_step(self, host: Host) -> Awaitable[object]:
+        """Give what is to be awaited until what was accepted in this step of a loop is committed."""
         event = host.new_event()
-        waiting.append(event)
+        self._waiting_in_step(host).append(event)
         return event.wait()
 
     def _commit_step(self, host: Host) -> None:
@@ -197,7 +215,7 @@ class Core:
         position = self.journal.accepted
         if self.journal.flush_here(position):
             _wake(waiting)
-        else:
+        elif waiting:
             self.journal.notify(position, lambda: host.post(partial(_wake, waiting)))
 
     def forget(self) -> None:

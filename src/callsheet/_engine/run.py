@@ -68,8 +68,8 @@ class Run(Actor):
         finally:
             _leave(token)
             if self.unsaved and self.final is not None:
-                # Nobody awaits this coroutine: it need not stay until the journal's thread has written.
-                self.core.journal.notify(self.unsaved, self.finish)
+                # Nobody awaits this coroutine: it need not stay until that is committed.
+                self.core.when_committed(self.unsaved, port, self.finish)
             else:
                 self.finish()
             del self, final  # the frame of a body that failed leads back here, and the run holds the error

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from callsheet._clock import machine
 from callsheet._kernel.lease import Lease
+from callsheet._kernel.limits import MOST_BYTES, MOST_PER_COMMIT, MOST_ROWS, SETTLED_AT_ONCE
 from callsheet._kernel.lost import weight
 from callsheet._kernel.spawning import threads
 from callsheet._kernel.trouble import Trouble
@@ -23,24 +24,8 @@ from callsheet._store import mishaps
 from callsheet._store.protocol import Store
 from callsheet.exceptions import LostOwnership, StoreError, StoreTooNew
 
-MOST_ROWS = 10_000
-MOST_BYTES = 64 << 20
-MOST_PER_COMMIT = 2_000
-"""Entries in one transaction: 8 ms for which other processes wait. (With 1,000, a map took a twentieth longer; 5,000 were
-no faster, and took 3 MB more.)"""
-MOST_LOGGED = 5_000
-"""Entries in the redo log above which the tables are written without waiting for more. (A full log makes callers wait.)"""
-SETTLED_AT_ONCE = 1_000
-"""Entries of the redo log, about, that are written to the tables in one transaction: 5 ms in which no caller commits.
-(With fewer, one run at a time became a quarter slower; in one go, callers waited for 60 ms.)"""
-ALL = sys.maxsize
+ALL: Final = sys.maxsize
 """Everything that was appended to the redo log."""
-BEHIND = 2_000
-"""Entries that wait for their tables, about 20 ms of work for the journal's thread, above which whoever brings more lets it
-have the interpreter's lock. Else it would have it every 5 ms for a moment, and fall behind by seconds."""
-GIVE_WAY = 32
-"""Entries between two moments of that: it costs some microseconds, wanted or not, and the thread waits for half of these.
-(`python -m benchmarks --only giving_way` measures what both are for.)"""
 # Names of their own: looking a member up in its enumeration costs as much as calling a function (3.11).
 OFF: Final = Durability.OFF
 _STRICT: Final = Durability.STRICT

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from time import sleep  # of the machine: it only gives way
 
 from callsheet._clock import machine, virtual_clock
-from callsheet._kernel.commits import BEHIND, GIVE_WAY, MOST_LOGGED, OFF, Callback, Commits, call_all
+from callsheet._kernel.commits import OFF, Callback, Commits, call_all
 from callsheet._kernel.lease import Lease
+from callsheet._kernel.limits import BEHIND, GATHER, GIVE_WAY, MOST_LOGGED, ON_THE_SPOT, RETRY_LONGEST, SETTLE_AFTER
 from callsheet._kernel.lost import Lost, weight
 from callsheet._kernel.outside import Outside
 from callsheet._kernel.spawning import Thread, threads
@@ -27,14 +28,6 @@ from callsheet._store.patience import pauses
 from callsheet._store.protocol import Store
 from callsheet.exceptions import LostOwnership, StoreClosed, StoreError, StoreUnavailable
 
-GATHER = 0.015
-"""Seconds that entries wait for company, unless somebody waits for them."""
-SETTLE_AFTER = 0.1
-"""Seconds that batches stay in the redo log, unless somebody waits to read them. (With 0.03, the tables were written
-in pieces a third as long, and runs under load took a third longer.)"""
-ON_THE_SPOT = 256
-"""Entries that a caller commits itself at most; more is left to the thread."""
-_RETRY_LONGEST = 2.0
 _logger = logging.getLogger("callsheet.journal")
 
 
@@ -78,8 +71,7 @@ class Journal(Commits):
 
     def _reset(self) -> None:
         super()._reset()
-        self._idle = False
-        self._stopping = False
+        self._idle = self._quiet = self._stopping = False
         self._lost = Lost()
         self._thread: Thread | None = None
         self._outside = Outside(self._store, self._ring)
@@ -201,15 +193,19 @@ class Journal(Commits):
             self._fire(list(self._followers))
         return position
 
-    def notify(self, position: int, callback: Callback) -> None:
-        """Call `callback()` once everything up to `position` is committed, or `failure` is set; maybe at once."""
+    def notify(self, position: int, callback: Callback, *, hurry: bool = True) -> None:
+        """Call `callback()` once everything up to `position` is committed, or `failure` is set; maybe at once.
+
+        Without `hurry` the thread need not wake up for it: the caller is about to commit itself.
+        """
         if (clock := virtual_clock()) is not None:
             callback = clock.held(callback)
         with self._gate:
             now = self._committed >= position or self._trouble.failure is not None or self._closed
             if not now:
                 heapq.heappush(self._waiters, (position, next(self._order), callback))
-                self._hurry()
+                if hurry:
+                    self._hurry()
         if now:
             self._fire([callback])
 
@@ -333,8 +329,10 @@ class Journal(Commits):
         while not self._closed:
             try:
                 self._wait_for_work()
-                if not (self._urgent or self._stopping):
+                committed, gathers = self._committed, not (self._urgent or self._stopping)
+                if gathers:
                     self._bell.sleep(self._gather)
+                self._quiet = gathers and not self._urgent and self._committed == committed
                 attempts = 0 if self._work() else attempts + 1
                 if self._stopping and (self._shown >= self._accepted or self._trouble.degraded is not None):
                     return  # close() sees to the rest
@@ -356,7 +354,8 @@ class Journal(Commits):
         if done and (self._queue or self._batch):  # else the lock would only be in the way of a caller
             with self._writer:
                 # Where callers commit on the spot, a batch in between is not to hold them up for long.
-                quick = self._logged and len(self._queue) <= ON_THE_SPOT and not self._watchers and not self.degraded
+                log = (self._logged or self._waiters) and len(self._queue) <= ON_THE_SPOT
+                quick = log and not self._watchers and not self.degraded
                 done = bool(quick and self._log_next(callbacks)) or self._commit_next(callbacks)
         if callbacks:
             self._fire(callbacks)
@@ -371,10 +370,10 @@ class Journal(Commits):
         return done
 
     def _settling_is_due(self) -> bool:
-        """Tell whether to write the tables now: for a caller who waits for its commit they can wait a little."""
+        """Tell whether to write the tables now: while callers commit on the spot they can wait a little."""
         if self._watchers or self._stopping or self._committed - self._shown > MOST_LOGGED or self._sync_is_due():
             return True
-        return bool(self._logged) and machine.monotonic() >= self._logged_since + SETTLE_AFTER
+        return bool(self._logged) and (self._quiet or machine.monotonic() >= self._logged_since + SETTLE_AFTER)
 
     def _wait_for_work(self) -> None:
         while True:
@@ -395,6 +394,6 @@ class Journal(Commits):
         if self._trouble.only_held:
             machine.sleep(next(pauses()) * min(attempts, 8))
             return
-        self._bell.sleep(min(0.05 * 2 ** min(attempts, 6), _RETRY_LONGEST))
+        self._bell.sleep(min(0.05 * 2 ** min(attempts, 6), RETRY_LONGEST))
         with self._writer:
             self._reopen()
