@@ -98,7 +98,8 @@ class LogFile:
             return None
         number, at = self.number + 1, self._at
         head = _HEAD.pack(number, epoch, size)
-        self._write(at, head + _SUM.pack(crc32(body, crc32(head))) + body, number)
+        self._write(at, head + _SUM.pack(crc32(body, crc32(head))) + body)
+        self._write(_NEWEST, _NUMBER.pack(number))
         # No call between these: an interrupt before them has the next batch written over this one.
         self._at, self.number = at + size + _AROUND, number
         return None if self._pages[_SEAL] else number
@@ -117,14 +118,12 @@ class LogFile:
         (self._at, self._end), self._other = self._other, here
         return True
 
-    def _write_mapped(self, at: int, content: bytes, number: int) -> None:
+    def _write_mapped(self, at: int, content: bytes) -> None:
         self._pages[at : at + len(content)] = content
-        _NUMBER.pack_into(self._pages, _NEWEST, number)
 
-    def _write_called(self, at: int, content: bytes, number: int) -> None:
-        for start, part in ((at, content), (_NEWEST, _NUMBER.pack(number))):
-            if os.pwrite(self._file, part, start) != len(part):
-                raise OSError("A batch was written in part.")
+    def _write_called(self, at: int, content: bytes) -> None:
+        if os.pwrite(self._file, content, at) != len(content):
+            raise OSError("A batch was written in part.")
 
     def is_there(self) -> bool:
         """Tell whether the file still has its name."""
