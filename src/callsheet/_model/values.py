@@ -119,6 +119,19 @@ def describe(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {text}"
 
 
+def represent(value: object) -> str:
+    """Give the `repr` of a value, also where that cannot be made.
+
+    Example:
+        >>> represent(ValueError("x"))
+        "ValueError('x')"
+    """
+    try:
+        return repr(value)
+    except Exception:  # the user's __repr__ may do anything, and has no end where a value is nested deeply
+        return f"<{type(value).__name__}: its __repr__ failed>"
+
+
 def failed_state(exc: BaseException, *, message: str = "", **fields: Any) -> State[Any]:
     """Make the Failed state of an exception; its message is `message`, then the exception.
 
