@@ -134,6 +134,17 @@ def test_what_needs_a_server_is_refused(monkeypatch):
         get_client(sync_client=True)
 
 
+def test_runs_say_that_no_server_is_told_of_them(monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv("CALLSHEET_API_URL", "http://secret@127.0.0.1:4200/api")
+    monkeypatch.setenv("CALLSHEET_DATABASE", str(tmp_path / "told.db"))
+    with caplog.at_level("WARNING", "callsheet"):
+        for _ in range(2):
+            assert flow(lambda: 1)() == 1
+    (said,) = [record.getMessage() for record in caplog.records if "CALLSHEET_API_URL" in record.getMessage()]
+    assert f"their history is kept in {tmp_path / 'told.db'}" in said
+    assert "secret" not in said
+
+
 @pytest.mark.anyio
 async def test_a_client_reads_what_runs_in_the_same_place_write():
     await quick()
