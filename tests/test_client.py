@@ -43,6 +43,15 @@ async def test_a_client_says_hello():
     assert hello.endswith("callsheet.db")
 
 
+def test_a_method_that_there_is_not_says_what_to_use():
+    for client in (get_client(), get_client(sync_client=True)):
+        with pytest.raises(AttributeError, match=r"'create_flow_run'. Call the flow, or use `flow.submit"):
+            client.create_flow_run(quick)  # type: ignore[attr-defined,union-attr]
+        with pytest.raises(AttributeError, match=r"has no attribute 'nothing'$"):
+            client.nothing()  # type: ignore[attr-defined,union-attr]
+        assert not hasattr(client, "delete_flow_run")
+
+
 @pytest.mark.anyio
 async def test_a_client_is_used_as_a_context_manager_and_not_after_it():
     client = get_client()

@@ -20,7 +20,7 @@ from callsheet._model.records import Definition, Guard, ResultBlob
 from callsheet._model.states import State, StateDetails
 from callsheet._results.wires import METADATA
 from callsheet._rules.verdicts import ACCEPT, Reject
-from callsheet.logging.loggers import run_logger
+from callsheet.logging.loggers import engine_run_logger
 from callsheet.settings import get_current_settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from callsheet._kernel.host import Host
     from callsheet._kernel.ports import Port
     from callsheet._model.records import RunRecord, StateRecord
-    from callsheet.logging.loggers import LogAdapter
+    from callsheet.logging.loggers import EngineAdapter
 
 _S = StateType
 # Names of their own: looking a member up in its enumeration costs as much as calling a function (3.11).
@@ -178,9 +178,9 @@ class Actor:
         """Give what every record of this run's logger carries."""
         raise NotImplementedError
 
-    def logger(self) -> LogAdapter:
-        """Give the run's logger."""
-        return run_logger(self.log_name, self.log_fields())
+    def logger(self) -> EngineAdapter:
+        """Give the logger for what the engine has to say of the run."""
+        return engine_run_logger(self.log_name, self.log_fields())
 
     def settle_children(self, port: Port, *, cancel: bool) -> Awaitable[None] | None:
         """End what the body left running. What a task leaves behind, the flow run around it waits for."""

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _S = StateType
 # Names of their own: looking a member up in its enumeration costs as much as calling a function (3.11).
 _PENDING, _RUNNING, _COMPLETED, _FAILED = StateType.PENDING, StateType.RUNNING, StateType.COMPLETED, StateType.FAILED
+_TASK = Kind.TASK
 _PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes})
 
 
@@ -126,7 +127,7 @@ class FlowRunActor(Run):
         del start  # its parameters are to be validated first
         parent = self.cell.parent
         self.find_inputs()
-        if parent is not None and parent.kind is Kind.TASK:
+        if parent is not None and parent.kind is _TASK:
             self.inputs = (*self.inputs, ("__parents__", (parent.id,)))
         if self.tracking is not None:
             self.core.ask(

@@ -22,7 +22,7 @@ from callsheet._model.kinds import Kind
 from callsheet._model.records import InputDropped, InputFree, InputRecord, InputStored
 from callsheet._model.runs import FlowRunInput
 from callsheet.context import FlowRunContext
-from callsheet.exceptions import ObjectAlreadyExists
+from callsheet.exceptions import ObjectAlreadyExists, SerializationError
 
 SENDER: Final = "callsheet.flow-run."
 """What the name of a sender that is a flow run begins with; its id follows."""
@@ -59,8 +59,18 @@ def check_key(key: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    """Write a value as JSON."""
-    return msgspec.json.encode(value, enc_hook=_plain).decode()
+    """Write a value as JSON.
+
+    Raises:
+        SerializationError: It contains itself, or has too many levels.
+        NotImplementedError: It, or something in it, has no form in JSON.
+    """
+    try:
+        return msgspec.json.encode(value, enc_hook=_plain).decode()
+    except RecursionError:
+        raise SerializationError(
+            f"This {type(value).__name__} cannot be written as JSON: it contains itself, or has too many levels."
+        ) from None
 
 
 def _plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ from callsheet._model.kinds import Durability, Kind, StateType
 from callsheet._model.records import Definition
 from callsheet._model.runs import Constant, Parameter, TaskRun, TaskRunPolicy, TaskRunResult
 from callsheet._model.states import StateDetails
-from callsheet._model.values import describe
+from callsheet._model.values import describe, represent
 from callsheet.context import TaskRunContext, current_transaction
 from callsheet.logging.loggers import TASK_RUNS, UNKNOWN, task_fields
 from callsheet.logging.prints import patch_print
@@ -319,7 +319,7 @@ class TaskRunActor(Run):
 
     def log_end(self, final: Final) -> None:
         if final.type is _FAILED and isinstance(final.data, BaseException):
-            self.logger().error("Task run failed with exception: %r", final.data, exc_info=final.data)
+            self.logger().error("Task run failed with exception: %s", represent(final.data), exc_info=final.data)
         elif final.type in (_S.CRASHED, _FAILED):
             self.logger().error("Finished in state %s(%r)", final.name, final.message)
 

@@ -37,6 +37,7 @@ class NotRecorded:
 NOT_RECORDED: Final = NotRecorded()
 
 _FILLED_IN: Final[Any] = None  # a default that `__post_init__` replaces
+_SCHEDULED: Final = StateType.SCHEDULED  # looking a member up in its enumeration costs as much as a call (3.11)
 
 DEFAULT_NAMES: Final[dict[StateType, str]] = {kind: kind.value.capitalize() for kind in StateType}
 
@@ -125,7 +126,7 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
         details: Any = self.state_details
         if details.__class__ is not StateDetails:
             self.state_details = details = _details_of(details)
-        if kind is StateType.SCHEDULED and details.scheduled_time is None:
+        if kind is _SCHEDULED and details.scheduled_time is None:
             details.scheduled_time = utc_now()
         data = self.data
         if data.__class__ is dict and data.get("type") == "unpersisted":

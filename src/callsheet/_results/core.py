@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -18,8 +17,9 @@ from callsheet._results.serializing import Serializer
 from callsheet._results.storage import NullFileSystem, Storage
 from callsheet._results.ways import Way
 from callsheet.exceptions import CallsheetError, MissingResult, ResultDamaged, SerializationError, StorageError
+from callsheet.logging.loggers import engine_log
 
-_LOG: Final = logging.getLogger("callsheet.results")
+_LOG: Final = engine_log("callsheet.results")
 _LARGEST_IN_MEMORY: Final = 16 << 20  # bytes of a payload; larger results are read again
 
 
