@@ -57,11 +57,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tasks_refresh_cache: Whether tasks that do not say compute anew what is cached.
         enable_cancellation_and_crashed_hooks: Whether hooks for cancelled and crashed flow runs run at all (its
             variable has two underscores: ``CALLSHEET__ENABLE_CANCELLATION_AND_CRASHED_HOOKS``).
-        api_url: Address of a server; none works in this process.
-        api_key: Key for that server.
+        api_url: Address of a server, for the addresses of runs; no server is told of anything yet.
+        api_key: Key for that server; nothing reads it yet.
         ui_url: Address of a user interface, for links.
         server_allow_ephemeral_mode: Whether a client without an address may work in this process.
-        default_work_pool_name: Work pool of deployments that do not say.
+        default_work_pool_name: Work pool of deployments that do not say; nothing reads it yet.
         testing_unit_test_mode: Whether this process runs unit tests.
         explicit: Names of the fields that were set, as opposed to left at their defaults.
     """

@@ -12,7 +12,7 @@ import msgspec
 from callsheet._clock import from_micros, monotonic, until_look
 from callsheet._dual import is_stepped
 from callsheet._engine.history import the_run
-from callsheet._engine.places import LoopPlace, Place, ThreadPlace, current_core
+from callsheet._engine.places import LoopPlace, Place, ThreadPlace, core_of, current_core
 from callsheet._engine.waiting import scope_here
 from callsheet._ids import new_id
 from callsheet._kernel.host import current_host
@@ -85,12 +85,20 @@ def from_json(text: str) -> Any:
     return msgspec.json.decode(text)
 
 
-def place_here() -> Place:
-    """Give the place from which the dual function that is under way reads and writes."""
-    host = current_host()
+def place_here(client: Any = None) -> Place:
+    """Give the place from which the dual function that is under way reads and writes.
+
+    Args:
+        client: On whose history. Default: the one of the place of the call.
+
+    Raises:
+        TypeError: It is no client.
+        RuntimeError: It is not open.
+    """
+    host, core = current_host(), current_core() if client is None else core_of(client)
     if is_stepped() or host is None:
-        return ThreadPlace(current_core())
-    return LoopPlace(current_core(), host)
+        return ThreadPlace(core)
+    return LoopPlace(core, host)
 
 
 def port_here() -> Port:

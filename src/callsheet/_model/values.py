@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
-from callsheet._model.kept import Kept
+from callsheet._model.kept import NOT_RECORDED, Kept
 from callsheet._model.kinds import StateType
 from callsheet._model.outcomes import is_state_iterable
-from callsheet._model.states import NOT_RECORDED, State
+from callsheet._model.states import State
 from callsheet.exceptions import CancelledRun, CrashedRun, FailedRun, MissingResult, PausedRun, UnfinishedRun
 
 _WITHOUT_OWN_EXCEPTION: dict[StateType, tuple[type[Exception], str]] = {

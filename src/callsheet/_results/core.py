@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from callsheet._results import access, keys
 from callsheet._results.locks import Locks
@@ -146,6 +146,14 @@ class Core(Locks):
                 )
         if self.cache_result_in_memory and written[0] <= _LARGEST_IN_MEMORY and not isinstance(storage, NullFileSystem):
             self.cache[located] = (result_record, written[1])
+
+    def store_parameters(self, *_: Any, **__: Any) -> NoReturn:
+        """Keep the parameters of a run that a task worker is to take. Not implemented yet."""
+        raise NotImplementedError("ResultStore.store_parameters is not implemented yet")
+
+    def read_parameters(self, *_: Any, **__: Any) -> NoReturn:
+        """Give parameters that were kept for a task worker. Not implemented yet."""
+        raise NotImplementedError("ResultStore.read_parameters is not implemented yet")
 
     # --------------------------------------------------------------------------------------- inside
 

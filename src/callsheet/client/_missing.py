@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 _CALL: Final = "Call the flow, or use `flow.submit(…)` in a flow; `with run_key(…)` starts a run only once."
 _NOTHING_GOES: Final = "Nothing can be deleted from a history yet."
 _NO_DEPLOYMENTS: Final = "There are no deployments yet."
+_NO_POOLS: Final = "There are no work pools yet."
 _INSTEAD: Final = {
     "create_flow_run": _CALL,
     "create_flow_run_from_deployment": f"{_NO_DEPLOYMENTS} {_CALL}",
@@ -23,6 +24,8 @@ _INSTEAD: Final = {
     "read_deployment": _NO_DEPLOYMENTS,
     "read_deployment_by_name": _NO_DEPLOYMENTS,
     "read_deployments": _NO_DEPLOYMENTS,
+    "read_work_pool": _NO_POOLS,
+    "read_workers_for_work_pool": _NO_POOLS,
     "create_logs": "Lines of a run are written in it, by `get_run_logger()`.",
 }
 
