@@ -72,6 +72,18 @@ async def run_hooks(
             logger.info("Hook %r finished running successfully", name)
 
 
+def show_before(error: BaseException, own: object) -> None:
+    """Have the traceback of what a hook raised show the run's own error first, which it is raised instead of."""
+    if not isinstance(own, BaseException) or error.__context__ is not None:
+        return
+    before: BaseException | None = own
+    while before is not None:
+        if before is error:  # a hook may raise the run's own error, or what had led to it
+            return
+        before = before.__cause__ or before.__context__
+    error.__context__ = own
+
+
 def sheltered(hook: Callable[..., Any], seconds: float) -> Callable[..., Any]:
     """Give a hook that may await although everything around it is cancelled already, for so many seconds."""
 
