@@ -14,7 +14,7 @@ import pytest
 from callsheet import State, flow, get_client, get_run_logger, runtime, task
 from callsheet.context import FlowRunContext, TaskRunContext
 from callsheet.exceptions import CancelledRun, UnfinishedRun
-from callsheet.states import Cancelled, Cancelling, Failed
+from callsheet.states import Cancelled, Cancelling, Completed, Failed
 
 Seen = list[Any]
 
@@ -446,6 +446,53 @@ def test_with_options_hooks_replace_or_stay() -> None:
         copy.with_options(on_completion=[note(seen, "new")])()
         copy()
     assert [label for label, _ in seen] == ["old", "old", "new", "old"] * 2
+
+
+# ------------------------------------------------------------------------------ async hooks of sync code
+
+
+def test_async_hooks_of_sync_code_are_async_code():
+    """What is dual gives coroutines to them: they cannot but await it."""
+    seen: Seen = []
+
+    async def results(definition: Any, run: Any, state: State[Any]) -> None:
+        seen.append((definition.name, await state.result(raise_on_failure=False)))  # type: ignore[misc]
+
+    @task(on_completion=[results])
+    def one() -> int:
+        return 1
+
+    @task(on_failure=[results])
+    def none() -> None:
+        raise KeyError
+
+    @flow(on_completion=[results])
+    def both() -> int:
+        none.submit(return_state=True)
+        return one() + 1
+
+    assert both() == 2
+    assert seen[1:] == [("one", 1), ("both", 2)]
+    assert isinstance(seen[0][1], KeyError)
+
+
+def test_sync_flows_that_an_async_hook_calls_are_sync_code():
+    seen: Seen = []
+
+    @flow
+    def report() -> None:
+        seen.append(Completed(data=42).result())
+
+    async def hook(definition: Any, run: Any, state: State[Any]) -> None:
+        report()
+        seen.append(await state.result())  # type: ignore[misc]
+
+    @flow(on_completion=[hook])
+    def answer() -> int:
+        return 42
+
+    answer()
+    assert seen == [42, 42]
 
 
 # ------------------------------------------------------------------------------- hooks that end the run

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from anyio import fail_after
 
+from callsheet._dual import whose_body_decides
 from callsheet._model.kinds import StateType
 from callsheet.settings import get_current_settings
 from callsheet.utilities.functions import hook_name
@@ -64,7 +65,7 @@ async def run_hooks(
         name = hook_name(hook)
         logger.info("Running hook %r in response to entering state %r", name, args[-1].name)
         try:
-            await call(hook, *args)
+            await call(whose_body_decides(hook), *args)
         except Exception:
             logger.exception("An error was encountered while running hook %r", name)
         else:
