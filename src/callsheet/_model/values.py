@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from callsheet._model.kept import Kept
 from callsheet._model.kinds import StateType
@@ -16,6 +16,8 @@ _WITHOUT_OWN_EXCEPTION: dict[StateType, tuple[type[Exception], str]] = {
     StateType.CRASHED: (CrashedRun, "The run crashed."),
     StateType.CANCELLED: (CancelledRun, "The run was cancelled."),
 }
+FAILURES: Final = frozenset(_WITHOUT_OWN_EXCEPTION)
+"""Types of states that stand for an exception."""
 
 
 def value_of(state: State[Any], *, raise_on_failure: bool = True) -> Any:
