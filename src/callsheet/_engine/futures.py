@@ -257,7 +257,11 @@ class DistributedTaskFuture(TaskFuture[R]):
         raise NotImplementedError("add_done_callback of a DistributedTaskFuture")
 
     def is_known(self) -> bool:
-        """Look once whether the run has ended, without waiting for it."""
+        """Look into the history once, without waiting.
+
+        Returns:
+            Whether the run has ended.
+        """
         self.wait(0)
         return self._final_state is not None
 
