@@ -421,10 +421,12 @@ def test_while_it_fails_the_buffer_fills_and_says_so(
     assert not journal.crowded
 
 
+@pytest.mark.parametrize("most_per_commit", [1000, 2])
 def test_large_values_count_by_their_bytes(
-    store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch
+    store: Recording, journals: Callable[..., Journal], monkeypatch: pytest.MonkeyPatch, most_per_commit: int
 ) -> None:
     monkeypatch.setattr(commits, "MOST_BYTES", 300)
+    monkeypatch.setattr(commits, "MOST_PER_COMMIT", most_per_commit)
     journal = journals(store, gather=60)
     run = new_id()
     blob = ResultBlob("json", 100, b"x" * 100)
@@ -440,6 +442,11 @@ def test_large_values_count_by_their_bytes(
     )
     assert not journal.crowded
     journal.put(logged(run, None, 0, "x" * 60))
+    assert journal.crowded
+    journal.flush()
+    journal.put(logged(run, None, 0, "x" * 299))
+    assert not journal.crowded
+    journal.put(logged(run, None, 0, "x"))
     assert journal.crowded
     journal.flush()
     assert not journal.crowded

@@ -20,6 +20,7 @@
     ├── ReservedArgumentError (also TypeError)       a parameter has a name that calls use themselves
     ├── InvalidNameError (also ValueError)           a name has a forbidden character
     ├── MappingMissingIterable · MappingLengthMismatch   `map` cannot pair its arguments
+    ├── NestedTooDeeply (also RecursionError)        a value has more levels than can be gone through
     ├── ConfigurationError                           settings or options contradict each other
     ├── BlockingWaitError (also RuntimeError)        a blocking wait here could never end
     ├── RunKeyError (also RuntimeError)              a run key cannot be used so
@@ -260,6 +261,13 @@ class ScriptError(CallsheetError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what it was made of: the arguments of an exception are its text."""
         return type(self), (self.user_exc, self.path), self.__dict__
+
+
+class NestedTooDeeply(CallsheetError, RecursionError):
+    """Raised when a value holds values that hold values, and so on, for more levels than can be gone through.
+
+    Make it flatter, or raise `sys.setrecursionlimit`. A value that only goes through a call is never gone through.
+    """
 
 
 class SerializationError(CallsheetError):

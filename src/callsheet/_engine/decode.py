@@ -13,11 +13,11 @@ import msgspec
 
 from callsheet._clock import from_micros
 from callsheet._ids import flow_id
-from callsheet._model.kept import metadata_of
+from callsheet._model.kept import NOT_RECORDED, metadata_of
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import Definition, LogRecord, RunRecord, StateRecord
 from callsheet._model.runs import Flow, FlowRun, FlowRunPolicy, Log, TaskRun, TaskRunPolicy, TaskRunResult
-from callsheet._model.states import NOT_RECORDED, State, StateDetails
+from callsheet._model.states import State, StateDetails
 
 _RUNNING: Final = StateType.RUNNING
 _PAUSED: Final = StateType.PAUSED

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _S = StateType
 # Names of their own: looking a member up in its enumeration costs as much as calling a function (3.11).
 _PENDING, _RUNNING, _COMPLETED, _FAILED = StateType.PENDING, StateType.RUNNING, StateType.COMPLETED, StateType.FAILED
+_TASK = Kind.TASK
 _PLAIN: frozenset[type] = frozenset({type(None), int, str, float, bool, bytes})
 
 
@@ -62,7 +63,7 @@ class FlowRunActor(Run):
     noun: ClassVar[str] = "Flow"
 
     __slots__ = (
-        "_by_hand", "_deadline", "calls", "extra", "identity", "keyed", "log_prints", "lost_futures", "past", "pauses",
+        "_by_hand", "_deadline", "calls", "extra", "identity", "keyed", "lost_futures", "past", "pauses",
         "queries", "recalled", "runner", "signals", "tracking", "waits",
     )  # fmt: skip
 
@@ -83,10 +84,6 @@ class FlowRunActor(Run):
         self.waits = 0  # sleeps and waits for signals that are under way in its body
         self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
         self._deadline: float | None = None
-        log_prints = flow.log_prints
-        if log_prints is None:
-            log_prints = core.log_prints if parent is None else parent.log_prints
-        self.log_prints: bool = log_prints
         self.past: RunRecord | None = None  # of a run that was cut off, until it is known what it says
         self.recalled: Recalled | None = None  # where that was read along with other runs
         self.keyed: Keyed | None = None
@@ -130,7 +127,7 @@ class FlowRunActor(Run):
         del start  # its parameters are to be validated first
         parent = self.cell.parent
         self.find_inputs()
-        if parent is not None and parent.kind is Kind.TASK:
+        if parent is not None and parent.kind is _TASK:
             self.inputs = (*self.inputs, ("__parents__", (parent.id,)))
         if self.tracking is not None:
             self.core.ask(

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from inspect import isawaitable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from anyio import fail_after
 
+from callsheet._dual import whose_body_decides
 from callsheet._model.kinds import StateType
 from callsheet.settings import get_current_settings
 from callsheet.utilities.functions import hook_name
 
+_HOOKS: Final = {
+    StateType.COMPLETED: "on_completion_hooks",
+    StateType.FAILED: "on_failure_hooks",
+    StateType.RUNNING: "on_running_hooks",
+    StateType.CRASHED: "on_crashed_hooks",
+    StateType.CANCELLING: "on_cancellation_hooks",
+    StateType.CANCELLED: "on_cancellation_hooks",
+}
+_OPTIONAL: Final = frozenset({StateType.CRASHED, StateType.CANCELLING, StateType.CANCELLED})
+
 
 def hooks_of(flow: Any, type: StateType) -> list[Callable[..., Any]]:
     """Give the hooks that a flow has for a type of state."""
-    match type:
-        case StateType.COMPLETED:
-            return flow.on_completion_hooks
-        case StateType.FAILED:
-            return flow.on_failure_hooks
-        case StateType.RUNNING:
-            return flow.on_running_hooks
-        case StateType.CRASHED:
-            return flow.on_crashed_hooks if get_current_settings().enable_cancellation_and_crashed_hooks else []
-        case StateType.CANCELLING | StateType.CANCELLED:
-            return flow.on_cancellation_hooks if get_current_settings().enable_cancellation_and_crashed_hooks else []
-        case _:
-            return []
+    name = _HOOKS.get(type)
+    if name is None or (type in _OPTIONAL and not get_current_settings().enable_cancellation_and_crashed_hooks):
+        return []
+    return getattr(flow, name)
 
 
 class HookLogger(Protocol):
@@ -63,11 +65,23 @@ async def run_hooks(
         name = hook_name(hook)
         logger.info("Running hook %r in response to entering state %r", name, args[-1].name)
         try:
-            await call(hook, *args)
+            await call(whose_body_decides(hook), *args)
         except Exception:
             logger.exception("An error was encountered while running hook %r", name)
         else:
             logger.info("Hook %r finished running successfully", name)
+
+
+def show_before(error: BaseException, own: object) -> None:
+    """Have the traceback of what a hook raised show the run's own error first, which it is raised instead of."""
+    if not isinstance(own, BaseException) or error.__context__ is not None:
+        return
+    before: BaseException | None = own
+    while before is not None:
+        if before is error:  # a hook may raise the run's own error, or what had led to it
+            return
+        before = before.__cause__ or before.__context__
+    error.__context__ = own
 
 
 def sheltered(hook: Callable[..., Any], seconds: float) -> Callable[..., Any]:

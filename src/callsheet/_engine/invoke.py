@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Coroutine, Iterable
 from contextvars import copy_context
 from functools import partial
@@ -31,6 +30,7 @@ from callsheet._model.values import value_of
 from callsheet._rules.identity import element
 from callsheet.context import current_run, current_tags
 from callsheet.exceptions import Pause
+from callsheet.logging.loggers import engine_log
 from callsheet.run_keys import current_key
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 A = TypeVar("A", FlowRunActor, TaskRunActor)
 AnyRun = FlowRunActor | TaskRunActor
-_LOG: Final = logging.getLogger("callsheet.engine")
+_LOG: Final = engine_log("callsheet.engine")
 _OUTSIDE_SUBMIT: Final = (
     "Unable to determine task runner to use for submission. If you are submitting a task outside of a flow, please "
     "use `.delay` to submit the task run for deferred execution."

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from callsheet._kernel.ports import Port
 
 # Names of their own: looking a member up in its enumeration costs as much as calling a function (3.11).
-_RUNNING, _FAILED = StateType.RUNNING, StateType.FAILED
+_RUNNING, _FAILED, _SCHEDULED = StateType.RUNNING, StateType.FAILED, StateType.SCHEDULED
 
 
 def try_again(run: Run, port: Port, final: Final) -> Judged:
@@ -74,7 +74,7 @@ def _go_on(run: Run, port: Port, final: Final, answer: Answer, attempt: int) -> 
     verdict = answer.verdict
     if not isinstance(verdict, Reject):
         return final
-    if verdict.type is not _RUNNING and verdict.type is not StateType.SCHEDULED:  # an order came first
+    if verdict.type is not _RUNNING and verdict.type is not _SCHEDULED:  # an order came first
         return Final(verdict.type, verdict.name, verdict.message, final.data, None, final.reraise)
     say(run.log_name, run.log_fields, "Attempt %s failed (%s); trying again.", attempt, final.message)
     run.renew()

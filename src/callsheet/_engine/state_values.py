@@ -228,13 +228,14 @@ async def exception_to_failed_state(
         The state; its data is the exception.
 
     Raises:
-        ValueError: there is no exception.
+        ValueError: there is no exception, or `write_result` is set and there is no store to write to.
 
     Example:
         >>> import anyio
         >>> anyio.run(exception_to_failed_state, ValueError("xyz")).message
         'ValueError: xyz'
     """
+    _check_store(result_store, write_result=write_result)
     exc = sys.exception() if exc is None else exc
     if exc is None:
         raise ValueError("No exception was given and none is being handled.")
@@ -260,17 +261,28 @@ async def return_value_to_state(
     Returns:
         The state.
 
+    Raises:
+        ValueError: `key`, `expiration` or `write_result` is given and there is no store for them.
+
     Example:
         >>> import anyio
         >>> anyio.run(return_value_to_state, [1, 2])
         Completed(message=None, type=COMPLETED, result=[1, 2])
     """
+    _check_store(result_store, key=key, expiration=expiration, write_result=write_result)
     if isinstance(retval, GeneratorType):
         retval = list(cast("Iterable[Any]", retval))
     state = state_of_value(retval)
     if result_store is None or not state.is_final():
         return state
     return await _record(state, result_store, key, expiration, write=write_result)
+
+
+def _check_store(store: Any, **of_a_record: Any) -> None:
+    """Refuse what says how a record is made, where none is."""
+    given = [f"`{name}`" for name, value in of_a_record.items() if value]
+    if store is None and given:
+        raise ValueError(f"{' and '.join(given)} need a record to be made: give a `result_store` too.")
 
 
 async def _record(

@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from callsheet._clock import machine
 from callsheet._kernel.lease import Lease
-from callsheet._kernel.lost import HEAVY, weight
+from callsheet._kernel.lost import weight
 from callsheet._kernel.spawning import threads
 from callsheet._kernel.trouble import Trouble
 from callsheet._model.kinds import Durability
@@ -41,6 +41,9 @@ have the interpreter's lock. Else it would have it every 5 ms for a moment, and 
 GIVE_WAY = 32
 """Entries between two moments of that: it costs some microseconds, wanted or not, and the thread waits for half of these.
 (`python -m benchmarks --only giving_way` measures what both are for.)"""
+# Names of their own: looking a member up in its enumeration costs as much as calling a function (3.11).
+OFF: Final = Durability.OFF
+_STRICT: Final = Durability.STRICT
 _logger = logging.getLogger("callsheet.journal")
 
 Callback = Callable[[], None]
@@ -89,8 +92,8 @@ class Commits:
         self._batch: list[Entry] | None = None
         self._batch_end = 0
         self._accepted = 0
-        self._committed = sys.maxsize if self._level is Durability.OFF else 0
-        self._bytes = 0
+        self._committed = sys.maxsize if self._level is OFF else 0
+        self._accepted_bytes = self._batch_end_bytes = self._committed_bytes = 0  # as the positions, of large values
         self._waiters: list[tuple[int, int, Callback]] = []
         # What is durable in the store's redo log and not in its tables yet: the log's number, position, entries.
         self._logged: list[tuple[int, int, list[Entry]]] = []
@@ -133,7 +136,9 @@ class Commits:
     @property
     def crowded(self) -> bool:
         """Tell whether so much waits to be committed (10,000 rows or 64 MiB) that acknowledgements should wait."""
-        return self._accepted - self._committed >= MOST_ROWS or self._bytes >= MOST_BYTES
+        return (
+            self._accepted - self._committed >= MOST_ROWS or self._accepted_bytes - self._committed_bytes >= MOST_BYTES
+        )
 
     @property
     def full(self) -> bool:
@@ -164,7 +169,7 @@ class Commits:
         if refusals:
             self._tell_refused(whole, refusals)
         self._logged = []
-        self._advance(batch, callbacks)
+        self._advance(callbacks)
         self._show(self._committed, callbacks)
         return True
 
@@ -173,7 +178,7 @@ class Commits:
         batch = self._take()
         if not batch:
             return True
-        if self._level is Durability.STRICT:  # the log outlives this process, not a power loss
+        if self._level is _STRICT:  # the log outlives this process, not a power loss
             return False
         number = self._attempt(partial(self._store.append, batch), callbacks, is_needed=False)
         if number is None:
@@ -182,7 +187,7 @@ class Commits:
             self._wrote(sync=False)
             self._logged_since = machine.monotonic()
         self._logged.append((number, self._batch_end, batch))
-        self._advance(batch, callbacks)
+        self._advance(callbacks)
         return True
 
     def _settle(self, callbacks: list[Callback]) -> bool:
@@ -246,7 +251,8 @@ class Commits:
             if self._closed:
                 return
             self._closed = self._refuses = True
-            self._queue, self._batch, self._logged, self._bytes = [], None, [], 0
+            self._queue, self._batch, self._logged = [], None, []
+            self._committed_bytes = self._accepted_bytes
             self.is_lost = True  # before whoever looks may take the next line for a commit
             self._committed = self._shown = sys.maxsize
             self._unsynced_since = None
@@ -279,18 +285,19 @@ class Commits:
     def _take(self) -> list[Entry]:
         if self._batch is None and self._queue:
             with self._gate:
-                queue = self._queue
-                batch, rest = (queue, []) if len(queue) <= MOST_PER_COMMIT else _cut(queue)
-                end = self._accepted - len(rest)
-                # No call between these: an interrupt (Ctrl-C on the spot) finds all three or none.
-                self._batch, self._queue, self._batch_end = batch, rest, end
+                batch, end, end_bytes = self._queue, self._accepted, self._accepted_bytes
+                rest: list[Entry] = []
+                if len(batch) > MOST_PER_COMMIT:
+                    batch, rest = _cut(batch)
+                    end -= len(rest)
+                    end_bytes = self._batch_end_bytes + sum(map(weight, batch))
+                # No call between these: an interrupt (Ctrl-C on the spot) finds all of them or none.
+                self._batch, self._queue, self._batch_end, self._batch_end_bytes = batch, rest, end, end_bytes
         return self._batch or []
 
-    def _advance(self, batch: list[Entry], callbacks: list[Callback]) -> None:
+    def _advance(self, callbacks: list[Callback]) -> None:
         with self._gate:
-            self._committed, self._batch = self._batch_end, None
-            if self._bytes:
-                self._bytes -= sum(weight(entry) for entry in batch if entry.__class__ in HEAVY)
+            self._committed, self._committed_bytes, self._batch = self._batch_end, self._batch_end_bytes, None
             waiters = self._waiters
             while waiters and waiters[0][0] <= self._committed:
                 callbacks.append(heapq.heappop(waiters)[2])

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from time import sleep  # of the machine: it only gives way
 
 from callsheet._clock import machine, virtual_clock
-from callsheet._kernel.commits import BEHIND, GIVE_WAY, MOST_LOGGED, Callback, Commits, call_all
+from callsheet._kernel.commits import BEHIND, GIVE_WAY, MOST_LOGGED, OFF, Callback, Commits, call_all
 from callsheet._kernel.lease import Lease
-from callsheet._kernel.lost import HEAVY, Lost, weight
+from callsheet._kernel.lost import Lost, weight
 from callsheet._kernel.outside import Outside
 from callsheet._kernel.spawning import Thread, threads
 from callsheet._model.kinds import Durability
@@ -93,7 +93,7 @@ class Journal(Commits):
             StoreError: the store cannot be opened; one of its kinds says why.
         """
         self._store.open()
-        if self._level is Durability.OFF or self._thread is not None:
+        if self._level is OFF or self._thread is not None:
             return
         try:
             self._thread = threads.start(self._run, "callsheet-journal")
@@ -160,7 +160,7 @@ class Journal(Commits):
         Returns:
             The position of the last one.
         """
-        if self._level is Durability.OFF:
+        if self._level is OFF:
             return self._put_off(entries)
         with self._gate:
             if self._refuses:
@@ -168,8 +168,8 @@ class Journal(Commits):
             self._queue += entries
             self._accepted = position = self._accepted + len(entries)
             for entry in entries:
-                if entry.__class__ in HEAVY:
-                    self._bytes += weight(entry)
+                if entry.__class__ is not StateEntered and (size := weight(entry)):
+                    self._accepted_bytes += size
             if self._idle:
                 self._idle = False
                 self._bell.ring()
@@ -186,7 +186,7 @@ class Journal(Commits):
     @property
     def keeps(self) -> bool:
         """Tell whether entries are kept at all: not at ``off``, but for a store in memory."""
-        return self._level is not Durability.OFF or self._note is not None
+        return self._level is not OFF or self._note is not None
 
     def _put_off(self, entries: tuple[Entry, ...]) -> int:
         position = 0
@@ -272,7 +272,7 @@ class Journal(Commits):
         if self._committed >= position:
             return True
         callbacks: list[Callback] = []
-        if self._writer.acquire(blocking=False):
+        if self._writer.acquire(False):
             try:
                 if self._trouble.degraded is None and len(self._queue) <= ON_THE_SPOT:
                     few = self._accepted - self._shown <= ON_THE_SPOT

@@ -78,9 +78,6 @@ def _run_of(entry: Entry) -> UUID | None:
             return entry.run_id
 
 
-HEAVY = frozenset({OutcomeRecorded, RunCreated, InputsResolved, LogWritten, InputStored})
-
-
 def weight(entry: Entry) -> int:
     """Give the bytes of an entry that may be large; the rest is counted by rows."""
     if type(entry) is RunCreated or type(entry) is InputsResolved:  # `isinstance` costs three times as much

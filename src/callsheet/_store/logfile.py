@@ -82,8 +82,8 @@ class LogFile:
         self._other = (self._end, self._end + SEGMENT)  # the segment that is not written just now
         self._last_of_other = 0  # the last number in it
 
-    def append(self, epoch: int, body: bytes, settled: int) -> bool:
-        """Write a batch under the next number. False: there is no room.
+    def append(self, epoch: int, body: bytes, settled: int) -> int | None:
+        """Write a batch and give its number. `None`: there is no room, or others have closed the log.
 
         Args:
             epoch: what must be in the database for the batch to follow it.
@@ -93,20 +93,19 @@ class LogFile:
         Raises:
             OSError: the disk refuses. The file is of no use after that.
         """
-        size = len(body) + _AROUND
-        if self._at + size > self._end and not self._make_room(size, settled):
-            return False
+        size = len(body)
+        if self._at + size + _AROUND > self._end and not self._make_room(size + _AROUND, settled):
+            return None
         number, at = self.number + 1, self._at
-        head = _HEAD.pack(number, epoch, len(body))
-        self._write(at, head + _SUM.pack(crc32(body, crc32(head))) + body)
-        self._write(_NEWEST, _NUMBER.pack(number))
+        head = _HEAD.pack(number, epoch, size)
+        self._write(at, head + _SUM.pack(crc32(body, crc32(head))) + body, number)
         # No call between these: an interrupt before them has the next batch written over this one.
-        self._at, self.number = at + size, number
-        return True
+        self._at, self.number = at + size + _AROUND, number
+        return None if self._pages[_SEAL] else number
 
     @property
     def is_sealed(self) -> bool:
-        """Tell whether others have closed the log. To be asked after `append`: if so, the batch does not count."""
+        """Tell whether others have closed the log: then the batch that was appended last does not count."""
         return self._pages[_SEAL] != 0
 
     def _make_room(self, size: int, settled: int) -> bool:
@@ -118,12 +117,14 @@ class LogFile:
         (self._at, self._end), self._other = self._other, here
         return True
 
-    def _write_mapped(self, at: int, content: bytes) -> None:
+    def _write_mapped(self, at: int, content: bytes, number: int) -> None:
         self._pages[at : at + len(content)] = content
+        _NUMBER.pack_into(self._pages, _NEWEST, number)
 
-    def _write_called(self, at: int, content: bytes) -> None:
-        if os.pwrite(self._file, content, at) != len(content):
-            raise OSError("A batch was written in part.")
+    def _write_called(self, at: int, content: bytes, number: int) -> None:
+        for start, part in ((at, content), (_NEWEST, _NUMBER.pack(number))):
+            if os.pwrite(self._file, part, start) != len(part):
+                raise OSError("A batch was written in part.")
 
     def is_there(self) -> bool:
         """Tell whether the file still has its name."""

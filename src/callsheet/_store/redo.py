@@ -66,15 +66,17 @@ _part = msgspec.msgpack.Decoder(_Logged)
 _TO_THE_TABLES: Final[frozenset[type]] = frozenset(
     {RunDue, InputStored, InputDropped, LetterSent, LetterAnswered, LetterDropped}
 )
-_PLAIN: Final[frozenset[type]] = frozenset({RunRenamed, InputsResolved, OutcomeRecorded, LogWritten})
 Write = Callable[[Sequence[Entry]], None]
 
 
 def encode(entries: Sequence[Entry]) -> bytes | None:
     """Give a batch as bytes, or `None` where it holds what goes to the tables at once: what others are to see, or to judge."""
-    for entry in cast("Sequence[StateEntered]", entries):
+    for entry in cast("Sequence[StateEntered | RunCreated]", entries):
         kind = entry.__class__
-        if kind not in _PLAIN and (kind in _TO_THE_TABLES or entry.guards):
+        if kind is StateEntered or kind is RunCreated:  # the usual ones: comparing costs less than looking up
+            if entry.guards:
+                return None
+        elif kind in _TO_THE_TABLES:
             return None
     try:
         return _encoder.encode(entries)
@@ -138,16 +140,16 @@ class RedoLog:
         if file is None:
             return None
         try:
-            done = file.append(self._epoch, body, self._settled)
+            number = file.append(self._epoch, body, self._settled)
         except OSError:
             self._try_again = time.monotonic() + _AGAIN
             self.let_go()
             return None
-        if file.is_sealed:
+        if number is not None:
+            self._number = number
+        elif file.is_sealed:
             self.let_go()
-            return None
-        self._number = file.number
-        return file.number if done else None
+        return number
 
     def mark(self, connection: sqlite3.Connection, settled: int) -> None:
         """Say, inside a transaction, how far the log is in the tables, and that this transaction was made."""
