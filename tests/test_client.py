@@ -43,6 +43,17 @@ async def test_a_client_says_hello():
     assert hello.endswith("callsheet.db")
 
 
+def test_a_method_that_there_is_not_says_what_to_use():
+    for client in (get_client(), get_client(sync_client=True)):
+        with pytest.raises(AttributeError, match=r"'create_flow_run'. Call the flow, or use `flow.submit"):
+            client.create_flow_run(quick)  # type: ignore[attr-defined,union-attr]
+        with pytest.raises(AttributeError, match=r"'read_work_pool'\. There are no work pools yet"):
+            client.read_work_pool("mine")  # type: ignore[attr-defined,union-attr]
+        with pytest.raises(AttributeError, match=r"has no attribute 'nothing'$"):
+            client.nothing()  # type: ignore[attr-defined,union-attr]
+        assert not hasattr(client, "delete_flow_run")
+
+
 @pytest.mark.anyio
 async def test_a_client_is_used_as_a_context_manager_and_not_after_it():
     client = get_client()
@@ -132,6 +143,17 @@ def test_what_needs_a_server_is_refused(monkeypatch):
     monkeypatch.setenv("CALLSHEET_API_URL", "http://127.0.0.1:4200/api")
     with pytest.raises(NotImplementedError, match="CALLSHEET_API_URL"):
         get_client(sync_client=True)
+
+
+def test_runs_say_that_no_server_is_told_of_them(monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv("CALLSHEET_API_URL", "http://secret@127.0.0.1:4200/api")
+    monkeypatch.setenv("CALLSHEET_DATABASE", str(tmp_path / "told.db"))
+    with caplog.at_level("WARNING", "callsheet"):
+        for _ in range(2):
+            assert flow(lambda: 1)() == 1
+    (said,) = [record.getMessage() for record in caplog.records if "CALLSHEET_API_URL" in record.getMessage()]
+    assert f"their history is kept in {tmp_path / 'told.db'}" in said
+    assert "secret" not in said
 
 
 @pytest.mark.anyio

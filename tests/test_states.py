@@ -21,7 +21,7 @@ import pytest
 from callsheet import states
 from callsheet._engine.dual import dual
 from callsheet._engine.state_values import crashed_state
-from callsheet._model.states import NOT_RECORDED
+from callsheet._model.kept import NOT_RECORDED
 from callsheet.annotations import quote
 from callsheet.client.schemas import objects
 from callsheet.client.schemas.objects import (
@@ -187,10 +187,19 @@ def test_pauses() -> None:
     suspended = Suspended(pause_expiration_time=MOMENT)
     assert suspended.state_details.pause_timeout == MOMENT
     assert suspended.state_details.pause_reschedule
+    assert Paused(state_details={"pause_reschedule": True}).state_details.pause_reschedule
     with pytest.raises(ValueError, match="not both"):
         Paused(timeout_seconds=1, pause_expiration_time=MOMENT)
     with pytest.raises(ValueError, match="given twice"):
         Paused(timeout_seconds=1, state_details={"pause_timeout": MOMENT})
+
+
+def test_a_state_that_lost_its_name_is_named_by_its_type() -> None:
+    state = State(type="COMPLETED", name="Cached")
+    assert state.default_name_from_type() is state
+    assert state.name == "Cached"
+    state.name = None  # type: ignore[assignment] # states are changed by programs
+    assert state.default_name_from_type().name == "Completed"
 
 
 # ------------------------------------------------------------------------- showing, comparing, copying

@@ -32,6 +32,7 @@ def run_flow(
 
     Raises:
         NotImplementedError: `flow_run` is given.
+        ValueError: `return_type` is something else.
         Exception: What the flow raised.
 
     Example:
@@ -42,6 +43,8 @@ def run_flow(
         >>> run_flow(double, parameters={"x": 2})
         4
     """
+    if return_type not in ("state", "result"):
+        raise ValueError(f"`return_type` must be 'state' or 'result', not {return_type!r}.")
     if flow_run is not None:
         raise NotImplementedError("`flow_run`: running a flow run that was made before is not implemented yet")
     args, kwargs = flow._binder.call_arguments(parameters or {})  # pyright: ignore[reportPrivateUsage]

@@ -165,7 +165,7 @@ async def asuspend_flow_run(
         timeout: Seconds after which the run fails, unless it was resumed; `None`: never. With `until` it goes on instead.
         key: Names the suspension: a run that was resumed from it goes on here. Default: the number of pauses so far,
             counted from 1; for another run a random one.
-        client: Not needed.
+        client: An open client on the history of the run. Default: the history of the place of the call.
         until: When it is resumed by itself, without input.
 
     Returns:
@@ -175,6 +175,8 @@ async def asuspend_flow_run(
         Pause: The current run is suspended.
         RuntimeError: It cannot be suspended: it is a subflow's, or no living engine knows its flow, so that none could go
             on with it; or the call is in a task, or outside of flow runs.
+        TypeError: What is given as `client` is none.
+        ValueError: The current run is not in the history of `client`.
 
     Example:
         >>> import asyncio
@@ -191,11 +193,10 @@ async def asuspend_flow_run(
         >>> asyncio.run(main())
         'Suspended, then Completed'
     """
-    del client
     wish = Wish(_wanted(wait_for_input), timeout, until)
     if flow_run_id is None:
-        return await suspend_here(suspending_run(), wish, key)
-    return await suspend_other(UUID(str(flow_run_id)), wish, key)
+        return await suspend_here(suspending_run(), wish, key, client)
+    return await suspend_other(UUID(str(flow_run_id)), wish, key, client)
 
 
 def _wanted(wait_for_input: Any) -> Wanted | None:
@@ -318,7 +319,11 @@ async def acancel_flow_runs(
 
 
 async def wait_for_flow_run(
-    flow_run_id: UUID | str, timeout: float | None = 10800, poll_interval: float = 5, client: Any = None
+    flow_run_id: UUID | str,
+    timeout: float | None = 10800,
+    poll_interval: float = 5,
+    client: Any = None,
+    log_states: bool = False,
 ) -> FlowRun:
     """Wait until a flow run has ended, in async code.
 
@@ -327,12 +332,14 @@ async def wait_for_flow_run(
         timeout: Seconds to wait at most; `None`: for ever.
         poll_interval: Seconds after which at the latest it is looked again. The end of a run in this process is
             noticed at once, that of another one within a fraction of a second.
-        client: Not needed.
+        client: An open client, on whose history it is looked for. Default: the history of the place of the call.
+        log_states: Log each state that it is found in, at level INFO.
 
     Returns:
         The flow run, with its final state.
 
     Raises:
+        TypeError: What is given as `client` is none.
         FlowRunWaitTimeout: It had not ended in time.
         ObjectNotFound: There is no such flow run.
 
@@ -346,8 +353,7 @@ async def wait_for_flow_run(
         >>> asyncio.run(wait_for_flow_run(state.state_details.flow_run_id)).state_name
         'Completed'
     """
-    del client
-    return await until_ended(UUID(str(flow_run_id)), timeout, poll_interval)
+    return await until_ended(UUID(str(flow_run_id)), timeout, poll_interval, client, log_states)
 
 
 # Not typed like its twin: checkers would take the first of its overloads for all.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 from callsheet.context import current_run
+from callsheet.logging.loggers import engine_log
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["run_key"]
 
 current_key: ContextVar[KeyBlock | None] = ContextVar("callsheet_run_key", default=None)
-_LOG: Final = logging.getLogger("callsheet.engine")
+_LOG: Final = engine_log("callsheet.engine")
 
 
 class KeyBlock:

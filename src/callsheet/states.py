@@ -13,6 +13,7 @@ from callsheet._engine.state_values import (
     raise_state_exception,
     return_value_to_state,
 )
+from callsheet._model.kept import NOT_RECORDED
 from callsheet._model.kinds import TERMINAL_STATES, StateType
 from callsheet._model.outcomes import (
     AwaitingConcurrencySlot,
@@ -33,7 +34,7 @@ from callsheet._model.outcomes import (
     is_state,
     is_state_iterable,
 )
-from callsheet._model.states import NOT_RECORDED, State, StateDetails
+from callsheet._model.states import State, StateDetails
 
 __all__ = [
     "NOT_RECORDED",

@@ -39,6 +39,7 @@ def run_task(
 
     Raises:
         NotImplementedError: An argument is given that is not implemented yet; it is named.
+        ValueError: `return_type` is something else.
         Exception: What the task raised.
 
     Example:
@@ -49,6 +50,8 @@ def run_task(
         >>> run_task(double, parameters={"x": 2})
         4
     """
+    if return_type not in ("state", "result"):
+        raise ValueError(f"`return_type` must be 'state' or 'result', not {return_type!r}.")
     later = {"task_run_id": task_run_id, "task_run": task_run, "dependencies": dependencies}
     for name, given in later.items():
         if given is not None:

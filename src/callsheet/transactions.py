@@ -20,7 +20,7 @@ from callsheet._model.transactions import CommitMode, IsolationLevel, Transactio
 from callsheet._transactions.steps import Steps
 from callsheet._unset import NotSet
 from callsheet.context import current_transaction
-from callsheet.exceptions import MissingContextError
+from callsheet.exceptions import MissingContextError, NestedTooDeeply
 from callsheet.logging.loggers import get_logger, get_run_logger
 
 __all__ = [
@@ -167,6 +167,7 @@ class Transaction(Steps):
 
         Raises:
             ValueError: No value was set under that name, and there is no default.
+            NestedTooDeeply: The value cannot be copied.
 
         Example:
             >>> with transaction() as parent:
@@ -176,7 +177,10 @@ class Transaction(Steps):
             ...         child.get("items"), child.get("other", None)
             ([1, 2], None)
         """
-        value = copy.deepcopy(self._values.get(name, NotSet))
+        try:
+            value = copy.deepcopy(self._values.get(name, NotSet))
+        except RecursionError:
+            raise NestedTooDeeply(f"The value that was set as {name!r} has too many levels to be copied.") from None
         if value is not NotSet:
             return value
         parent = self.get_parent()

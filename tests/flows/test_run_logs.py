@@ -13,9 +13,10 @@ import pytest
 
 from callsheet import flow, get_run_logger, task
 from callsheet._engine.ambient import ambient_core
+from callsheet._model.kinds import Kind
 from callsheet._model.records import LogFilter
 from callsheet.context import FlowRunContext, TaskRunContext
-from callsheet.exceptions import MissingContextError
+from callsheet.exceptions import MissingContextError, ParameterTypeError
 from callsheet.logging import disable_run_logger, get_logger
 from callsheet.settings import temporary_settings
 from past import runs
@@ -391,6 +392,15 @@ def test_the_setting_decides_where_nobody_says_anything(
     assert capsys.readouterr().out == printed
 
 
+def test_the_setting_counts_for_runs_of_an_engine_that_was_open_before(capsys: pytest.CaptureFixture[str]) -> None:
+    prints()
+    with temporary_settings({"CALLSHEET_LOGGING_LOG_PRINTS": True}):
+        prints()
+        task(prints.fn)()  # by itself
+    prints()
+    assert capsys.readouterr().out == "task\ntask\n"
+
+
 @pytest.mark.anyio
 async def test_only_the_body_is_patched(heard: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
     """While a run that logs its prints waits, the code around it prints."""
@@ -450,3 +460,59 @@ async def test_generators_log_what_they_print(
     assert capsys.readouterr().out == "caller 0\ncaller 1\nacaller 0\nacaller 1\n"
     assert lines(heard, "flow_runs") == ["step 0", "step 1"]
     assert lines(heard, "task_runs") == ["astep 0", "astep 1"]
+
+
+# ------------------------------------------------------------------------------- handlers that raise
+
+
+class Broken(logging.Handler):
+    """What programs write: a handler without a thought of errors."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError("the log server is gone")
+
+
+@pytest.fixture(params=["callsheet", ""])
+def broken(request: pytest.FixtureRequest) -> Any:
+    logger = logging.getLogger(request.param)
+    handler = Broken()
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+def test_handlers_that_raise_change_nothing_of_what_becomes_of_runs(broken: Broken, capfd: Any) -> None:
+    error, tried, called = ValueError("theirs"), [], []
+
+    @task(retries=1)
+    def fails() -> None:
+        tried.append(1)
+        raise error
+
+    @flow(on_failure=[lambda *_: called.append("failure")], retries=1)
+    def around() -> None:
+        fails()
+
+    with pytest.raises(ValueError, match="theirs") as caught:
+        around()
+    assert caught.value is error
+    assert (len(tried), called) == (4, ["failure"])
+    assert "the log server is gone" in capfd.readouterr().err
+    assert [run.state.name for run in runs(kind=Kind.FLOW) if run.state] == ["Failed"]
+
+
+def test_a_handler_that_raises_is_heard_by_the_body_that_logs(broken: Broken) -> None:
+    @flow
+    def speaks() -> None:
+        get_run_logger().info("hello")
+
+    with pytest.raises(OSError, match="the log server is gone"):
+        speaks()
+
+
+def test_parameters_that_do_not_fit_are_told_although_a_handler_raises(broken: Broken) -> None:
+    @flow
+    def strict(x: int) -> None: ...
+
+    with pytest.raises(ParameterTypeError):
+        strict("one")  # type: ignore[arg-type]

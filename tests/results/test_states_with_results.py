@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ async def test_a_result_in_the_memory_of_another_process_says_so() -> None:
     metadata = ResultRecordMetadata(storage_key="a", storage="memory:0")
     with pytest.raises(StorageUnavailable, match="memory of a process"):
         await Completed(data=metadata).result(retry_result_failure=False)
+
+
+async def test_what_says_how_a_record_is_made_needs_a_store() -> None:
+    for option in ({"key": "numbers"}, {"write_result": True}, {"expiration": datetime.now(UTC)}):
+        with pytest.raises(ValueError, match=f"`{next(iter(option))}` need.*give a `result_store`"):
+            await return_value_to_state(1, **option)
+    with pytest.raises(ValueError, match="give a `result_store`"):
+        await exception_to_failed_state(ValueError(), write_result=True)
 
 
 async def test_a_value_that_cannot_be_written_is_a_warning(

@@ -465,6 +465,21 @@ def test_stores_are_compared_by_what_they_are_given(tmp_path: Path) -> None:
     assert "serializer=JSON" in repr(ResultStore(serializer="json"))
 
 
+def test_a_deep_copy_remembers_records_of_its_own(tmp_path: Path) -> None:
+    store = ResultStore(result_storage=tmp_path)
+    store.write([1], key="a")
+    shallow, deep = store.model_copy(), store.model_copy(deep=True)
+    assert shallow.cache is store.cache
+    assert deep == store
+    store.read("a").result.append(2)
+    assert shallow.read("a").result == [1, 2]
+    assert deep.read("a").result == [1]
+    deep.cache.clear()
+    assert store.read("a").result == [1, 2]
+    own = type(store.cache)(maxsize=1)
+    assert store.model_copy(update={"cache": own}, deep=True).cache is own
+
+
 def test_locks_are_asked_of_the_lock_manager(tmp_path: Path) -> None:
     from callsheet.locking.memory import MemoryLockManager
 

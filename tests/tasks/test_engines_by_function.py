@@ -44,6 +44,12 @@ def test_states_on_request():
     assert run_flow(doubles, parameters={"x": 2}, return_type="state").data == 4
 
 
+def test_other_return_types_are_refused():
+    for call in (run_task, run_flow):
+        with pytest.raises(ValueError, match="`return_type` must be 'state' or 'result', not 'value'"):
+            call(double if call is run_task else doubles, parameters={"x": 2}, return_type="value")
+
+
 @pytest.mark.anyio
 async def test_async_definitions_give_coroutines():
     assert await run_task(adouble, parameters={"x": 2}) == 4

@@ -8,7 +8,7 @@ import shutil
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from callsheet._clock import SYSTEM_CLOCK
 from callsheet._kernel.host import current_host, runtime_thread
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from callsheet._engine.core import Core
     from callsheet._kernel.host import Host
     from callsheet.settings import Settings
+
+_NO_SERVER: Final = (
+    "CALLSHEET_API_URL is set, but no server is told of runs: their history is kept in %s. Addresses of runs are made of it, "
+    "and nothing else."
+)
 
 _lock = threading.Lock()
 _cores: dict[tuple[str, str], Core] = {}  # by database and durability
@@ -86,6 +91,10 @@ def open_core(settings: Settings, store: Any = None, *, clock: Clock | None = No
     from callsheet._engine.core import Core
 
     if store is None:
+        if settings.api_url is not None:
+            from callsheet.logging.loggers import get_logger
+
+            get_logger("engine").warning(_NO_SERVER, settings.database)
         if settings.database == ":memory:":
             from callsheet._store.memory import MemoryStore
 

@@ -12,7 +12,7 @@ from callsheet._clock import micros
 from callsheet._engine.decode import encode_details
 from callsheet._engine.history import task_runs, the_run
 from callsheet._engine.names import default_task_run_name
-from callsheet._engine.places import LoopPlace, Place, current_core
+from callsheet._engine.places import LoopPlace, Place, core_of, current_core
 from callsheet._engine.task_run import describe_task, task_inputs_of
 from callsheet._engine.upstream import find_inputs
 from callsheet._ids import new_id, new_token
@@ -91,8 +91,9 @@ def _inputs(
 
 
 async def create_local_task_run(task: Any, *, client: Any = None, **given: Any) -> TaskRun:
-    """Make a task run that nobody stores (see `Task.create_local_run`); it needs no client."""
-    del client
+    """Make a task run that nobody stores (see `Task.create_local_run`), so that a client has nothing to do."""
+    if client is not None:
+        core_of(client)
     return local_run(task, **given)
 
 
@@ -101,7 +102,9 @@ async def create_task_run(task: Any, *, client: Any = None, **given: Any) -> Tas
 
     Raises:
         NotImplementedError: It is to be left to a task worker, with parameters.
+        TypeError: What is given as `client` is none.
     """
+    core = current_core() if client is None else core_of(client)
     if given["deferred"] and (given["parameters"] or given["wait_for"]):
         raise NotImplementedError("create_run(deferred=True) with parameters or `wait_for` is not implemented yet")
     run = local_run(task, **given)
@@ -112,17 +115,6 @@ async def create_task_run(task: Any, *, client: Any = None, **given: Any) -> Tas
         run.name = f"{task.name}-{run.dynamic_key}"
     elif run.flow_run_id is None:
         run.name = task.name
-    if client is not None:
-        return await client.create_task_run(
-            task=task,
-            flow_run_id=run.flow_run_id,
-            dynamic_key=run.dynamic_key,
-            id=run.id,
-            name=run.name,
-            state=run.state,
-            task_inputs=run.task_inputs,
-            extra_tags=set(run.tags) - task.tags,
-        )
     by_hand = ByHand(
         task,
         first=cast("State[Any]", run.state),
@@ -133,7 +125,7 @@ async def create_task_run(task: Any, *, client: Any = None, **given: Any) -> Tas
         extra_tags=tuple(run.tags),
         inputs=run.task_inputs,
     )
-    place = LoopPlace(current_core(), here())
+    place = LoopPlace(core, here())
     try:
         return await by_hand.store(place)
     finally:
@@ -164,7 +156,7 @@ class ByHand(NamedTuple):
         reader = place.reader
         flow_run = None if self.flow_run_id is None else await the_run(reader, Kind.FLOW, self.flow_run_id)
         if self.id is not None and (await reader.read_runs(RunFilter(ids=(self.id,)), limit=1)).items:
-            raise ObjectAlreadyExists(f"A run with the id {self.id} exists already.")
+            raise ObjectAlreadyExists(help_message=f"A run with the id {self.id} exists already.")
         verdict = judge(Kind.TASK, None, self.first.type, Facts(now=0.0), proposed_name=self.first.name)
         if isinstance(verdict, Abort):
             raise ValueError(verdict.reason)

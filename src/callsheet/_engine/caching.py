@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from callsheet._unset import NotSet
+from callsheet.logging.loggers import engine_log
 
 if TYPE_CHECKING:
     from callsheet.cache_policies import CachePolicy
 
     Policy = CachePolicy | None | type[NotSet]
 
-_LOG: Final = logging.getLogger("callsheet.tasks")
+_LOG: Final = engine_log("callsheet.tasks")
 
 
 class Kept:

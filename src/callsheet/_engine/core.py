@@ -97,7 +97,6 @@ class Core:
         self.beset: Beset | None = None  # what a simulation does to task bodies
         self.replay: Replay | None = None  # where recorded runs are gone through once more, and nothing else
         self.accepting = True
-        self.log_prints: bool = settings.logging_log_prints
         self.cancel_grace, self.lease = settings.cancel_grace_seconds, settings.lease_seconds
         self.blobs = None if store.location == "memory" else Path(store.location + "-results")
         # Abandoned: its runs belong to the process that forked this one, or, where it is lost, to other engines.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -11,6 +10,7 @@ from callsheet._kernel.critical import critical
 from callsheet._kernel.driver import driven
 from callsheet._kernel.host import correct_library, runtime_thread
 from callsheet._kernel.ports import THREAD_PORT, StartedPort, step
+from callsheet.logging.loggers import engine_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from callsheet._engine.waiting import Places
     from callsheet._kernel.host import Host
 
-_LOG: Final = logging.getLogger("callsheet.engine")
+_LOG: Final = engine_log("callsheet.engine")
 
 
 def start(run: Run, places: Places | None) -> None:

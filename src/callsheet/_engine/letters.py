@@ -8,7 +8,6 @@ asked goes on without it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -31,11 +30,12 @@ from callsheet._model.letters import Letter
 from callsheet._model.records import Guard, LetterAnswered, LetterDropped, LetterSent, RunFilter, RunRecord
 from callsheet._store.protocol import Reader
 from callsheet.exceptions import StoreError
+from callsheet.logging.loggers import engine_log
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
 
-_LOG: Final = logging.getLogger("callsheet.engine")
+_LOG: Final = engine_log("callsheet.engine")
 _LOOK: Final = 0.1  # seconds between looks whether the engine that is to answer lives
 _PATIENT: Final = 0.25  # seconds in which an engine that lives has answered; before, nobody looks whether it does
 _PAGE: Final = 500

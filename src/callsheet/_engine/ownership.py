@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import threading
@@ -20,11 +19,12 @@ from callsheet._model.engines import EngineRecord
 from callsheet._model.kinds import Durability
 from callsheet._store.proofs import Proof, folder_beside
 from callsheet.exceptions import LostOwnership, StoreError
+from callsheet.logging.loggers import engine_log
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
 
-_LOG: Final = logging.getLogger("callsheet.engine")
+_LOG: Final = engine_log("callsheet.engine")
 
 
 class Ownership:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import builtins
 import inspect
-import logging
 import sys
 import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, NoReturn, cast, get_args
 
 from callsheet._engine.binding import Binder
-from callsheet._engine.later import not_yet
+from callsheet._model.values import represent
 from callsheet.exceptions import ParameterTypeError, SignatureMismatchError
+from callsheet.logging.loggers import engine_log
 from callsheet.utilities.functions import is_pydantic_field, type_hints
 
 INCOMPATIBLE: Final = (
@@ -29,7 +29,7 @@ _SAME_IN_JSON: Final = _SCALARS - {bytes}
 _ANYTHING: Final = object()  # no annotation, or one that says nothing
 _NEEDS_PYDANTIC: Final = object()
 _MISSING: Final = object()
-_LOG: Final = logging.getLogger("callsheet.flows")
+_LOG: Final = engine_log("callsheet.flows")
 
 
 def check_signature(signature: inspect.Signature) -> None:
@@ -52,23 +52,6 @@ def _is_plain_value(annotation: object) -> bool:
     """Tell an object such as `5` from a type; text is a postponed annotation, `None` stands for its type."""
     kind = type(annotation)
     return kind.__module__ == "builtins" and not isinstance(annotation, (type, str, types.NoneType))
-
-
-def refuse_references(value: object) -> None:
-    """Refuse a dict, at any depth, that refers to a stored document.
-
-    Raises:
-        NotImplementedError: There is one.
-    """
-    if isinstance(value, dict):
-        if "$ref" in value:
-            not_yet('A parameter {"$ref": …}')
-        for item in cast("dict[object, object]", value).values():
-            refuse_references(item)
-    elif isinstance(value, (list, tuple, set)):
-        for item in cast("list[object]", value):
-            if type(item) not in _SCALARS:
-                refuse_references(item)
 
 
 class Validator:
@@ -106,7 +89,6 @@ class Validator:
         Raises:
             ParameterTypeError: A value does not fit its annotation.
             SignatureMismatchError: There is no parameter of a name.
-            NotImplementedError: A value refers to a stored document.
             ValueError: An annotation is no type.
         """
         plan = self._plan
@@ -120,10 +102,9 @@ class Validator:
                 continue
             if expected is not _ANYTHING:
                 simple = False
-            if kind not in _SCALARS:
-                refuse_references(value)
-                # Only then can a model of version 1 be about, which changes the rules for all the others.
-                simple = simple and "pydantic.v1" not in sys.modules
+            # Only then can a model of version 1 be about, which changes the rules for all the others.
+            if kind not in _SCALARS and simple and "pydantic.v1" in sys.modules:
+                simple = False
         return dict(parameters) if simple else self._validate(parameters)
 
     def _validate(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,7 +219,7 @@ class Validator:
             "Parameter validation failed for flow '%s': %s\nParameters: %s",
             self._flow_name,
             "; ".join(errors),
-            dict(parameters),
+            represent(dict(parameters)),
         )
         raise ParameterTypeError(text)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from callsheet._engine.ambient import core_for_call
 from callsheet._kernel.host import Host, current_host
@@ -24,6 +24,23 @@ def current_core() -> Core:
     if run is not None and run.core.usable:
         return run.core
     return core_for_call(current_host())
+
+
+def core_of(client: Any) -> Core:
+    """Give the machinery on whose history a client of either kind works.
+
+    Raises:
+        TypeError: It is no client.
+        RuntimeError: It is not open.
+        StoreClosed: It was closed.
+    """
+    session = getattr(client, "_session", None)
+    if session is None:
+        raise TypeError(
+            f"Expected a client, as `get_client()` gives them, for 'client'; got {type(client).__name__} instead. "
+            "Leave it out to mean the history of the place of the call."
+        )
+    return session.place.core
 
 
 class LoopPlace:

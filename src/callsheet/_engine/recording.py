@@ -5,7 +5,6 @@ The form is that of all records (`callsheet._results.wires`); `callsheet._result
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Coroutine, Mapping
 from functools import partial
@@ -30,13 +29,14 @@ from callsheet._rules.digest import inputs_digest
 from callsheet._rules.identity import ROOT, Branches, keyed_identity
 from callsheet._version import __version__
 from callsheet.exceptions import ConfigurationError, SerializationError
+from callsheet.logging.loggers import engine_log
 from callsheet.settings import get_current_settings
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
     from callsheet._kernel.ports import Port
 
-_LOG: Final = logging.getLogger("callsheet.results")
+_LOG: Final = engine_log("callsheet.results")
 INLINE_LIMIT = 64 * 1024  # bytes; a larger result would hold everybody's write lock for milliseconds
 _REMEMBERED: Final = (StateType.COMPLETED, StateType.FAILED)
 RESULT: Final = "result"  # among a state's details in the history: the metadata of its run's result

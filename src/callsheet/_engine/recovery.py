@@ -7,7 +7,6 @@ atomic for all processes, so that any number of such engines may look at one his
 from __future__ import annotations
 
 import heapq
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -25,12 +24,13 @@ from callsheet._kernel.spawning import threads
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import Kind, StateType
 from callsheet.exceptions import EngineClosed, LostOwnership, StoreError
+from callsheet.logging.loggers import engine_log
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
     from callsheet._model.engines import Taken, WaitingRun
 
-_LOG: Final = logging.getLogger("callsheet.engine")
+_LOG: Final = engine_log("callsheet.engine")
 _LONGEST: Final = 0.5  # seconds between looks whether a process of this machine has ended
 _PAGE: Final = 100  # runs that are taken at once
 _APART: Final = 2

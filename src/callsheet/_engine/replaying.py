@@ -7,7 +7,6 @@ nothing unusual. Only `invoke` calls this module, and only where the engine has 
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from callsheet._engine.flow_facts import identity_of_subflow
@@ -16,6 +15,7 @@ from callsheet._engine.reviving import adopt
 from callsheet._engine.task_run import TaskRunActor, identity_of_call
 from callsheet._kernel.ports import step
 from callsheet.exceptions import CallsheetError
+from callsheet.logging.loggers import engine_log
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", FlowRunActor, TaskRunActor)
 AnyRun = FlowRunActor | TaskRunActor
-_LOG: Final = logging.getLogger("callsheet.engine")
+_LOG: Final = engine_log("callsheet.engine")
 
 
 def run_of_call(

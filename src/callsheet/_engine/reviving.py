@@ -9,7 +9,6 @@ Who calls `revive` owns the run (it has claimed it, and the unfinished task runs
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol, cast
@@ -31,6 +30,7 @@ from callsheet._kernel.scopes import CANCEL, Interrupted
 from callsheet._model.kinds import SUSPENDED, SUSPENDING, TERMINAL_STATES, Kind
 from callsheet._model.records import RunFilter
 from callsheet.exceptions import FlowPauseTimeout, LostOwnership, Pause, StoreError
+from callsheet.logging.loggers import engine_log
 
 if TYPE_CHECKING:
     from callsheet._engine.core import Core
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from callsheet._model.records import RunRecord, StateRecord
     from callsheet._store.protocol import Reader
 
-_LOG: Final = logging.getLogger("callsheet.engine")
+_LOG: Final = engine_log("callsheet.engine")
 _WHY: Final = "The run is taken up again where it was cut off."
 _from_json = msgspec.json.Decoder(dict[str, Any]).decode
 

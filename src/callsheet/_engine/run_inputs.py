@@ -12,7 +12,7 @@ import msgspec
 from callsheet._clock import from_micros, monotonic, until_look
 from callsheet._dual import is_stepped
 from callsheet._engine.history import the_run
-from callsheet._engine.places import LoopPlace, Place, ThreadPlace, current_core
+from callsheet._engine.places import LoopPlace, Place, ThreadPlace, core_of, current_core
 from callsheet._engine.waiting import scope_here
 from callsheet._ids import new_id
 from callsheet._kernel.host import current_host
@@ -22,7 +22,7 @@ from callsheet._model.kinds import Kind
 from callsheet._model.records import InputDropped, InputFree, InputRecord, InputStored
 from callsheet._model.runs import FlowRunInput
 from callsheet.context import FlowRunContext
-from callsheet.exceptions import ObjectAlreadyExists
+from callsheet.exceptions import ObjectAlreadyExists, SerializationError
 
 SENDER: Final = "callsheet.flow-run."
 """What the name of a sender that is a flow run begins with; its id follows."""
@@ -59,8 +59,18 @@ def check_key(key: str) -> str:
 
 
 def to_json(value: Any) -> str:
-    """Write a value as JSON."""
-    return msgspec.json.encode(value, enc_hook=_plain).decode()
+    """Write a value as JSON.
+
+    Raises:
+        SerializationError: It contains itself, or has too many levels.
+        NotImplementedError: It, or something in it, has no form in JSON.
+    """
+    try:
+        return msgspec.json.encode(value, enc_hook=_plain).decode()
+    except RecursionError:
+        raise SerializationError(
+            f"This {type(value).__name__} cannot be written as JSON: it contains itself, or has too many levels."
+        ) from None
 
 
 def _plain(value: Any) -> Any:
@@ -75,12 +85,20 @@ def from_json(text: str) -> Any:
     return msgspec.json.decode(text)
 
 
-def place_here() -> Place:
-    """Give the place from which the dual function that is under way reads and writes."""
-    host = current_host()
+def place_here(client: Any = None) -> Place:
+    """Give the place from which the dual function that is under way reads and writes.
+
+    Args:
+        client: On whose history. Default: the one of the place of the call.
+
+    Raises:
+        TypeError: It is no client.
+        RuntimeError: It is not open.
+    """
+    host, core = current_host(), current_core() if client is None else core_of(client)
     if is_stepped() or host is None:
-        return ThreadPlace(current_core())
-    return LoopPlace(current_core(), host)
+        return ThreadPlace(core)
+    return LoopPlace(core, host)
 
 
 def port_here() -> Port:
@@ -116,7 +134,7 @@ async def create(place: Place, run_id: UUID, key: str, value: str, sender: str |
     await place.catch_up()
     await the_run(place.reader, Kind.FLOW, run_id)
     if await place.apart(lambda: place.core.commit_guarded(entry)) is not None:
-        raise ObjectAlreadyExists(f"The flow run {run_id} has an input under the key {key!r} already.")
+        raise ObjectAlreadyExists(help_message=f"The flow run {run_id} has an input under the key {key!r} already.")
     for ring in place.core.expecting:
         ring()
     return _shown(InputRecord(run_id=run_id, key=key, id=entry.id, at=at, value=value, sender=sender))

@@ -18,7 +18,7 @@ from callsheet._engine import letters
 from callsheet._engine.decode import encode_details
 from callsheet._engine.history import the_run
 from callsheet._engine.pausing import Wanted, keyset, question
-from callsheet._engine.places import Place
+from callsheet._engine.places import Place, core_of
 from callsheet._engine.run_inputs import place_here, port_here
 from callsheet._kernel.messages import NOT_ALIVE, Suspend
 from callsheet._kernel.scopes import Interrupted
@@ -83,13 +83,19 @@ def suspending_run() -> FlowRunActor:
     return run
 
 
-async def suspend_here(run: FlowRunActor, wish: Wish, key: str | None) -> Any:
+async def suspend_here(run: FlowRunActor, wish: Wish, key: str | None, client: Any = None) -> Any:
     """Suspend the current flow run; give what was handed in, where it was resumed from this suspension before.
 
     Raises:
         Pause: It is suspended, and leaves here.
         RuntimeError: It cannot be suspended.
+        ValueError: The client is of another engine than the run.
     """
+    if client is not None and core_of(client) is not run.core:
+        raise ValueError(
+            "The current flow run is not in the history of 'client'. Leave `client` out, or name the run that is meant by "
+            "`flow_run_id`."
+        )
     if run.cell.parent is not None:
         raise RuntimeError("Cannot suspend subflows.")
     run.pauses += 1
@@ -117,14 +123,14 @@ def _leave(run: FlowRunActor, answer: Answer) -> NoReturn:
     raise Pause("The flow run is suspended.", state=run.state)
 
 
-async def suspend_other(run_id: UUID, wish: Wish, key: str | None) -> None:
+async def suspend_other(run_id: UUID, wish: Wish, key: str | None, client: Any = None) -> None:
     """Suspend a flow run, of whatever process; it leaves at its next call.
 
     Raises:
         ObjectNotFound: There is no such flow run.
         RuntimeError: It cannot be suspended.
     """
-    place = place_here()
+    place = place_here(client)
     core = place.core
     try:
         await place.catch_up()

@@ -128,7 +128,7 @@ class TaskCalls(Calls[P, R_co]):
         """Make and store a run of this task without running it.
 
         Args:
-            client: What stores it. Default: a new one.
+            client: An open client, on whose history it is stored. Default: the history of the place of the call.
             id: The run's id. Default: a new one.
             parameters: Its parameters, in which upstream runs are looked for.
             flow_run_context: The flow run it belongs to. Default: the current one.
@@ -139,6 +139,12 @@ class TaskCalls(Calls[P, R_co]):
 
         Returns:
             The task run.
+
+        Raises:
+            NotImplementedError: It is `deferred`, with parameters or `wait_for`.
+            ObjectAlreadyExists: A run has this id.
+            ObjectNotFound: The flow run is not in the history of `client`.
+            TypeError: What is given as `client` is none.
         """
         given = dict(locals())
         del given["self"]
@@ -159,8 +165,13 @@ class TaskCalls(Calls[P, R_co]):
     ) -> TaskRun:
         """Make a run of this task without storing or running it; arguments as for `create_run`.
 
+        A `client` is checked and has nothing to do: there is nothing to store.
+
         Returns:
             The task run.
+
+        Raises:
+            TypeError: What is given as `client` is none.
         """
         given = dict(locals())
         del given["self"]

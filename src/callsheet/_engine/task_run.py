@@ -9,19 +9,21 @@ from uuid import UUID
 import msgspec
 
 from callsheet._clock import from_micros
+from callsheet._dual import whose_body_decides
 from callsheet._engine import bodies
 from callsheet._engine.leaving import Final, final_of_value
-from callsheet._engine.names import default_task_run_name, format_run_name
+from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls, digest_of_inputs, idempotency_token, record_outcome
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import find_inputs, resolve_upstream
+from callsheet._ids import key_of_id
 from callsheet._kernel.messages import Amend, Register
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Durability, Kind, StateType
 from callsheet._model.records import Definition
 from callsheet._model.runs import Constant, Parameter, TaskRun, TaskRunPolicy, TaskRunResult
 from callsheet._model.states import StateDetails
-from callsheet._model.values import describe
+from callsheet._model.values import describe, represent
 from callsheet.context import TaskRunContext, current_transaction
 from callsheet.logging.loggers import TASK_RUNS, UNKNOWN, task_fields
 from callsheet.logging.prints import patch_print
@@ -74,7 +76,7 @@ def identity_of_call(
 
 def dynamic_key_of(cell: Cell) -> str:
     """Tell apart the runs of a task in a flow run."""
-    return f"{cell.id.int & 0xFFFF_FFFF_FFFF:012x}"
+    return key_of_id(cell.id)
 
 
 class TaskRunActor(Run):
@@ -85,7 +87,7 @@ class TaskRunActor(Run):
     log_name: ClassVar[str] = TASK_RUNS
     noun: ClassVar[str] = "Task"
 
-    __slots__ = ("_calls", "extra", "identity", "is_cached", "log_prints", "transaction")
+    __slots__ = ("_calls", "extra", "identity", "is_cached", "transaction")
 
     def __init__(
         self,
@@ -104,13 +106,10 @@ class TaskRunActor(Run):
         self._calls: Calls | None = None
         self.is_cached = False
         self.transaction: Any = None  # the body's, while that runs; LAZY where it has none unless it asks
-        log_prints = task.log_prints
-        if log_prints is None:
-            log_prints = core.log_prints if parent is None else parent.log_prints
-        self.log_prints: bool = log_prints
         flow = self.cell.flow
         self.known = None if flow is None else flow.actor.known
-        self.name = task.name if flow is None else default_task_run_name(task.name, dynamic_key_of(self.cell))
+        # As `default_task_run_name`, without what is not shown.
+        self.name = task.name if flow is None else f"{task.name}-{self.cell.id.int >> 20 & 0xFFF:03x}"
 
     @property
     def dynamic_key(self) -> str:
@@ -307,7 +306,7 @@ class TaskRunActor(Run):
         # The condition is shown the failure as the state that it will be if there is no retry.
         state = self.state_of(final)
         try:
-            return bool(await port.call(condition, self.definition, self.record, state))
+            return bool(await port.call(whose_body_decides(condition), self.definition, self.record, state))
         except Exception:
             self.logger().error("The retry condition failed; the task run is not tried again.", exc_info=True)
             return False
@@ -322,7 +321,7 @@ class TaskRunActor(Run):
 
     def log_end(self, final: Final) -> None:
         if final.type is _FAILED and isinstance(final.data, BaseException):
-            self.logger().error("Task run failed with exception: %r", final.data, exc_info=final.data)
+            self.logger().error("Task run failed with exception: %s", represent(final.data), exc_info=final.data)
         elif final.type in (_S.CRASHED, _FAILED):
             self.logger().error("Finished in state %s(%r)", final.name, final.message)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 from callsheet._clock import machine
 from callsheet._store import mishaps
 from callsheet.exceptions import LostOwnership, StoreClosed, StoreError, StoreLocked, StoreNotADatabase, StoreTooNew
+from callsheet.logging.loggers import engine_log
 
 _HOPELESS = (StoreTooNew, StoreNotADatabase, StoreClosed, LostOwnership)
-_logger = logging.getLogger("callsheet.journal")
+_logger = engine_log("callsheet.journal")
 
 
 class Trouble:
@@ -58,5 +57,7 @@ class Trouble:
         """Note a commit that succeeded."""
         self._since = None
         if self.degraded is not None:
-            _logger.warning("History is being saved again in '%s'; nothing was lost.", self._location)
+            _logger.warning(
+                "History is being saved again in '%s'; nothing that waited for it was lost.", self._location
+            )
             self.degraded = self.failure = None

@@ -1,8 +1,8 @@
-"""How states tell a result that was kept from a plain value. The classes themselves are in `callsheet.results`."""
+"""How states tell a result that was kept, or was not, from a plain value. The classes themselves are in `callsheet.results`."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, final
 
 
 class Kept:
@@ -17,6 +17,24 @@ class KeptElsewhere:
     """Base of what is known of a record whose value is not here."""
 
     __slots__ = ()
+
+
+@final
+class NotRecorded:
+    """What `State.data` holds where a state was read back and the run's value was not kept with it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Show as a placeholder, not as a value."""
+        return "<not recorded>"
+
+    def __reduce__(self) -> str:
+        """Stay the one object across pickling and copying."""
+        return "NOT_RECORDED"
+
+
+NOT_RECORDED: Final = NotRecorded()
 
 
 class Bytes(Protocol):

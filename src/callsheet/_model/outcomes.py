@@ -119,7 +119,7 @@ def Paused(
         if details.pause_timeout is not None:
             raise ValueError("The end of the pause was given twice: as an argument and in 'state_details'.")
         details.pause_timeout = pause_expiration_time
-    details.pause_reschedule = reschedule
+    details.pause_reschedule = reschedule or details.pause_reschedule
     if pause_key is not None:
         details.pause_key = pause_key
     return cls(type=StateType.PAUSED, **kwargs)

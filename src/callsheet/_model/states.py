@@ -6,7 +6,7 @@ import copy
 import importlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, cast, final, get_type_hints, overload
+from typing import Any, Final, Generic, Literal, Protocol, Self, TypeVar, cast, get_type_hints, overload
 from uuid import UUID
 
 import msgspec
@@ -18,23 +18,6 @@ from callsheet._model.kinds import TERMINAL_STATES, StateType
 
 R = TypeVar("R")
 
-
-@final
-class NotRecorded:
-    """What `State.data` holds where a state was read back and the run's value was not kept with it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        """Show as a placeholder, not as a value."""
-        return "<not recorded>"
-
-    def __reduce__(self) -> str:
-        """Stay the one object across pickling and copying."""
-        return "NOT_RECORDED"
-
-
-NOT_RECORDED: Final = NotRecorded()
 
 _FILLED_IN: Final[Any] = None  # a default that `__post_init__` replaces
 _SCHEDULED: Final = StateType.SCHEDULED  # looking a member up in its enumeration costs as much as a call (3.11)
@@ -131,6 +114,22 @@ class State(msgspec.Struct, Generic[R], kw_only=True, eq=False):
         data = self.data
         if data.__class__ is dict and data.get("type") == "unpersisted":
             self.data = None
+
+    def default_name_from_type(self) -> Self:
+        """Name the state by its type if it has no name, as `State(…)` does.
+
+        Returns:
+            The state itself.
+
+        Example:
+            >>> state = State(type="COMPLETED", name="Cached")
+            >>> state.name = None
+            >>> state.default_name_from_type().name
+            'Completed'
+        """
+        if self.name is _FILLED_IN:
+            self.name = DEFAULT_NAMES[self.type]
+        return self
 
     # ---------------------------------------------------------------------------------- questions
 

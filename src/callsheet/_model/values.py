@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
-from callsheet._model.kept import Kept
+from callsheet._model.kept import NOT_RECORDED, Kept
 from callsheet._model.kinds import StateType
 from callsheet._model.outcomes import is_state_iterable
-from callsheet._model.states import NOT_RECORDED, State
+from callsheet._model.states import State
 from callsheet.exceptions import CancelledRun, CrashedRun, FailedRun, MissingResult, PausedRun, UnfinishedRun
 
 _WITHOUT_OWN_EXCEPTION: dict[StateType, tuple[type[Exception], str]] = {
@@ -16,6 +16,8 @@ _WITHOUT_OWN_EXCEPTION: dict[StateType, tuple[type[Exception], str]] = {
     StateType.CRASHED: (CrashedRun, "The run crashed."),
     StateType.CANCELLED: (CancelledRun, "The run was cancelled."),
 }
+FAILURES: Final = frozenset(_WITHOUT_OWN_EXCEPTION)
+"""Types of states that stand for an exception."""
 _COMPLETED: Final = StateType.COMPLETED  # looking a member up in its enumeration costs as much as a call (3.11)
 
 
@@ -118,6 +120,19 @@ def describe(exc: BaseException) -> str:
     except Exception:  # the user's __str__ may do anything
         text = "<no text: its __str__ failed>"
     return f"{type(exc).__name__}: {text}"
+
+
+def represent(value: object) -> str:
+    """Give the `repr` of a value, also where that cannot be made.
+
+    Example:
+        >>> represent(ValueError("x"))
+        "ValueError('x')"
+    """
+    try:
+        return repr(value)
+    except Exception:  # the user's __repr__ may do anything, and has no end where a value is nested deeply
+        return f"<{type(value).__name__}: its __repr__ failed>"
 
 
 def failed_state(exc: BaseException, *, message: str = "", **fields: Any) -> State[Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from callsheet._results import access, keys
 from callsheet._results.locks import Locks
@@ -18,8 +17,9 @@ from callsheet._results.serializing import Serializer
 from callsheet._results.storage import NullFileSystem, Storage
 from callsheet._results.ways import Way
 from callsheet.exceptions import CallsheetError, MissingResult, ResultDamaged, SerializationError, StorageError
+from callsheet.logging.loggers import engine_log
 
-_LOG: Final = logging.getLogger("callsheet.results")
+_LOG: Final = engine_log("callsheet.results")
 _LARGEST_IN_MEMORY: Final = 16 << 20  # bytes of a payload; larger results are read again
 
 
@@ -146,6 +146,14 @@ class Core(Locks):
                 )
         if self.cache_result_in_memory and written[0] <= _LARGEST_IN_MEMORY and not isinstance(storage, NullFileSystem):
             self.cache[located] = (result_record, written[1])
+
+    def store_parameters(self, *_: Any, **__: Any) -> NoReturn:
+        """Keep the parameters of a run that a task worker is to take. Not implemented yet."""
+        raise NotImplementedError("ResultStore.store_parameters is not implemented yet")
+
+    def read_parameters(self, *_: Any, **__: Any) -> NoReturn:
+        """Give parameters that were kept for a task worker. Not implemented yet."""
+        raise NotImplementedError("ResultStore.read_parameters is not implemented yet")
 
     # --------------------------------------------------------------------------------------- inside
 

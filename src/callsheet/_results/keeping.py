@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Final
 
 from callsheet._results.records import ResultRecord
 from callsheet._results.store import ResultStore
 from callsheet._results.ways import Way
 from callsheet.exceptions import CallsheetError, SerializationError
+from callsheet.logging.loggers import engine_log
 
-_LOG: Final = logging.getLogger("callsheet.results")
+_LOG: Final = engine_log("callsheet.results")
 
 
 async def keep(

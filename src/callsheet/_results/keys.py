@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
 from datetime import UTC
 from typing import Any, Final
@@ -21,8 +20,9 @@ from callsheet._results.wires import Wire, head_length
 from callsheet._results.wrappers import EncryptedSerializer
 from callsheet.context import TaskRunContext
 from callsheet.exceptions import MissingResult, ResultDamaged, ResultNotFound, SerializationError, StorageError
+from callsheet.logging.loggers import engine_log
 
-_LOG: Final = logging.getLogger("callsheet.results")
+_LOG: Final = engine_log("callsheet.results")
 _wire: Final = msgspec.json.Decoder(Wire).decode
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from typing import Any
@@ -48,6 +49,14 @@ class LRUCache:
         """
         with self._lock:
             return self._kept.pop(key, default)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LRUCache:
+        """Give one that keeps copies of the same things, and comes and goes apart."""
+        made = LRUCache(self.maxsize)
+        with self._lock:
+            kept = dict(self._kept)
+        made._kept.update(copy.deepcopy(kept, memo))
+        return made
 
     def clear(self) -> None:
         """Forget everything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -76,15 +77,17 @@ class ResultStore(Core):
         self.cache = LRUCache() if cache is None else cache
 
     def model_copy(self, *, update: dict[str, Any] | None = None, deep: bool = False) -> Self:
-        """Give a copy with other fields. It shares the records in memory.
+        """Give a copy with other fields, on the same storages and locks.
 
         Args:
             update: the fields.
-            deep: changes nothing.
+            deep: whether the copy has copies of the records in memory, instead of sharing them.
         """
-        del deep
         made = type(self).__new__(type(self))
-        made.__dict__.update(self.__dict__ | (update or {}))
+        made.__dict__.update(self.__dict__)
+        if deep:
+            made.cache = copy.deepcopy(self.cache)
+        made.__dict__.update(update or {})
         return made
 
     async def aupdate_for_flow(self, flow: Any) -> Self:

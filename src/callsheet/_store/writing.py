@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Callable, Container, Sequence
 from itertools import chain
@@ -15,8 +14,9 @@ from callsheet._store import letters, statements
 from callsheet._store.codes import TERMINAL
 from callsheet._store.rows import MOVED, NO_SEQ, SEQ, Batch, Encoder
 from callsheet._store.statements import Table, pieces
+from callsheet.logging.loggers import engine_log
 
-_logger = logging.getLogger("callsheet.journal")
+_logger = engine_log("callsheet.journal")
 _HOLDER: Final = (
     "SELECT run_key.run_id FROM run_key JOIN run ON run.id = run_key.run_id"
     " WHERE run_key.definition = ? AND run_key.key = ? AND NOT (run_key.expires IS NOT NULL AND run_key.expires <= ?"

@@ -14,6 +14,7 @@ from callsheet._engine.places import LoopPlace, ThreadPlace, current_core
 from callsheet._kernel.host import current_host
 from callsheet._kernel.ports import step
 from callsheet.client._inputs import Inputs
+from callsheet.client._missing import Missing
 from callsheet.client._session import Session
 from callsheet.context import AsyncClientContext, SyncClientContext
 from callsheet.settings import refresh_settings
@@ -24,7 +25,7 @@ R = TypeVar("R")
 __all__ = ["Client", "SyncClient", "get_client"]
 
 
-class Client(Inputs):
+class Client(Inputs, Missing):
     """Reads and changes the history in async code. Made by `get_client`; to be used with ``async with``.
 
     Example:
@@ -75,7 +76,7 @@ def _stepped(
     return call
 
 
-class SyncClient:
+class SyncClient(Missing):
     """Reads and changes the history in sync code. Made by `get_client(sync_client=True)`; to be used with ``with``.
 
     Example:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import itertools
-import logging
 import os
 import threading
 import time
@@ -24,8 +23,9 @@ from callsheet._store import proofs
 from callsheet.exceptions import StoreError, StoreUnavailable
 from callsheet.locking.protocol import not_held
 from callsheet.locking.tickets import Place, Ticket
+from callsheet.logging.loggers import engine_log
 
-_LOG: Final = logging.getLogger("callsheet.locking")
+_LOG: Final = engine_log("callsheet.locking")
 _LINGER: Final = 0.1  # seconds; a lock that is taken again and again needs no new thread each time
 _SHORT: Final = 0.5  # seconds of patience for what is tried again anyhow
 _LONG: Final = 60.0  # … and for a release, which is not

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Generator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,38 @@ class LogAdapter(_Adapter):
             extra: Further fields.
         """
         return LogAdapter(self.logger.getChild(suffix), {**self.fields, **(extra or {})})
+
+
+class EngineAdapter(LogAdapter):
+    """A logger for what the engine says: a handler that raises an error ends neither the run nor the engine.
+
+    Handlers, filters and formatters are the program's. One that raises where the program's own code logs is heard
+    there, as ever; what the engine says is said beside what it does.
+    """
+
+    def log(self, level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Hand a record on; what is raised meanwhile is told on standard error.
+
+        Args:
+            level: The record's level.
+            msg: The message.
+            *args: What it is filled in with.
+            **kwargs: As for `logging.Logger.log`.
+        """
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+        ensure()
+        try:
+            super().log(level, msg, *args, **kwargs)
+        except Exception:
+            _tell_of_broken_handler()
+
+
+def _tell_of_broken_handler() -> None:
+    """Tell what the logging of the program raised, where the standard library would."""
+    if not logging.raiseExceptions or sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+        return
+    with suppress(Exception):  # the stream may be closed
+        traceback.print_exc(file=sys.stderr)
 
 
 def get_logger(name: str | None = None) -> logging.Logger:
@@ -282,6 +315,17 @@ def run_logger(name: str, fields: Mapping[str, Any]) -> LogAdapter:
     return LogAdapter(logger_named(name), fields)
 
 
+def engine_log(name: str) -> EngineAdapter:
+    """Give a logger for what a part of the engine says that is no run."""
+    return EngineAdapter(logger_named(name))
+
+
+def engine_run_logger(name: str, fields: Mapping[str, Any] | None = None) -> EngineAdapter:
+    """Give a logger for what the engine says, with the fields that its records carry."""
+    ensure()
+    return EngineAdapter(logger_named(name), fields)
+
+
 def say(name: str, fields: Callable[[], dict[str, Any]], message: str, *args: object) -> None:
     """Log at INFO what the engine has to say of a run often: as the run's logger does, in less time.
 
@@ -298,12 +342,15 @@ def say(name: str, fields: Callable[[], dict[str, Any]], message: str, *args: ob
     if not logger.isEnabledFor(logging.INFO):
         return
     if type(logger) is not logging.Logger:  # the program's class may do it in a way of its own
-        logger.info(message, *args, extra=fields(), stacklevel=2)
+        EngineAdapter(logger, fields()).info(message, *args, stacklevel=2)
         return
     caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     code = caller.f_code
-    logger.handle(
-        logger.makeRecord(
-            name, logging.INFO, code.co_filename, caller.f_lineno, message, args, None, code.co_name, fields()
+    try:
+        logger.handle(
+            logger.makeRecord(
+                name, logging.INFO, code.co_filename, caller.f_lineno, message, args, None, code.co_name, fields()
+            )
         )
-    )
+    except Exception:  # as `EngineAdapter.log`
+        _tell_of_broken_handler()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
@@ -17,12 +16,13 @@ from callsheet.exceptions import SerializationError, StorageError
 from callsheet.locking.filesystem import FileSystemLockManager
 from callsheet.locking.names import file_name
 from callsheet.locking.protocol import LockManager
+from callsheet.logging.loggers import engine_log
 from callsheet.records.base import RecordStore, TransactionRecord
 
 T = TypeVar("T")
 _MARK: Final = b"callsheet record 1\n"
 _DIGEST: Final = 16  # bytes between the mark and the pickle
-_LOG: Final = logging.getLogger("callsheet.records")
+_LOG: Final = engine_log("callsheet.records")
 
 
 class FileSystemRecordStore(RecordStore):

@@ -16,7 +16,7 @@ from callsheet._engine.past import fork_of
 from callsheet._engine.places import ThreadPlace, current_core
 from callsheet._engine.recording import RESULT, to_row
 from callsheet._kernel.ports import step
-from callsheet._model.kept import Kept
+from callsheet._model.kept import NOT_RECORDED, Kept
 from callsheet._model.kinds import Kind
 from callsheet._model.records import (
     InputRecord,
@@ -26,7 +26,7 @@ from callsheet._model.records import (
     RunRecord,
     StateRecord,
 )
-from callsheet._model.states import NOT_RECORDED, State
+from callsheet._model.states import State
 from callsheet._results.journalled import recall
 from callsheet._results.ways import blocking
 from callsheet._results.wires import METADATA, RECORD

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from callsheet.annotations import BaseAnnotation, quote
+from callsheet.exceptions import NestedTooDeeply
 
 T = TypeVar("T")
 Replacer = Callable[[Any], Any]
@@ -125,6 +126,9 @@ def replace(
     Returns:
         The value, rebuilt where needed.
 
+    Raises:
+        NestedTooDeeply: An instance is too many levels deep to be replaced.
+
     Example:
         >>> replace({"a": [1, 2.5], "b": [3]}, (float,), str)
         {'a': [1, '2.5'], 'b': [3]}
@@ -137,7 +141,16 @@ def replace(
     holders = _holders(value, kinds, strip)
     if id(value) not in holders:
         return value
-    return _Rebuilding(kinds, holders, inside or {}, strip).build(value, fn)
+    rebuilding = _Rebuilding(kinds, holders, inside or {}, strip)
+    try:
+        return rebuilding.build(value, fn)
+    except RecursionError as error:
+        if error is rebuilding.theirs:
+            raise
+        raise NestedTooDeeply(
+            f"A future or state is too many levels deep in this {type(value).__name__} for its result to be put in its "
+            "place. Ask it for its result first, with `future.result()` or `await future`."
+        ) from None
 
 
 # --------------------------------------------------------------------------------------- classification
@@ -292,7 +305,7 @@ def _holders(value: Any, kinds: _Kinds, strip: tuple[type, ...]) -> dict[int, An
 class _Rebuilding:
     """One replacement under way. Mutable containers are made empty and then filled, so that cycles close."""
 
-    __slots__ = ("_holders", "_inside", "_kinds", "_made", "_strip")
+    __slots__ = ("_holders", "_inside", "_kinds", "_made", "_strip", "theirs")
 
     def __init__(
         self, kinds: _Kinds, holders: dict[int, Any], inside: Mapping[type, Replacer], strip: tuple[type, ...]
@@ -302,11 +315,16 @@ class _Rebuilding:
         self._inside = inside
         self._strip = strip
         self._made: dict[tuple[int, int], Any] = {}
+        self.theirs: RecursionError | None = None  # raised by a replacer: how a run failed, maybe
 
     def build(self, value: Any, fn: Replacer) -> Any:
         kind = self._kinds[type(value)]
         if kind == MATCH:
-            return fn(value)
+            try:
+                return fn(value)
+            except RecursionError as error:
+                self.theirs = error
+                raise
         if not kind or id(value) not in self._holders:
             return value
         key = (id(value), id(fn))
