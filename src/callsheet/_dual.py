@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar, Token
 from functools import wraps
+from inspect import isawaitable
 from typing import Any, ParamSpec, TypeVar
 
 from callsheet.context import FlowRunContext, TaskRunContext, current_run
@@ -89,8 +90,6 @@ def whose_body_decides(fn: Callable[..., Any]) -> Callable[..., Any]:
         >>> whose_body_decides(len)([1, 2])
         2
     """
-
-    from inspect import isawaitable  # costs a program's start thousands of lines, and is here when runs are
 
     def call(*args: Any) -> Any:
         value = fn(*args)
