@@ -19,7 +19,7 @@ from callsheet._engine.leaving import Final, Judged, final_of_value, is_heard
 from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls, digest_of_inputs, record_outcome, to_blob
 from callsheet._engine.run import Run
-from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
+from callsheet._engine.upstream import Origins, find_inputs, follow, resolve_upstream
 from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
@@ -231,7 +231,7 @@ class FlowRunActor(Run):
         if type(value) in _PLAIN:
             return value
         for future in find(value, (TaskFuture,)):
-            await wait_in_life(future.when_done(), self, port, self._rest())
+            await follow(future, self, port, self._deadline)
         return replace(value, (TaskFuture,), attrgetter("state"))
 
     def _rest(self) -> float | None:
