@@ -98,7 +98,9 @@ class EngineAdapter(LogAdapter):
             **kwargs: As for `logging.Logger.log`.
         """
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+        ensure()
         try:
+            ensure()  # it may be the first line of all
             super().log(level, msg, *args, **kwargs)
         except Exception:
             _tell_of_broken_handler()
