@@ -21,7 +21,7 @@ from pausing_helpers import PATIENCE, Resumer, resumer
 
 __all__ = ["resumer"]
 
-SOON = 1.0  # seconds within which async code has stopped: long for a busy machine, nothing beside the hours it would sleep
+SOON = 0.1  # seconds within which async code has stopped
 NOBODY = UUID(int=7)
 
 
