@@ -43,12 +43,12 @@ A = TypeVar("A", FlowRunActor, TaskRunActor)
 AnyRun = FlowRunActor | TaskRunActor
 _LOG: Final = engine_log("callsheet.engine")
 _OUTSIDE_SUBMIT: Final = (
-    "Unable to determine task runner to use for submission. If you are submitting a task outside of a flow, please "
-    "use `.delay` to submit the task run for deferred execution."
+    "Unable to determine task runner to use for submission. No flow run is active here: call the task itself, or "
+    "call `submit` in a flow."
 )
 _OUTSIDE_MAP: Final = (
-    "Unable to determine task runner to use for mapped task runs. If you are mapping a task outside of a flow, please "
-    "provide `deferred=True` to submit the mapped task runs for deferred execution."
+    "Unable to determine task runner to use for mapped task runs. No flow run is active here: call `map` in a flow, or "
+    "call the task itself for each element."
 )
 
 
@@ -126,6 +126,8 @@ def outcome(run: Run, return_state: bool) -> Any:
     final = run.final
     if final is not None and final.type is _COMPLETED and final.made is None:
         return final.data
+    if final is not None and run.core.abandoned and isinstance(final.data, BaseException):
+        raise final.data  # in a forked child, whose run is still its parent's
     state = run.state
     if run.is_flow and state.name == SUSPENDED and state.type is StateType.PAUSED:
         raise Pause("The flow run was suspended.", state=state)
@@ -276,7 +278,9 @@ def _call(cls: type[A], definition: Any, parameters: dict[str, Any], wait_for: A
 
         return generators.call(make, definition, return_state)
     if definition.isasync:
-        return _await_run(cls, definition, parameters, wait_for, return_state)
+        coroutine = _await_run(cls, definition, parameters, wait_for, return_state)
+        coroutine.__qualname__ = definition.name  # which is what Python says was never awaited
+        return coroutine
     return _call_run(cls, definition, parameters, wait_for, return_state)
 
 
