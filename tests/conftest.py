@@ -19,12 +19,14 @@ from typing import Any, cast
 import anyio
 import hypothesis
 import pytest
+import pytest_timeout
+from _pytest import runner
 from hypothesis import core as hypothesis_core
 from hypothesis import strategies
 
 import warm
 from callsheet.logging import setup
-from harness import BACKENDS, own_tasks, own_threads
+from harness import BACKENDS, Watch, own_tasks, own_threads
 
 GRACE = 2.0  # seconds in which what is ending may end
 
@@ -128,20 +130,46 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep what stays until the end, thousands of tests, out of every later collection of garbage."""
+    """Keep what stays until the end, thousands of tests, out of every later collection of garbage.
+
+    Before that, set the loggers up, which leaves a level that it finds as it is: tests change their levels.
+    """
+    setup.ensure()
     gc.collect()
     gc.freeze()
 
 
+# ------------------------------------------------------------------------------------- what a test costs
+
+SLOW = 0.05  # seconds from which the set-up of a test is told of, for `--durations`
+
+watch = Watch()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """In a worker, tell of a test once: six messages a test are more work than most tests."""
+    if not hasattr(item.config, "workerinput") or {*"AP"} & {*item.config.getoption("reportchars")}:
+        return None
+    for report in runner.runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed or report.duration > SLOW:
+            if report.passed:
+                report.keywords = {}  # nobody reads those
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
+
+
+@pytest.hookimpl
+def pytest_timeout_set_timer(item: Any, settings: Any) -> bool | None:
+    """Watch the time of all tests on one thread, instead of one that is started and ended for each."""
+    if settings.method != "thread":
+        return None
+    watch.begin(settings.timeout, lambda: pytest_timeout.timeout_timer(item, settings))
+    item.cancel_timeout = watch.end
+    return True
+
+
 # -------------------------------------------------------------------------------------------- cleanliness
-
-
-@pytest.fixture(autouse=True)
-def callsheet_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep every test's history, and that of the processes it starts, in a folder of its own."""
-    home = tmp_path / "callsheet-home"
-    monkeypatch.setenv("CALLSHEET_HOME", str(home))
-    return home
 
 
 def _shutdown_engines() -> None:
@@ -174,9 +202,18 @@ def _await_threads() -> list[str]:
     return left
 
 
+_homes = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def _no_thread_left(callsheet_home: Path) -> Iterator[None]:
-    yield
+def callsheet_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep every test's history, and that of the processes it starts, in a folder of its own; let no thread outlive it.
+
+    One fixture, and no folder before it is used: what all tests have is paid thousands of times.
+    """
+    home = tmp_path_factory.getbasetemp() / f"callsheet-home-{next(_homes)}"
+    os.environ["CALLSHEET_HOME"] = str(home)
+    yield home
     _shutdown_engines()
     _dismiss_idle_threads()
     left = _await_threads()
@@ -209,9 +246,3 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
         return (yield)
     finally:
         pyfuncitem.obj = body
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _logging_is_set_up() -> None:
-    """Set the loggers up before any test changes their level: set-up leaves a level that it finds as it is."""
-    setup.ensure()

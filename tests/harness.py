@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
+import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -67,3 +70,44 @@ def without_gc() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+class Watch:
+    """A thread that calls for help when what was begun does not end in time.
+
+    It sleeps until the first moment at which it may have to, so that beginning and ending wakes nobody.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._due = self._wakes = math.inf
+        self._help: Callable[[], object] | None = None
+        self._process = 0
+
+    def begin(self, seconds: float, help: Callable[[], object]) -> None:
+        """Have `help` called in so many seconds, unless `end` is called before."""
+        with self._changed:
+            self._due, self._help = time.monotonic() + seconds, help
+            if self._process != os.getpid():
+                self._process, self._wakes = os.getpid(), self._due
+                threading.Thread(target=self._look, name="watch of tests", daemon=True).start()
+            elif self._due < self._wakes:
+                self._changed.notify()
+
+    def end(self) -> None:
+        """What was begun has ended."""
+        with self._changed:
+            self._due, self._help = math.inf, None
+
+    def _look(self) -> None:
+        while True:
+            with self._changed:
+                help = self._help
+                left = self._due - time.monotonic()
+                if left > 0:
+                    self._wakes = self._due
+                    self._changed.wait(None if left == math.inf else left)
+                    continue
+                self._due, self._help = math.inf, None
+            assert help is not None
+            help()

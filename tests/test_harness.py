@@ -35,9 +35,16 @@ def test_all_four_backends_are_there(request):
     assert ids == expected | ({"eager"} if sys.version_info >= (3, 12) else set())
 
 
-def test_home_is_the_tests_own(callsheet_home: Path, tmp_path: Path):
+_homes = set()
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_home_is_the_tests_own(callsheet_home: Path, tmp_path_factory: pytest.TempPathFactory, turn: int):
     assert Path(os.environ["CALLSHEET_HOME"]) == callsheet_home
-    assert tmp_path in callsheet_home.parents
+    assert tmp_path_factory.getbasetemp() in callsheet_home.parents
+    assert not callsheet_home.exists()
+    assert callsheet_home not in _homes
+    _homes.add(callsheet_home)
 
 
 def test_warnings_are_errors():
@@ -65,3 +72,20 @@ async def test_a_task_of_ours_is_seen():
         assert harness.own_tasks() == ["callsheet planted"]
         group.cancel_scope.cancel()
     assert harness.own_tasks() == []
+
+
+def test_a_watch_calls_for_help_in_time():
+    watch, called = harness.Watch(), threading.Event()
+    watch.begin(3600, lambda: pytest.fail("too early"))
+    watch.end()
+    watch.begin(0.01, called.set)  # long before the moment for which the thread sleeps now
+    assert called.wait(60)
+
+
+def test_a_watch_does_not_call_for_what_has_ended():
+    watch, called, later = harness.Watch(), threading.Event(), threading.Event()
+    watch.begin(0.05, called.set)
+    watch.end()
+    watch.begin(0.1, later.set)
+    assert later.wait(60)
+    assert not called.is_set()

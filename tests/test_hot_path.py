@@ -16,7 +16,7 @@ def test_a_piece_of_work_executes_no_more_than_it_did():
         pytest.skip(f"nothing is recorded for Python {hot_path.VERSION}")
     if sys.gettrace() is not None or sys.getprofile() is not None:
         pytest.skip("something else counts already")
-    problems = hot_path.grown(hot_path.counts(), before)
+    problems = hot_path.grown(hot_path.counts(hot_path.FEWER), before)
     assert not problems, (
         f"{problems}\nIf it is worth that, say why in the commit and run `python -m benchmarks.hot_path --record`."
     )

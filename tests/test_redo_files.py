@@ -199,7 +199,7 @@ def test_a_file_that_was_removed_is_not_used_any_more(store: SqliteStore, monkey
     (file,) = logs(store.path)
     file.unlink()
     monkeypatch.setattr(sqlite, "_LOOK", 0.0)
-    monkeypatch.setattr(store, "_look_again", 0.0)
+    monkeypatch.setattr(store._presence, "_again", 0.0)
     assert store.append(a_run()) is None
     assert store.try_commit(run, settled=1) == []
     assert store.append(a_run())

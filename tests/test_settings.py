@@ -21,6 +21,7 @@ from callsheet.settings import (
     Setting,
     Settings,
     get_current_settings,
+    held_by_all,
     refresh_settings,
     temporary_settings,
 )
@@ -190,3 +191,22 @@ def test_temporary_settings_stand_on_the_environment_as_it_is_now(monkeypatch: p
     monkeypatch.setenv("CALLSHEET_HOME", "/somewhere/else")
     with temporary_settings({"CALLSHEET_TASK_DEFAULT_RETRIES": 1}) as settings:
         assert settings.database == "/somewhere/else/callsheet.db"
+
+
+def test_settings_for_all_hold_in_threads_without_the_context_too() -> None:
+    seen: list[int] = []
+
+    def look() -> None:
+        thread = threading.Thread(target=lambda: seen.append(CALLSHEET_TASK_DEFAULT_RETRIES.value()))
+        thread.start()
+        thread.join()
+
+    held_by_all.append({"task_default_retries": 2})
+    try:
+        refresh_settings()
+        look()
+    finally:
+        held_by_all.pop()
+    refresh_settings()
+    look()
+    assert seen == [2, 0]

@@ -340,6 +340,42 @@ def test_a_file_that_is_removed_or_replaced_under_us(
         store.commit([started(new_id())])
 
 
+def test_a_file_that_is_gone_stays_gone_at_the_next_attempt(store: SqliteStore, path: Path) -> None:
+    """Between two looks nobody looks, but what a look has found holds."""
+    store.commit([started(new_id())])
+    path.rename(path.with_suffix(".old"))
+    time.sleep(0.11)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="removed or replaced"):
+            store.commit([started(new_id())])
+    path.with_suffix(".old").rename(path)
+    store.commit([started(new_id())])
+
+
+def test_what_went_with_a_removed_file_is_told(
+    store: SqliteStore, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.commit([started(new_id())])
+    path.unlink()
+    store.commit([started(new_id())])  # before anybody has looked again
+    store.close()
+    assert "What was saved in the last moments went with it" in caplog.text
+    caplog.clear()
+    store.open()
+    assert "A new history is begun" in caplog.text
+
+
+def test_a_file_that_is_removed_after_the_last_write_was_seen_there_says_nothing(
+    store: SqliteStore, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.commit([started(new_id())])
+    time.sleep(0.11)
+    store.changed_outside()  # looks
+    path.unlink()
+    store.close()
+    assert not caplog.text
+
+
 def test_reading_a_file_that_is_not_there(path: Path) -> None:
     reader = SqliteStore(path).blocking_reader()
     with pytest.raises(StoreUnavailable, match=str(path)):

@@ -2,14 +2,15 @@
 
 The run decides first: inside a task, whether the task is async; inside a flow, whether the flow is; outside of
 both, whether a loop runs in this thread. `_sync=True` or `_sync=False` decides instead. A dual function that
-another one calls gives its coroutine. Each has a twin with an ``a`` before its name that is always a coroutine.
+another one calls gives its coroutine, and so it does in async hooks. Each has a twin with an ``a`` before its name that is always a coroutine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar, Token
 from functools import wraps
+from inspect import isawaitable
 from typing import Any, ParamSpec, TypeVar
 
 from callsheet.context import FlowRunContext, TaskRunContext, current_run
@@ -76,6 +77,27 @@ def dual(
     return call
 
 
+def whose_body_decides(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a function that runs call, such as a hook: where it is async, it is async code, whatever colour the run has.
+
+    Args:
+        fn: A plain function, or one that gives something to await.
+
+    Returns:
+        A function that gives the same. What dual functions give in it is awaited in any case.
+
+    Example:
+        >>> whose_body_decides(len)([1, 2])
+        2
+    """
+
+    def call(*args: Any) -> Any:
+        value = fn(*args)
+        return _marked(value, stepping=False) if isawaitable(value) else value
+
+    return call
+
+
 def _is_inside() -> bool:
     inside = _inside.get()
     return inside is not _NOT_INSIDE and inside is current_run.get()
@@ -97,7 +119,7 @@ def undo(token: Token[object]) -> None:
     _stepped.reset(token)
 
 
-async def _marked(coroutine: Coroutine[Any, Any, T], *, stepping: bool) -> T:
+async def _marked(coroutine: Awaitable[T], *, stepping: bool) -> T:
     """Run a coroutine so that dual functions called by it know."""
     before, stepped_before = _inside.get(), _stepped.get()
     run = current_run.get()

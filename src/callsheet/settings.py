@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import types
+from collections import ChainMap
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -37,9 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         blocking_waits: ``error`` forbids waits that would park a sync frame of async code.
         drain_seconds: How long an engine that ends lets running runs finish before it cancels them; as it was at its opening.
         cancel_grace_seconds: How long a run that ends early waits for the children that it cancelled.
-        lease_seconds: How long an engine may give no sign of life before others take it for dead; at least 0.2. As it was when it was opened.
-        sleep_suspends_after_seconds: Above how long a sleep a flow run is suspended, and after how long a wait for a signal,
-            where it can be; ``inf``: never.
+        lease_seconds: How long an engine may give no sign of life before others take it for dead; at least 0.2. As it was at its opening.
+        sleep_suspends_after_seconds: How long a sleep or a wait for a signal does not suspend a run; ``inf``: any.
         task_runner_max_workers: Default of the task runners' `max_workers`; `None` sets no limit.
         logging_level: Level of the ``callsheet`` loggers, given to them once, at their first use.
         logging_log_prints: Whether `print` in runs goes to their logger, where flow and task do not say.
@@ -213,8 +213,7 @@ def _to_database(value: Any) -> str:
 
 
 def _to_durability(value: Any) -> Durability:
-    text = value.value if isinstance(value, Durability) else value
-    return Durability(_to_choice(*(level.value for level in Durability))(text))
+    return Durability(_to_choice(*Durability)(value.value if isinstance(value, Durability) else value))
 
 
 _SPECIAL: dict[str, Callable[[Any], Any]] = {
@@ -276,6 +275,7 @@ _raw: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
 _raw_names = _variables if _raw is os.environ else tuple(map(os.environ.encodekey, _variables))
 _snapshot: Settings | None = None
 held_here: ContextVar[Settings | None] = ContextVar("callsheet_settings", default=None)
+held_by_all: list[dict[str, Any]] = []  # by field, over the environment, in threads that know no context as well
 
 
 def get_current_settings() -> Settings:
@@ -311,10 +311,11 @@ def refresh_settings() -> Settings:
         True
     """
     global _seen, _snapshot
-    found = [*map(_raw.get, _raw_names)]
+    found = [*map(_raw.get, _raw_names), *held_by_all]
     if _snapshot is None or found != _seen:
         # A variable that is set to nothing counts as not set, as is usual in shells and compose files.
-        _snapshot = _build({name: value for name in _NAMES if (value := os.environ.get(_VARIABLES[name]))})
+        values = {name: value for name in _NAMES if (value := os.environ.get(_VARIABLES[name]))}
+        _snapshot = _build(ChainMap(*reversed(held_by_all), values))
         _seen = found
     return held_here.get() or _snapshot
 
@@ -356,9 +357,7 @@ def temporary_settings(
 
 
 def _field(setting: Setting[Any] | str) -> str:
-    if isinstance(setting, Setting):
-        return setting.field
-    name = _FIELDS.get(setting, setting)
+    name = setting.field if isinstance(setting, Setting) else _FIELDS.get(setting, setting)
     if name not in _CONVERT:
         raise ConfigurationError(f"There is no setting called {setting!r}.")
     return name

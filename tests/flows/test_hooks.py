@@ -11,10 +11,10 @@ from typing import Any
 import anyio
 import pytest
 
-from callsheet import State, flow, get_run_logger, runtime, task
+from callsheet import State, flow, get_client, get_run_logger, runtime, task
 from callsheet.context import FlowRunContext, TaskRunContext
 from callsheet.exceptions import CancelledRun, UnfinishedRun
-from callsheet.states import Cancelled, Cancelling, Failed
+from callsheet.states import Cancelled, Cancelling, Completed, Failed
 
 Seen = list[Any]
 
@@ -446,3 +446,110 @@ def test_with_options_hooks_replace_or_stay() -> None:
         copy.with_options(on_completion=[note(seen, "new")])()
         copy()
     assert [label for label, _ in seen] == ["old", "old", "new", "old"] * 2
+
+
+# ------------------------------------------------------------------------------ async hooks of sync code
+
+
+def test_async_hooks_of_sync_code_are_async_code():
+    """What is dual gives coroutines to them: they cannot but await it."""
+    seen: Seen = []
+
+    async def results(definition: Any, run: Any, state: State[Any]) -> None:
+        seen.append((definition.name, await state.result(raise_on_failure=False)))  # type: ignore[misc]
+
+    @task(on_completion=[results])
+    def one() -> int:
+        return 1
+
+    @task(on_failure=[results])
+    def none() -> None:
+        raise KeyError
+
+    @flow(on_completion=[results])
+    def both() -> int:
+        none.submit(return_state=True)
+        return one() + 1
+
+    assert both() == 2
+    assert seen[1:] == [("one", 1), ("both", 2)]
+    assert isinstance(seen[0][1], KeyError)
+
+
+def test_sync_flows_that_an_async_hook_calls_are_sync_code():
+    seen: Seen = []
+
+    @flow
+    def report() -> None:
+        seen.append(Completed(data=42).result())
+
+    async def hook(definition: Any, run: Any, state: State[Any]) -> None:
+        report()
+        seen.append(await state.result())  # type: ignore[misc]
+
+    @flow(on_completion=[hook])
+    def answer() -> int:
+        return 42
+
+    answer()
+    assert seen == [42, 42]
+
+
+# ------------------------------------------------------------------------------- hooks that end the run
+
+
+class Ends(BaseException):
+    """What no hook is forgiven."""
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_hook_before_the_body_that_raises_it_crashes_the_run(colour: str) -> None:
+    seen: Seen = []
+
+    def hook(*_: Any) -> None:
+        raise Ends("before the body")
+
+    def body() -> None:
+        seen.append("body")
+
+    async def abody() -> None:
+        seen.append("body")
+
+    whole = flow(abody if colour == "async" else body, on_running=[hook], on_crashed=[note(seen, "crashed")])
+    with pytest.raises(Ends):
+        asyncio.run(whole()) if colour == "async" else whole()  # type: ignore[arg-type,func-returns-value]
+    assert seen == [("crashed", "Crashed")]
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs()
+    assert run.state is not None
+    assert "Ends: before the body" in (run.state.message or "")
+
+
+def test_what_a_hook_raises_instead_of_the_runs_error_shows_that() -> None:
+    error = ValueError("theirs")
+
+    def hook(*_: Any) -> None:
+        raise Ends
+
+    @flow(on_failure=[hook])
+    def fails() -> None:
+        raise error
+
+    with pytest.raises(Ends) as caught:
+        fails()
+    assert caught.value.__context__ is error
+
+
+def test_a_hook_may_raise_the_runs_error_again() -> None:
+    error = Ends()
+
+    def hook(*_: Any) -> None:
+        raise error
+
+    @flow(on_failure=[hook])
+    def fails() -> None:
+        raise ValueError from error
+
+    with pytest.raises(Ends) as caught:
+        fails()
+    assert caught.value.__context__ is None

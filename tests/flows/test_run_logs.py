@@ -392,6 +392,15 @@ def test_the_setting_decides_where_nobody_says_anything(
     assert capsys.readouterr().out == printed
 
 
+def test_the_setting_counts_for_runs_of_an_engine_that_was_open_before(capsys: pytest.CaptureFixture[str]) -> None:
+    prints()
+    with temporary_settings({"CALLSHEET_LOGGING_LOG_PRINTS": True}):
+        prints()
+        task(prints.fn)()  # by itself
+    prints()
+    assert capsys.readouterr().out == "task\ntask\n"
+
+
 @pytest.mark.anyio
 async def test_only_the_body_is_patched(heard: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
     """While a run that logs its prints waits, the code around it prints."""

@@ -71,6 +71,7 @@ def test_what_is_created_is_read_filtered_and_deleted() -> None:
         first, second = filter_flow_run_input("a-", limit=5)
         delete_flow_run_input("a-2")
         delete_flow_run_input("a-3")
+        assert [one.decoded_value for one in (first, second)] == [{"n": 1}, {"n": 2}]
         return first.value, first.sender, second.value, second.sender, read_flow_run_input("a-2"), flow_run.id
 
     *said, run_id = rest()

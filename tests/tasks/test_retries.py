@@ -335,13 +335,14 @@ def test_a_condition_reads_the_failure_by_result() -> None:
 
 
 @pytest.mark.anyio
-async def test_an_async_condition_awaits_the_result_in_an_async_task() -> None:
+async def test_an_async_condition_awaits_the_result_in_tasks_of_either_colour() -> None:
     async def only_busy(_: Any, __: Any, state: State[Any]) -> bool:
         with pytest.raises(ConnectionError):
             await state.result()
         return True
 
     assert await called(Refusing(1), "async", retries=1, retry_condition_fn=only_busy)() == "hello"
+    assert called(Refusing(1), "sync", retries=1, retry_condition_fn=only_busy)() == "hello"
 
 
 def test_a_condition_that_fails_means_no_retry(caplog: pytest.LogCaptureFixture) -> None:

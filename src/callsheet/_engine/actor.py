@@ -43,7 +43,6 @@ class Actor:
     kind: ClassVar[Kind]
     log_name: ClassVar[str]
     noun: ClassVar[str]
-    log_prints: bool
     keyed: Any  # of a flow run: its run key
     _context: Any
     _record: Any
@@ -52,7 +51,7 @@ class Actor:
     __slots__ = (
         "__weakref__", "_context", "_record", "_result_store", "_state", "_stores", "at", "cell", "core",
         "created", "definition", "detached", "digest", "ended", "final", "first_started", "home", "inputs", "kept", "known",
-        "name", "parameters", "persists", "places", "scope", "seq", "spent", "started", "state_name",
+        "log_prints", "name", "parameters", "persists", "places", "scope", "seq", "spent", "started", "state_name",
         "tags", "task", "type", "undone", "unsaved", "upstream", "wait_for",
     )  # fmt: skip
 
@@ -67,13 +66,10 @@ class Actor:
         described: Definition,
         tags: frozenset[str],
     ) -> None:
-        self.core = core
-        self.definition = definition
-        self.parameters = parameters
+        self.core, self.definition, self.parameters = core, definition, parameters
         self.wait_for = None if wait_for is None else as_collection(wait_for)
         self.home = home  # the loop on which async children run; None: the process's runtime thread
-        self.tags = tags
-        self.scope = RunScope()
+        self.tags, self.scope = tags, RunScope()
         self.cell = Cell(new_id(), described.kind, described, None if parent is None else parent.cell, self)
         self.name = ""
         self.detached = self.undone = False  # submitted, so nobody awaits its life; rolled back
@@ -87,10 +83,14 @@ class Actor:
         self.seq = self.at = self.created = self.started = self.first_started = self.spent = 0
         self.digest: bytes | None = None  # of the inputs, where the run journal keeps the outcome
         self.unsaved = 0  # the position in the journal that its future waits for
-        persists = definition.persist_result
-        if persists is None:
-            persists = get_current_settings().results_persist_by_default if parent is None else parent.persists
-        self.persists: bool = persists
+        persists, log_prints = definition.persist_result, definition.log_prints
+        if parent is None:
+            settings = get_current_settings()
+            self.persists: bool = settings.results_persist_by_default if persists is None else persists
+            self.log_prints: bool = settings.logging_log_prints if log_prints is None else log_prints
+        else:
+            self.persists = parent.persists if persists is None else persists
+            self.log_prints = parent.log_prints if log_prints is None else log_prints
         self.kept: Any = None  # the record of its result
         self._stores: dict[int, tuple[Any, Any]] | None = None
         self._state: State[Any] | None = None

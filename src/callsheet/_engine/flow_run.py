@@ -63,7 +63,7 @@ class FlowRunActor(Run):
     noun: ClassVar[str] = "Flow"
 
     __slots__ = (
-        "_by_hand", "_deadline", "calls", "extra", "identity", "keyed", "log_prints", "lost_futures", "past", "pauses",
+        "_by_hand", "_deadline", "calls", "extra", "identity", "keyed", "lost_futures", "past", "pauses",
         "queries", "recalled", "runner", "signals", "tracking", "waits",
     )  # fmt: skip
 
@@ -84,10 +84,6 @@ class FlowRunActor(Run):
         self.waits = 0  # sleeps and waits for signals that are under way in its body
         self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
         self._deadline: float | None = None
-        log_prints = flow.log_prints
-        if log_prints is None:
-            log_prints = core.log_prints if parent is None else parent.log_prints
-        self.log_prints: bool = log_prints
         self.past: RunRecord | None = None  # of a run that was cut off, until it is known what it says
         self.recalled: Recalled | None = None  # where that was read along with other runs
         self.keyed: Keyed | None = None

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from anyio import fail_after
 
+from callsheet._dual import whose_body_decides
 from callsheet._model.kinds import StateType
 from callsheet.settings import get_current_settings
 from callsheet.utilities.functions import hook_name
@@ -64,11 +65,23 @@ async def run_hooks(
         name = hook_name(hook)
         logger.info("Running hook %r in response to entering state %r", name, args[-1].name)
         try:
-            await call(hook, *args)
+            await call(whose_body_decides(hook), *args)
         except Exception:
             logger.exception("An error was encountered while running hook %r", name)
         else:
             logger.info("Hook %r finished running successfully", name)
+
+
+def show_before(error: BaseException, own: object) -> None:
+    """Have the traceback of what a hook raised show the run's own error first, which it is raised instead of."""
+    if not isinstance(own, BaseException) or error.__context__ is not None:
+        return
+    before: BaseException | None = own
+    while before is not None:
+        if before is error:  # a hook may raise the run's own error, or what had led to it
+            return
+        before = before.__cause__ or before.__context__
+    error.__context__ = own
 
 
 def sheltered(hook: Callable[..., Any], seconds: float) -> Callable[..., Any]:

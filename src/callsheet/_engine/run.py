@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from callsheet._engine import leaving
 from callsheet._engine.actor import Actor
-from callsheet._engine.hooks import run_hooks, sheltered
+from callsheet._engine.hooks import run_hooks, sheltered, show_before
 from callsheet._engine.leaving import Final, Judged, NotRecoverable, as_raised, is_interruption, only_theirs
 from callsheet._engine.ownership import lost
 from callsheet._engine.retrying import seconds, try_again
@@ -91,10 +91,10 @@ class Run(Actor):
             if self.type is not _RUNNING:
                 await self.prepare(port)
                 await self.start(port, "Running")
+            if self.is_flow and (hooks := self.hooks_for(self.type)):
+                await self._call_hooks(hooks, port)
         except BaseException as error:
             return self.before_body(only_theirs(error))
-        if self.is_flow and (hooks := self.hooks_for(self.type)):
-            await self._call_hooks(hooks, port)
         return None
 
     def judge_attempt(self, port: Port, value: Any, error: BaseException | None) -> Judged:
@@ -315,7 +315,12 @@ class Run(Actor):
         if self.final is not None and self.final.reraise is not None:
             # Where cancellation is delivered again at every await, an async hook could do nothing.
             hooks = [sheltered(hook, self.core.cancel_grace) for hook in hooks]
-        await run_hooks(hooks, (self.definition, self.record, self.state), logger=self.logger(), call=port.call)
+        try:
+            await run_hooks(hooks, (self.definition, self.record, self.state), logger=self.logger(), call=port.call)
+        except BaseException as error:
+            if self.final is not None:
+                show_before(error, self.final.data)
+            raise
 
     def never_begun(self, error: BaseException) -> None:
         """End a run that there is no place for. Its hooks have none either."""

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from callsheet._clock import from_micros
+from callsheet._dual import whose_body_decides
 from callsheet._engine import bodies
 from callsheet._engine.leaving import Final, final_of_value
 from callsheet._engine.names import default_task_run_name, format_run_name
@@ -85,7 +86,7 @@ class TaskRunActor(Run):
     log_name: ClassVar[str] = TASK_RUNS
     noun: ClassVar[str] = "Task"
 
-    __slots__ = ("_calls", "extra", "identity", "is_cached", "log_prints", "transaction")
+    __slots__ = ("_calls", "extra", "identity", "is_cached", "transaction")
 
     def __init__(
         self,
@@ -104,10 +105,6 @@ class TaskRunActor(Run):
         self._calls: Calls | None = None
         self.is_cached = False
         self.transaction: Any = None  # the body's, while that runs; LAZY where it has none unless it asks
-        log_prints = task.log_prints
-        if log_prints is None:
-            log_prints = core.log_prints if parent is None else parent.log_prints
-        self.log_prints: bool = log_prints
         flow = self.cell.flow
         self.known = None if flow is None else flow.actor.known
         self.name = task.name if flow is None else default_task_run_name(task.name, dynamic_key_of(self.cell))
@@ -307,7 +304,7 @@ class TaskRunActor(Run):
         # The condition is shown the failure as the state that it will be if there is no retry.
         state = self.state_of(final)
         try:
-            return bool(await port.call(condition, self.definition, self.record, state))
+            return bool(await port.call(whose_body_decides(condition), self.definition, self.record, state))
         except Exception:
             self.logger().error("The retry condition failed; the task run is not tried again.", exc_info=True)
             return False

@@ -57,5 +57,7 @@ class Trouble:
         """Note a commit that succeeded."""
         self._since = None
         if self.degraded is not None:
-            _logger.warning("History is being saved again in '%s'; nothing was lost.", self._location)
+            _logger.warning(
+                "History is being saved again in '%s'; nothing that waited for it was lost.", self._location
+            )
             self.degraded = self.failure = None

@@ -223,6 +223,11 @@ class FlowRunInput(Copies, kw_only=True):
     created: datetime | None = None
     updated: datetime | None = None
 
+    @property
+    def decoded_value(self) -> Any:
+        """What `value`, which is JSON, says."""
+        return msgspec.json.decode(self.value)
+
 
 class Log(Copies, kw_only=True):
     """A log record of a run; `level` is a number of the standard library's logging."""

@@ -83,6 +83,14 @@ def lost(path: Path | str) -> LostOwnership:
     )
 
 
+def lost_with_its_file(path: Path | str) -> LostOwnership:
+    """The runs of this engine are in a file that is not there any more."""
+    return LostOwnership(
+        f"The history in '{path}' was removed or replaced while this engine was using it, and what was running is not in "
+        f"the one that is there now. Start the run again."
+    )
+
+
 def gone(path: Path) -> StoreUnavailable:
     """The file was removed, replaced or renamed under us."""
     return StoreUnavailable(

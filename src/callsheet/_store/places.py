@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 from callsheet._store import mishaps
+from callsheet.logging.loggers import engine_log
 
 _NETWORK = frozenset(
     [
@@ -39,6 +41,7 @@ _NETWORK = frozenset(
     ]
 )
 MOUNTS = Path("/proc/mounts")
+_logger = engine_log("callsheet.journal")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -100,3 +103,59 @@ def identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+class Presence:
+    """Whether a file that is in use is still where it was opened, and still that one.
+
+    What is written to a file that was removed goes nowhere, and no system call says so.
+
+    Args:
+        path: The file.
+
+    Attributes:
+        written: Something was written since it was last looked for.
+        is_another: It was opened anew, and was another file than before.
+    """
+
+    __slots__ = ("_again", "_file", "_name", "_path", "is_another", "written")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._name = str(path)  # stat() takes 1.5 µs with it, 3.5 µs with the path object
+        self._file: tuple[int, int] | None = None
+        self._again = 0.0
+        self.written = self.is_another = False
+
+    def opening(self) -> None:
+        """Tell, before it is opened again, where it is another one: a file that is made then may get the old one's number."""
+        if self._file is not None and self._file != identity(self._name):
+            self.is_another = True
+            _logger.warning(
+                "A new history is begun in '%s', since the one in use there was removed or replaced. What that held is "
+                "not in the new one.",
+                self._path,
+            )
+
+    def opened(self) -> None:
+        """Note which file it is."""
+        self._file, self._again, self.written = identity(self._name), 0.0, False
+
+    def is_looked_for(self, every: float) -> bool:
+        """Look whether it is still there, if that was not done for so many seconds; tell whether it was done.
+
+        Raises:
+            StoreUnavailable: It is not.
+        """
+        now = time.monotonic()
+        if now < self._again:
+            return False
+        if identity(self._name) != self._file:
+            raise mishaps.gone(self._path)  # and again at the next attempt, however soon that is
+        self._again, self.written = now + every, False
+        return True
+
+    def closing(self) -> None:
+        """Tell where it has gone since something was written to it."""
+        if self.written and identity(self._name) != self._file:
+            _logger.error("%s What was saved in the last moments went with it.", mishaps.gone(self._path))

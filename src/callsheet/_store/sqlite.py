@@ -69,7 +69,6 @@ class SqliteStore:
         hop: Hop | None = None,
     ) -> None:
         self._path = Path(path).expanduser().absolute()
-        self._name = str(self._path)  # stat() takes 1.5 µs with it, 3.5 µs with the path object
         self._log_name = f"{self._path}-wal"
         self._clock, self._patience, self._hop = clock, patience, hop
         self._connection: sqlite3.Connection | None = None
@@ -77,10 +76,10 @@ class SqliteStore:
         self._encoder = Encoder()
         self._encoded: tuple[Sequence[Entry], Batch] | None = None
         self._defined: set[int] = set()
-        self._file: tuple[int, int] | None = None
         self._synchronous = "NORMAL"
         self._outside = 0
-        self._look_again = self._tend_again = 0.0
+        self._presence = places.Presence(self._path)
+        self._tend_again = 0.0
         self._log = RedoLog(self._path)
         self.engines = SqliteEngines(self)
         forks.remember(self)
@@ -106,10 +105,10 @@ class SqliteStore:
         with self._lock:
             if self._connection is None:
                 places.prepare(self._path)
+                self._presence.opening()
                 self._connection = self._translated(lambda: connecting.connect(self._path, self._patience))
                 self._synchronous = "NORMAL"
-                self._file = places.identity(self._name)
-                self._look_again = 0.0
+                self._presence.opened()
                 self._outside = connecting.data_version(self._connection)
                 self._defined.clear()
                 self._encoded = None
@@ -121,6 +120,7 @@ class SqliteStore:
             connection, self._connection = self._connection, None
             self._encoded = None
             if connection is not None:
+                self._presence.closing()
                 self._log.end(connection)
                 try:
                     connection.close()
@@ -159,6 +159,7 @@ class SqliteStore:
         with self._lock:
             connection = self._writer()
             if self._log.is_ready or self._begin_log(connection):
+                self._presence.written = True
                 return self._log.append(body)
         return None
 
@@ -229,6 +230,7 @@ class SqliteStore:
     def _commit(self, entries: Sequence[Entry], sync: bool, settled: int = 0) -> list[Refusal]:
         with self._lock:
             connection = self._writer()
+            self._presence.written = True
             batch = self._encode_once(entries)
             self._set_synchronous(connection, "FULL" if sync else "NORMAL")
             refused = self._in_transaction(connection, partial(self._write, entries, batch, sync), settled)
@@ -288,7 +290,7 @@ class SqliteStore:
         forbidden = connection.execute(statements.WRITER_FORBIDDEN, (migrate.newest(),)).fetchone()
         if forbidden is not None:
             return mishaps.too_new(self._path, forbidden[0], migrate.newest())
-        return mishaps.lost(self._path)
+        return mishaps.lost_with_its_file(self._path) if self._presence.is_another else mishaps.lost(self._path)
 
     def adopt_in(self, connection: sqlite3.Connection) -> None:
         """Write to the tables, inside a transaction, what other processes have in their logs, and close these."""
@@ -301,11 +303,7 @@ class SqliteStore:
     def _writer(self) -> sqlite3.Connection:
         if self._connection is None:
             raise mishaps.closed(self._path)
-        now = time.monotonic()
-        if now >= self._look_again:
-            self._look_again = now + _LOOK
-            if places.identity(self._name) != self._file:
-                raise mishaps.gone(self._path)
+        if self._presence.is_looked_for(_LOOK):
             self._log.look()
         return self._connection
 

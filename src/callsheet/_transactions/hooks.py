@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
+from callsheet._dual import whose_body_decides
 from callsheet.settings import get_current_settings
 from callsheet.utilities.functions import hook_name
 
@@ -35,7 +36,7 @@ async def run_hooks(
         if is_logged:
             logger.info("Running %s hook %r", kind, name)
         try:
-            await port.call(_sheltered(hook) if sheltered else hook, transaction)
+            await port.call(whose_body_decides(_sheltered(hook) if sheltered else hook), transaction)
         except Exception:
             if is_logged:
                 logger.exception("An error was encountered while running %s hook %r", kind, name)

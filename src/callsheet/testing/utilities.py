@@ -6,16 +6,17 @@ import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from callsheet._engine import ambient
-from callsheet.settings import temporary_settings
+from callsheet.settings import held_by_all, refresh_settings, temporary_settings
 
 __all__ = ["exceptions_equal", "harness", "reset"]
 
 
 @contextmanager
 def harness(database: str | Path | None = None) -> Generator[str, None, None]:
-    """Keep the history of what runs inside the block apart.
+    """Keep the history of what runs inside the block apart, on whatever thread of this process it runs.
 
     Args:
         database: File to use, or ``:memory:``. Default: a file in a temporary folder, which is removed afterwards.
@@ -34,11 +35,16 @@ def harness(database: str | Path | None = None) -> Generator[str, None, None]:
     """
     with tempfile.TemporaryDirectory(prefix="callsheet-") as folder:
         path = str(database) if database is not None else str(Path(folder) / "callsheet.db")
-        with temporary_settings({"CALLSHEET_DATABASE": path}):
-            try:
+        held: dict[Any, Any] = {"database": path}
+        held_by_all.append(held)
+        try:
+            # The context goes before what all hold: harnesses that are open side by side do not disturb each other.
+            with temporary_settings(held):
                 yield path
-            finally:
-                ambient.close_database(path)
+        finally:
+            held_by_all[:] = [other for other in held_by_all if other is not held]
+            refresh_settings()
+            ambient.close_database(path)
 
 
 def reset() -> None:
