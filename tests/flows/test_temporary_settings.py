@@ -66,11 +66,11 @@ def test_logs_are_kept_in_a_block_of_an_engine_that_keeps_none(monkeypatch: pyte
 
 
 @pytest.mark.anyio
-async def test_an_engine_keeps_what_it_was_opened_with(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_engine_keeps_what_it_was_opened_with() -> None:
     opened, over = anyio.Event(), anyio.Event()
 
     async def lifespan() -> None:
-        with temporary_settings({CALLSHEET_LOGGING_LOG_PRINTS: True}):
+        with temporary_settings({CALLSHEET_LOGGING_TO_DATABASE: False}):
             async with Engine(database=":memory:"):
                 opened.set()
                 await over.wait()
@@ -79,12 +79,11 @@ async def test_an_engine_keeps_what_it_was_opened_with(capsys: pytest.CaptureFix
         group.start_soon(lifespan)
         await opened.wait()
         speaks()
-        with temporary_settings({CALLSHEET_LOGGING_LOG_PRINTS: False}):
-            says()
+        assert kept() == []
+        with temporary_settings({CALLSHEET_LOGGING_TO_DATABASE: True}):
+            speaks()
+        assert kept() == ["logged"]
         over.set()
-    out = capsys.readouterr().out.split("\n")
-    assert "by flow" not in out
-    assert out.count("by task") == 1
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["in a block", "without"])

@@ -98,11 +98,7 @@ class Core:
         self.beset: Beset | None = None  # what a simulation does to task bodies
         self.replay: Replay | None = None  # where recorded runs are gone through once more, and nothing else
         self.accepting = True
-<<<<<<< HEAD
         self.lease = settings.lease_seconds
-=======
-        self.cancel_grace, self.lease = settings.cancel_grace_seconds, settings.lease_seconds
->>>>>>> bf1d24e50ef60e50a5a976e59765df8374843020
         self.blobs = None if store.location == "memory" else Path(store.location + "-results")
         # Abandoned: its runs belong to the process that forked this one, or, where it is lost, to other engines.
         self.closed = self.abandoned = self.lost = False
@@ -129,11 +125,6 @@ class Core:
     def settings(self) -> Settings:
         """Give what holds here: the temporary settings of the call, else what the engine was opened with."""
         return held_here.get() or self._settings
-
-    @property
-    def log_prints(self) -> bool:
-        """Tell whether prints are logged where neither flow nor task says."""
-        return (held_here.get() or self._settings).logging_log_prints  # once for every root run
 
     @property
     def log_sink(self) -> Callable[[LogWritten], None] | None:
