@@ -14,6 +14,7 @@ import pytest
 from callsheet import exceptions
 from callsheet.exceptions import (
     MissingDependency,
+    ObjectAlreadyExists,
     ObjectNotFound,
     ParameterBindError,
     Pause,
@@ -38,7 +39,7 @@ def examples(error: Any) -> Iterator[BaseException]:
         yield error(ValueError("x"), "/a/b.py")
     elif error is TerminationSignal:
         yield error(15)
-    elif error is ObjectNotFound:
+    elif error in (ObjectNotFound, ObjectAlreadyExists):
         yield error()
         yield error(ValueError("404"))
         yield error(help_message="Look elsewhere.")
@@ -110,5 +111,7 @@ def test_texts_name_what_to_do() -> None:
         "'rich' is not installed. Install it with: pip install 'callsheet[progress]'"
     )
     assert str(ScriptError(ValueError("x"), "/a.py")) == "Script at '/a.py' encountered an exception: ValueError('x')"
+    assert str(ObjectAlreadyExists(http_exc=ValueError("409"))) == "409"
+    assert ObjectAlreadyExists(help_message="taken").help_message == "taken"
     assert str(ObjectNotFound()) == "Object not found"
     assert str(ObjectNotFound(ValueError("404"))) == "404"

@@ -212,6 +212,7 @@ def test_stand_ins_can_be_named_and_subclassed():
     from callsheet.blocks.core import Block
     from callsheet.concurrency.sync import ConcurrencySlotAcquisitionError
     from callsheet.deployments import DeploymentApplyError, EntrypointType
+    from callsheet.filesystems import LocalFileSystem
     from callsheet.types import entrypoint
     from callsheet.variables import Variable
 
@@ -227,6 +228,9 @@ def test_stand_ins_can_be_named_and_subclassed():
     assert "Variable" in repr(Variable)
     with pytest.raises(NotImplementedError, match=r"callsheet\.variables\.Variable\.get is not implemented yet"):
         Variable.get("x")
+    for use in (LocalFileSystem.load, LocalFileSystem("results").save):
+        with pytest.raises(NotImplementedError, match=r"LocalFileSystem\.(load|save) is not implemented yet"):
+            use("name")
     with pytest.raises(NotImplementedError, match=r"callsheet\.blocks\.core\.Block is not implemented yet"):
         Mine()
     assert issubclass(ConcurrencySlotAcquisitionError, Exception)

@@ -396,6 +396,36 @@ def test_a_fork_starts_an_engine_of_its_own(run: Any, ended: Any) -> None:
     assert ended()["total"] == ["Completed"] * 4  # one of them tracks the subflow
 
 
+def test_a_child_that_is_forked_in_an_async_flow_keeps_its_own_error(run: Any) -> None:
+    """Its loop is not a running one any more, so it cannot go on; what it raises is to be seen."""
+    program = run(
+        """
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # of 3.12+: a fork while threads run
+
+        @flow
+        async def around():
+            child = os.fork()
+            if child == 0:
+                raise LookupError("theirs")
+            os.waitpid(child, 0)
+            return await adouble(2)
+
+        parent = os.getpid()
+        try:
+            result = asyncio.run(around())
+            say("parent", result)
+        except BaseException as error:
+            import traceback
+            say("child", "LookupError: theirs" in "".join(traceback.format_exception(error)))
+            os._exit(0)
+    """,
+        CALLSHEET_LOGGING_LEVEL="CRITICAL",
+    )
+    out, _ = program.ends()
+    assert out == "child True\nparent 4\n"
+
+
 def test_what_is_left_open_says_nothing_at_exit(run: Any) -> None:
     program = run("""
         from callsheet.logging import get_run_logger

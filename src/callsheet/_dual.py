@@ -65,6 +65,7 @@ def dual(
             sync = not (_is_inside() or in_async_code())
         coroutine = _marked(async_fn(*args, **kwargs), stepping=sync and run is None)
         if not sync:
+            coroutine.__qualname__ = call.__qualname__  # which is what Python says was never awaited
             return coroutine
         if run is not None:
             return run(coroutine)

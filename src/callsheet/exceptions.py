@@ -54,7 +54,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 
 class CallsheetError(Exception):
@@ -274,11 +274,13 @@ class SerializationError(CallsheetError):
     """Raised when a value cannot be turned into bytes, or bytes into a value."""
 
 
-class ObjectNotFound(CallsheetError):
-    """Raised when what was asked for does not exist."""
+class _AboutObject(CallsheetError if TYPE_CHECKING else object):
+    """What is told of an object: what a service answered, or a text of our own."""
+
+    _text: ClassVar[str]
 
     def __init__(self, http_exc: Any = None, help_message: str | None = None) -> None:
-        super().__init__(help_message or (str(http_exc) if http_exc is not None else "Object not found"))
+        super().__init__(help_message or (str(http_exc) if http_exc is not None else self._text))
         self.http_exc = http_exc
         self.help_message = help_message
 
@@ -287,8 +289,16 @@ class ObjectNotFound(CallsheetError):
         return type(self), (self.http_exc, self.help_message), self.__dict__
 
 
-class ObjectAlreadyExists(CallsheetError):
+class ObjectNotFound(_AboutObject, CallsheetError):
+    """Raised when what was asked for does not exist."""
+
+    _text = "Object not found"
+
+
+class ObjectAlreadyExists(_AboutObject, CallsheetError):
     """Raised when what should be created exists."""
+
+    _text = "Object already exists"
 
 
 class StoreError(CallsheetError):

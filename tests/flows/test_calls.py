@@ -350,3 +350,14 @@ def test_hooks_and_names_may_be_methods_too() -> None:
 
     outer()
     assert book.lines == ["titled Read"]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("make", [flow, task])
+def test_what_nobody_awaits_is_named(make: Any) -> None:
+    @make(name="gather-fruit")
+    async def gather() -> None: ...
+
+    coroutine = gather()
+    assert "coroutine object gather-fruit at" in repr(coroutine)
+    coroutine.close()

@@ -65,6 +65,19 @@ def test_names_without_a_template() -> None:
     assert {run.name for run in runs()} == {name, called, submitted, "my_task"}
 
 
+def test_runs_of_one_moment_have_names_of_their_own() -> None:
+    @task
+    def work(n: int) -> str:
+        return runtime.task_run.name
+
+    @flow
+    def around() -> list[str]:
+        return work.map(range(20)).result()
+
+    # Three digits are few, and a step that is a multiple of 4096 is not impossible: five tries.
+    assert max(len(set(around())) for _ in range(5)) > 15
+
+
 def test_the_end_of_a_default_name_begins_the_dynamic_key() -> None:
     @task
     def work() -> Any:

@@ -67,6 +67,11 @@ class Program:
         assert self._process.stdout is not None
         return self._process.stdout.readline().rstrip("\n")
 
+    def next_complaint(self, words: str) -> str:
+        """Give the next line on standard error that has these words."""
+        assert self._process.stderr is not None
+        return next((line for line in self._process.stderr if words in line), "")
+
     def end(self) -> tuple[int, list[str], str]:
         """Give its exit code, what else it said, and what it complained about."""
         try:
@@ -333,3 +338,26 @@ def test_a_second_signal_does_not_wait_for_children_that_cannot_be_stopped(
     if signum == signal.SIGINT:
         assert said[-1] == "interrupted", err
         assert [name for name, _ in recorded_ends()] == ["Crashed"]
+
+
+def test_whoever_waits_for_children_that_cannot_be_stopped_is_told() -> None:
+    program = Program(
+        """
+    @task
+    def child():
+        say("ready")
+        while True:
+            time.sleep(0.01)
+
+    @flow
+    def outer():
+        child.submit().result()
+
+    outer()
+    """,
+        "none",
+    )
+    program.send(signal.SIGINT)
+    assert program.next_complaint("Waiting for cancelled child runs")
+    program.send_until_it_ends(signal.SIGINT)
+    assert program.end()[0] == -signal.SIGINT

@@ -135,6 +135,10 @@ async def test_entering_twice_is_an_error(colour):
 async def test_leaving_without_entering_is_an_error(colour):
     with pytest.raises(RuntimeError, match=r"Asymmetric use of context\. Context exit called without an enter\."):
         await Block(colour.is_async, Transaction()).__aexit__(None, None, None)
+    with pytest.raises(RuntimeError, match="Asymmetric use of context"):
+        Transaction().__exit__()
+    with pytest.raises(RuntimeError, match="Asymmetric use of context"):
+        await Transaction().__aexit__()
 
 
 async def test_a_missing_mode_is_the_parents_and_lazy_at_the_root(colour):

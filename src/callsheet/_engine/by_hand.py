@@ -156,7 +156,7 @@ class ByHand(NamedTuple):
         reader = place.reader
         flow_run = None if self.flow_run_id is None else await the_run(reader, Kind.FLOW, self.flow_run_id)
         if self.id is not None and (await reader.read_runs(RunFilter(ids=(self.id,)), limit=1)).items:
-            raise ObjectAlreadyExists(f"A run with the id {self.id} exists already.")
+            raise ObjectAlreadyExists(help_message=f"A run with the id {self.id} exists already.")
         verdict = judge(Kind.TASK, None, self.first.type, Facts(now=0.0), proposed_name=self.first.name)
         if isinstance(verdict, Abort):
             raise ValueError(verdict.reason)

@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 
 from callsheet._clock import from_micros
-from callsheet._ids import flow_id
+from callsheet._ids import flow_id, key_of_id
 from callsheet._model.kept import NOT_RECORDED, metadata_of
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import Definition, LogRecord, RunRecord, StateRecord
@@ -102,7 +102,7 @@ def _dynamic_key(record: RunRecord, key: str) -> str:
     """Give what the engine derives from a run's id; keys that were chosen otherwise are stored."""
     if record.flow_run_id is None:
         return f"{key}-{record.id.hex}"
-    return f"{record.id.int & 0xFFFF_FFFF_FFFF:012x}"
+    return key_of_id(record.id)
 
 
 def _attempts_before(record: RunRecord, states: States) -> int:

@@ -63,11 +63,8 @@ class Definition(Generic[P, R_co]):
             self.__name__ = callable_name(fn)
             self.__qualname__ = qualified_name(fn)
         self.fn = fn
-        self._binder = Binder(fn)
-        check_parameters(self._binder.names)
-        self._bound = ()
-        self._names = local_names(fn)
-        self._source_digest = None
+        self._bound, self._names = (), {}
+        self._read(fn)
         call = type(fn).__call__ if _is_object(fn) else fn
         generator = inspect.isasyncgenfunction(call)
         self.isasync = generator or inspect.iscoroutinefunction(call)
@@ -76,6 +73,23 @@ class Definition(Generic[P, R_co]):
             self.isasync, self.isgenerator = fn.isasync, fn.isgenerator
         if self.isasync and not self.isgenerator and sys.version_info >= (3, 12):
             inspect.markcoroutinefunction(self)
+
+    def _read(self, fn: Callable[..., Any]) -> None:
+        """Read what calls need to know of a function."""
+        binder = Binder(fn)
+        check_parameters(binder.names)
+        self._binder = binder
+        self._names = {**self._names, **local_names(fn)}  # what an earlier scope knew, its function may still need
+        self._source_digest = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. With another function, which tests put in, calls are bound and cached by that one."""
+        if name == "fn" and "_binder" in self.__dict__:
+            _ = getattr(self, "task_key", None)  # stays what it was, and may not have been asked for yet
+            self._read(value)
+            self._described = None
+            self._restore()
+        object.__setattr__(self, name, value)
 
     @property
     def _is_coroutine(self) -> object:
@@ -97,7 +111,7 @@ class Definition(Generic[P, R_co]):
 
     def _bind_to(self, instance: object) -> Self:
         bound = self.__copy__()
-        bound._bound = (instance,)
+        bound.__dict__["_bound"] = (instance,)
         return bound
 
     def __copy__(self) -> Self:

@@ -15,11 +15,11 @@ from callsheet._engine.flow_facts import describe_flow, extra_of, identity_of_su
 from callsheet._engine.futures import TaskFuture
 from callsheet._engine.hooks import hooks_of
 from callsheet._engine.keyed import INTERRUPTED
-from callsheet._engine.leaving import Final, Judged, final_of_value, is_heard
+from callsheet._engine.leaving import Final, Judged, final_of_value, is_heard, wait_for_cancelled
 from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls, digest_of_inputs, record_outcome, to_blob
 from callsheet._engine.run import Run
-from callsheet._engine.upstream import Origins, find_inputs, resolve_upstream
+from callsheet._engine.upstream import Origins, find_inputs, follow, resolve_upstream
 from callsheet._engine.waiting import wait_in_life
 from callsheet._ids import flow_id, new_id, new_name
 from callsheet._kernel.messages import Amend, Cell, Leave, Propose, Register
@@ -231,7 +231,7 @@ class FlowRunActor(Run):
         if type(value) in _PLAIN:
             return value
         for future in find(value, (TaskFuture,)):
-            await wait_in_life(future.when_done(), self, port, self._rest())
+            await follow(future, self, port, self._deadline)
         return replace(value, (TaskFuture,), attrgetter("state"))
 
     def _rest(self) -> float | None:
@@ -249,9 +249,7 @@ class FlowRunActor(Run):
             self.cancel_children()
         while (childless := self.core.orchestrator.when_childless(self.cell)) is not None:
             if cancel:
-                if not await port.shielded_wait(childless, self.core.cancel_grace):
-                    self.logger().warning("Child runs did not end within %s seconds.", self.core.cancel_grace)
-                return
+                return await wait_for_cancelled(self, childless, port)
             if not await wait_in_life(childless, self, port, self._rest()):
                 self.scope.cancel(DEADLINE)
                 raise Interrupted

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from callsheet._clock import monotonic
 from callsheet._engine.history import state_of_task_run
+from callsheet._engine.state_values import aget_state_result, value_here
 from callsheet._engine.waiting import await_once, wait_for_run, wait_once
 from callsheet._kernel.signals import Once
 from callsheet._model.outcomes import Pending
@@ -250,16 +251,24 @@ class DistributedTaskFuture(TaskFuture[R]):
         self.wait(timeout)
         if self._final_state is None:
             raise TimeoutError(f"Task run {self._task_run_id} did not complete within {timeout} seconds")
-        return cast("R", value_of(self._final_state, raise_on_failure=raise_on_failure))
+        return cast("R", value_here(self._final_state, raise_on_failure=raise_on_failure))
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         raise NotImplementedError("add_done_callback of a DistributedTaskFuture")
 
+    def is_known(self) -> bool:
+        """Look into the history once, without waiting.
+
+        Returns:
+            Whether the run has ended.
+        """
+        self.wait(0)
+        return self._final_state is not None
+
     def __await__(self) -> Generator[Any, Any, R]:
-        while not self.state.is_final():
+        while not self.is_known():
             yield from await_once(Once(), timeout=self.poll_seconds).__await__()
-        self._final_state = self.state
-        return self.result(timeout=0)
+        return cast("R", (yield from aget_state_result(self.state).__await__()))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, DistributedTaskFuture) and other.task_run_id == self.task_run_id  # pyright: ignore[reportUnknownMemberType]

@@ -13,6 +13,7 @@ from callsheet._engine.flow_run import FlowRunActor
 from callsheet._engine.futures import RunFuture, TaskFutureList
 from callsheet._engine.mapping import pair
 from callsheet._engine.run import Run
+from callsheet._engine.state_values import value_here
 from callsheet._engine.task_run import TaskRunActor, identity_of_call
 from callsheet._engine.upstream import as_collection
 from callsheet._kernel.alarms import guarded_signals
@@ -24,6 +25,7 @@ from callsheet._kernel.scopes import SIGNAL
 from callsheet._kernel.terminations import TerminationGuard
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import SUSPENDED, StateType
+from callsheet._model.states import State
 from callsheet._model.values import value_of
 from callsheet._rules.identity import element
 from callsheet.context import current_run, current_tags
@@ -41,16 +43,17 @@ A = TypeVar("A", FlowRunActor, TaskRunActor)
 AnyRun = FlowRunActor | TaskRunActor
 _LOG: Final = engine_log("callsheet.engine")
 _OUTSIDE_SUBMIT: Final = (
-    "Unable to determine task runner to use for submission. If you are submitting a task outside of a flow, please "
-    "use `.delay` to submit the task run for deferred execution."
+    "Unable to determine task runner to use for submission. No flow run is active here: call the task itself, or "
+    "call `submit` in a flow."
 )
 _OUTSIDE_MAP: Final = (
-    "Unable to determine task runner to use for mapped task runs. If you are mapping a task outside of a flow, please "
-    "provide `deferred=True` to submit the mapped task runs for deferred execution."
+    "Unable to determine task runner to use for mapped task runs. No flow run is active here: call `map` in a flow, or "
+    "call the task itself for each element."
 )
 
 
 _running, _COMPLETED = current_run.get, StateType.COMPLETED
+_NESTS: Final = (State, list, tuple, set)
 _NO_SUBMIT: Final = "Submitting the generator {!r} is not implemented; iterate over a call of it instead"
 
 
@@ -123,10 +126,16 @@ def outcome(run: Run, return_state: bool) -> Any:
     final = run.final
     if final is not None and final.type is _COMPLETED and final.made is None:
         return final.data
+    if final is not None and run.core.abandoned and isinstance(final.data, BaseException):
+        raise final.data  # in a forked child, whose run is still its parent's
     state = run.state
     if run.is_flow and state.name == SUSPENDED and state.type is StateType.PAUSED:
         raise Pause("The flow run was suspended.", state=state)
     try:
+        if (
+            state.data.__class__ in _NESTS and state.type is not _COMPLETED
+        ):  # others of which some may be kept elsewhere
+            return value_here(state)
         return value_of(state)
     finally:
         del run, final, state
@@ -269,7 +278,9 @@ def _call(cls: type[A], definition: Any, parameters: dict[str, Any], wait_for: A
 
         return generators.call(make, definition, return_state)
     if definition.isasync:
-        return _await_run(cls, definition, parameters, wait_for, return_state)
+        coroutine = _await_run(cls, definition, parameters, wait_for, return_state)
+        coroutine.__qualname__ = definition.name  # which is what Python says was never awaited
+        return coroutine
     return _call_run(cls, definition, parameters, wait_for, return_state)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -13,6 +13,13 @@ from callsheet._model.kinds import StateType
 from callsheet._model.outcomes import state_of_value
 from callsheet._model.states import State
 from callsheet.exceptions import Pause
+
+if TYPE_CHECKING:
+    from callsheet._kernel.ports import Port
+    from callsheet._kernel.signals import Once
+
+
+_LONG = 2.0  # seconds after which somebody who waits wants to know for what
 
 
 class Final(msgspec.Struct, frozen=True, eq=False):
@@ -112,6 +119,25 @@ def if_outer(run: Any, error: BaseException) -> BaseException | None:
     """Say whether an interruption concerns runs further out as well."""
     parent = run.cell.parent
     return error if parent is not None and parent.actor is not None and parent.actor.scope.reason is not None else None
+
+
+async def wait_for_cancelled(run: Any, childless: Once, port: Port) -> None:
+    """Wait until the cancelled children of a flow run have ended, for as long as is allowed; say so where it takes long.
+
+    Whoever has pressed Ctrl-C sees else nothing of why the prompt does not come back.
+    """
+    grace: float = run.core.cancel_grace
+    if await port.shielded_wait(childless, min(grace, _LONG)):
+        return
+    if grace > _LONG:
+        run.logger().warning(
+            "Waiting for cancelled child runs that cannot be interrupted where they are, for %g seconds at most. "
+            "(After Ctrl-C, another one does not wait.)",
+            grace,
+        )
+        if await port.shielded_wait(childless, grace - _LONG):
+            return
+    run.logger().warning("Child runs did not end within %s seconds.", grace)
 
 
 def is_terminated(run: Any) -> bool:

@@ -7,9 +7,9 @@ from types import GeneratorType
 from typing import Any, cast
 
 from callsheet._engine.futures import TaskFuture
+from callsheet._engine.state_values import value_here
 from callsheet._engine.upstream import UPSTREAM
 from callsheet._model.states import State
-from callsheet._model.values import value_of
 from callsheet.annotations import BaseAnnotation, allow_failure, quote, unmapped
 from callsheet.exceptions import MappingLengthMismatch, MappingMissingIterable
 
@@ -88,7 +88,7 @@ def _items(value: Any) -> list[Any] | None:
     if isinstance(value, TaskFuture):
         return _resolved(cast("TaskFuture[Any]", value).result())
     if isinstance(value, State):
-        return _resolved(value_of(cast("State[Any]", value)))
+        return _resolved(value_here(cast("State[Any]", value)))
     return _resolved(value)
 
 

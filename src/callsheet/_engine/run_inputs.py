@@ -134,7 +134,7 @@ async def create(place: Place, run_id: UUID, key: str, value: str, sender: str |
     await place.catch_up()
     await the_run(place.reader, Kind.FLOW, run_id)
     if await place.apart(lambda: place.core.commit_guarded(entry)) is not None:
-        raise ObjectAlreadyExists(f"The flow run {run_id} has an input under the key {key!r} already.")
+        raise ObjectAlreadyExists(help_message=f"The flow run {run_id} has an input under the key {key!r} already.")
     for ring in place.core.expecting:
         ring()
     return _shown(InputRecord(run_id=run_id, key=key, id=entry.id, at=at, value=value, sender=sender))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Iterable
 from types import GeneratorType
@@ -12,14 +13,23 @@ import msgspec
 from callsheet._engine.dual import dual
 from callsheet._model.kept import Kept, KeptElsewhere
 from callsheet._model.kinds import StateType
-from callsheet._model.outcomes import state_of_value
+from callsheet._model.outcomes import is_state_iterable, state_of_value
 from callsheet._model.states import State, read_results_with, warn_of_fetch
-from callsheet._model.values import describe, exception_of, failed_state, name_of_run, raise_exception_of, value_of
+from callsheet._model.values import (
+    FAILURES,
+    describe,
+    exception_of,
+    failed_state,
+    name_of_run,
+    raise_exception_of,
+    value_of,
+)
 from callsheet.exceptions import TerminationSignal
 
 if TYPE_CHECKING:
     from callsheet._results.records import ResultRecord, ResultRecordMetadata
     from callsheet._results.store import ResultStore
+    from callsheet._results.ways import Way
 
 
 async def aget_state_result(
@@ -52,7 +62,8 @@ async def aget_state_result(
     """
     if fetch is not True:
         warn_of_fetch(stacklevel=2)
-    return value_of(await _with_data(state, retry=retry_result_failure), raise_on_failure=raise_on_failure)
+    state = await with_value(state, retry=retry_result_failure, nested=raise_on_failure)
+    return value_of(state, raise_on_failure=raise_on_failure)
 
 
 async def araise_state_exception(state: State[Any]) -> None:
@@ -73,7 +84,7 @@ async def araise_state_exception(state: State[Any]) -> None:
         Traceback (most recent call last):
         callsheet.exceptions.FailedRun: no disk
     """
-    raise_exception_of(await _with_data(state))
+    raise_exception_of(await with_value(state))
 
 
 async def aget_state_exception(state: State[Any]) -> BaseException:
@@ -94,23 +105,53 @@ async def aget_state_exception(state: State[Any]) -> BaseException:
         >>> get_state_exception(Crashed(message="power cut"))
         CrashedRun('power cut')
     """
-    return exception_of(await _with_data(state))
+    return exception_of(await with_value(state))
 
 
-async def _with_data(state: State[Any], *, retry: bool = True) -> State[Any]:
-    """Give a state, or a copy with its value, where that is kept elsewhere."""
+async def with_value(
+    state: State[Any], way: Way | None = None, *, retry: bool = True, nested: bool = True
+) -> State[Any]:
+    """Give a state, or a copy with its value, where that is kept elsewhere.
+
+    Args:
+        state: of the run.
+        way: how to wait; by default that of the dual function that is under way.
+        retry: try again where the value cannot be loaded at once.
+        nested: of a state that failed because of other states, load the exceptions of those as well.
+    """
     data = state.data
-    if not isinstance(data, KeptElsewhere) or not state.is_final():
-        return state
-    from callsheet._results.current import load_by
-    from callsheet._results.ways import way_here
+    if isinstance(data, KeptElsewhere):
+        if not state.is_final():
+            return state
+        from callsheet._results.current import load_by
+        from callsheet._results.ways import way_here
 
-    run = name_of_run(state)
-    metadata = cast("ResultRecordMetadata", data)
-    return msgspec.structs.replace(state, data=await load_by(way_here(), metadata, retry=retry, run=run))
+        metadata = cast("ResultRecordMetadata", data)
+        data = await load_by(way or way_here(), metadata, retry=retry, run=name_of_run(state))
+    if nested and state.type in FAILURES:
+        data = await _with_exceptions(data, way, retry)
+    return state if data is state.data else msgspec.structs.replace(state, data=data)
+
+
+async def _with_exceptions(data: Any, way: Way | None, retry: bool) -> Any:
+    """Load the exceptions of failed states in what a failed state holds; without any, give the same object."""
+    if isinstance(data, State):
+        return await with_value(cast("State[Any]", data), way, retry=retry)
+    if not is_state_iterable(data):
+        return data
+    states = list(data)
+    loaded = [await with_value(one, way, retry=retry) if one.type in FAILURES else one for one in states]
+    return data if all(map(operator.is_, loaded, states)) else loaded
 
 
 get_state_result = dual(aget_state_result)
+
+
+def value_here(state: State[Any], *, raise_on_failure: bool = True) -> Any:
+    """Give the value of an ended run, as `get_state_result` does; blocks the caller, in async code too."""
+    return cast("Any", get_state_result)(state, raise_on_failure=raise_on_failure, _sync=True)
+
+
 raise_state_exception = dual(araise_state_exception)
 get_state_exception = dual(aget_state_exception)
 

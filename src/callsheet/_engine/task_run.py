@@ -12,10 +12,11 @@ from callsheet._clock import from_micros
 from callsheet._dual import whose_body_decides
 from callsheet._engine import bodies
 from callsheet._engine.leaving import Final, final_of_value
-from callsheet._engine.names import default_task_run_name, format_run_name
+from callsheet._engine.names import format_run_name
 from callsheet._engine.recording import Calls, digest_of_inputs, idempotency_token, record_outcome
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import find_inputs, resolve_upstream
+from callsheet._ids import key_of_id
 from callsheet._kernel.messages import Amend, Register
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Durability, Kind, StateType
@@ -75,7 +76,7 @@ def identity_of_call(
 
 def dynamic_key_of(cell: Cell) -> str:
     """Tell apart the runs of a task in a flow run."""
-    return f"{cell.id.int & 0xFFFF_FFFF_FFFF:012x}"
+    return key_of_id(cell.id)
 
 
 class TaskRunActor(Run):
@@ -107,7 +108,8 @@ class TaskRunActor(Run):
         self.transaction: Any = None  # the body's, while that runs; LAZY where it has none unless it asks
         flow = self.cell.flow
         self.known = None if flow is None else flow.actor.known
-        self.name = task.name if flow is None else default_task_run_name(task.name, dynamic_key_of(self.cell))
+        # As `default_task_run_name`, without what is not shown.
+        self.name = task.name if flow is None else f"{task.name}-{self.cell.id.int >> 20 & 0xFFF:03x}"
 
     @property
     def dynamic_key(self) -> str:

@@ -7,13 +7,18 @@ from collections.abc import Iterable, Mapping, Sized
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-from callsheet._engine.futures import RunFuture, TaskFuture
+from callsheet._clock import monotonic
+from callsheet._engine.futures import DistributedTaskFuture, RunFuture, TaskFuture
+from callsheet._engine.state_values import with_value
 from callsheet._engine.waiting import wait_for_input, wait_in_life
+from callsheet._kernel.signals import Once
+from callsheet._model.kept import KeptElsewhere
 from callsheet._model.kinds import StateType
 from callsheet._model.states import State
 from callsheet._model.values import value_of
+from callsheet._results.ways import along
 from callsheet.annotations import BaseAnnotation, allow_failure, quote, unmapped
-from callsheet.utilities.collections import find, replace, trace
+from callsheet.utilities.collections import Replacer, find, replace, trace
 
 if TYPE_CHECKING:
     from callsheet._engine.run import Run
@@ -120,18 +125,25 @@ async def resolve_upstream(run: Run, port: Port) -> dict[str, Any]:
         return parameters
     resolved = dict(parameters)
     for name, found in run.upstream.items():
-        await _arrive_all(parameters[name], found, run, port)
+        foreign = await _arrive_all(parameters[name], found, run, port)
+        loaded = await _load(parameters[name], foreign, port) if foreign else None
+        strict, lenient = (_strict, _lenient) if not loaded else (_in_place(fn, loaded) for fn in (_strict, _lenient))
         resolved[name] = replace(
-            parameters[name], UPSTREAM, _strict, inside={allow_failure: _lenient, quote: _itself}, strip=_WRAPPERS
+            parameters[name], UPSTREAM, strict, inside={allow_failure: lenient, quote: _itself}, strip=_WRAPPERS
         )
         if isinstance(resolved[name], _WRAPPERS):
             resolved[name] = cast("BaseAnnotation[Any]", resolved[name]).unwrap()
     return resolved
 
 
-async def _arrive_all(value: Any, known: list[Any], run: Run, port: Port) -> None:
-    """Wait for every run in a value, and for those that a list in it gets meanwhile."""
+async def _arrive_all(value: Any, known: list[Any], run: Run, port: Port) -> list[Any]:
+    """Wait for every run in a value, and for those that a list in it gets meanwhile.
+
+    Returns:
+        States, and futures of runs that may be elsewhere.
+    """
     arrived: set[int] = set()
+    foreign: list[Any] = []
     waited = True
     while waited:
         waited = False
@@ -139,6 +151,32 @@ async def _arrive_all(value: Any, known: list[Any], run: Run, port: Port) -> Non
             if id(item) not in arrived:
                 arrived.add(id(item))
                 waited |= await _arrive(item, run, port)
+                if not isinstance(item, RunFuture):
+                    foreign.append(item)
+    return foreign
+
+
+async def _load(value: Any, foreign: list[Any], port: Port) -> dict[int, State[Any]]:
+    """Give the states of those whose values a storage has, by their ids, with these values."""
+    states = {id(item): state for item in foreign if isinstance((state := _state_of(item)).data, KeptElsewhere)}
+    if states and not find(value, (allow_failure,)):  # else nobody asks for the exceptions of failures
+        states = {key: state for key, state in states.items() if state.type is StateType.COMPLETED}
+    return {key: await with_value(state, along(port)) for key, state in states.items()}
+
+
+async def follow(future: TaskFuture[Any], run: Run, port: Port, deadline: float | None = None) -> bool:
+    """Wait in a run's life for the run behind a future, until a deadline at most; tell whether that took time."""
+    if isinstance(future, DistributedTaskFuture):  # nobody tells of its end
+        waits = False
+        while not future.is_known() and (deadline is None or monotonic() < deadline):
+            waits = True
+            await wait_in_life(Once(), run, port, future.poll_seconds)
+        return waits
+    ended = future.when_done()
+    waits = not ended.is_set
+    if waits:
+        await wait_in_life(ended, run, port, None if deadline is None else max(0.0, deadline - monotonic()))
+    return waits
 
 
 async def _arrive(item: Any, run: Run, port: Port) -> bool:
@@ -153,10 +191,7 @@ async def _arrive(item: Any, run: Run, port: Port) -> bool:
     if not isinstance(item, TaskFuture):
         return False
     foreign = cast("TaskFuture[Any]", item)
-    ended = foreign.when_done()
-    waits = not ended.is_set
-    if waits:
-        await wait_in_life(ended, run, port)
+    waits = await follow(foreign, run, port)
     foreign.wait(0)
     return waits
 
@@ -177,6 +212,10 @@ def _strict(item: Any) -> Any:
 def _lenient(item: Any) -> Any:
     state = _state_of(item)
     return value_of(state, raise_on_failure=False) if state.is_final() else _strict(item)
+
+
+def _in_place(fn: Replacer, loaded: dict[int, State[Any]]) -> Replacer:
+    return lambda item: fn(loaded.get(id(item), item))
 
 
 def _itself(item: Any) -> Any:

@@ -56,7 +56,7 @@ class TerminationGuard:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self._entered:
+        if self._entered and self in _guards:  # a forked child has none of its parent's
             self._is_last = len(_guards) == 1
             if self._is_last:
                 _give_back()

@@ -16,6 +16,8 @@ _WITHOUT_OWN_EXCEPTION: dict[StateType, tuple[type[Exception], str]] = {
     StateType.CRASHED: (CrashedRun, "The run crashed."),
     StateType.CANCELLED: (CancelledRun, "The run was cancelled."),
 }
+FAILURES: Final = frozenset(_WITHOUT_OWN_EXCEPTION)
+"""Types of states that stand for an exception."""
 _COMPLETED: Final = StateType.COMPLETED  # looking a member up in its enumeration costs as much as a call (3.11)
 
 

@@ -6,7 +6,7 @@ import abc
 import itertools
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from callsheet._dual import dual
 from callsheet._results.limits import asked
@@ -126,6 +126,25 @@ class Storage(WritableFileSystem):
     def plain_key(self, key: str) -> str:
         """Give the key that `locate` was given."""
         return key
+
+    @classmethod
+    def load(cls, *_: Any, **__: Any) -> NoReturn:
+        """Refuse: storages are not stored documents yet. Make one where it is needed, or pass its folder or URL.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(f"{cls.__name__}.load is not implemented yet: make the storage where it is needed")
+
+    def save(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse, as `load` does; nothing needs to be saved before a storage can be used.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__}.save is not implemented yet, and not needed: pass the storage itself"
+        )
 
     # ------------------------------------------------------------------------- what programs call
 

@@ -84,7 +84,7 @@ class Steps(ContextModel):
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._blocking(self.leave, exc_info[1])
+        self._blocking(self.leave, exc_info[1] if exc_info else None)
 
     def begin(self) -> None:
         """Take the lock where the isolation asks for it, and look whether the record is there already."""
@@ -121,10 +121,11 @@ class Steps(ContextModel):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if isinstance(exc_info[1], GeneratorExit):  # nothing can be awaited any more
+        error = cast("BaseException | None", exc_info[1] if exc_info else None)
+        if isinstance(error, GeneratorExit):  # nothing can be awaited any more
             self.__exit__(*exc_info)
         else:
-            await self.leave(_loop_port(), cast("BaseException | None", exc_info[1]))
+            await self.leave(_loop_port(), error)
 
     async def abegin(self) -> None:
         """Do what `begin` does without blocking the event loop."""

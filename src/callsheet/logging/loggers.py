@@ -98,6 +98,7 @@ class EngineAdapter(LogAdapter):
             **kwargs: As for `logging.Logger.log`.
         """
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+        ensure()
         try:
             super().log(level, msg, *args, **kwargs)
         except Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -90,7 +91,8 @@ def override(
         value = act(*args, **kwargs)
         return await value if inspect.isawaitable(value) else value
 
-    instead: Any = act_later if definition.isasync else act
+    # Called by the body's signature: parameters are bound, checked and named as ever.
+    instead: Any = functools.wraps(replaced)(act_later if definition.isasync else act)
     instead.stub = stub
     target.fn = instead
     try:
