@@ -50,8 +50,6 @@ _OUTSIDE_MAP: Final = (
     "Unable to determine task runner to use for mapped task runs. No flow run is active here: call `map` in a flow, or "
     "call the task itself for each element."
 )
-
-
 _running, _COMPLETED = current_run.get, StateType.COMPLETED
 _NESTS: Final = (State, list, tuple, set)
 _NO_SUBMIT: Final = "Submitting the generator {!r} is not implemented; iterate over a call of it instead"
@@ -132,10 +130,8 @@ def outcome(run: Run, return_state: bool) -> Any:
     if run.is_flow and state.name == SUSPENDED and state.type is StateType.PAUSED:
         raise Pause("The flow run was suspended.", state=state)
     try:
-        if (
-            state.data.__class__ in _NESTS and state.type is not _COMPLETED
-        ):  # others of which some may be kept elsewhere
-            return value_here(state)
+        if state.data.__class__ in _NESTS and state.type is not _COMPLETED:
+            return value_here(state)  # others, of which some may be kept elsewhere
         return value_of(state)
     finally:
         del run, final, state
