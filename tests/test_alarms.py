@@ -417,8 +417,8 @@ def test_a_signal_is_raised_in_the_body(signum: signal.Signals, expected: type[B
 def test_a_signal_from_outside_interrupts_a_sleep() -> None:
     timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGTERM))
     with guarded_signals():
-        timer.start()
         with pytest.raises(TerminationSignal) as caught:
+            timer.start()  # in here: a busy machine may not be back before it fires
             time.sleep(10)
     timer.join()
     assert caught.value.signal == signal.SIGTERM

@@ -585,6 +585,18 @@ def test_without_any_run_in_the_process():
     assert done.stdout.split() == ["MissingContextError", "TypeError", "plain", "False", "False", "False"]
 
 
+def test_the_first_line_of_a_process_is_one_like_the_others():
+    """Also where it is none of a run's: the parameters of the first run do not fit."""
+    done = script("from callsheet import flow\n@flow\ndef f(x: int): ...\nf('a', return_state=True)")
+    first = done.stderr.splitlines()[0]
+    assert "[error    ] Parameter validation failed for flow 'f'" in first
+    done = script(
+        "import asyncio\nfrom callsheet import flow\n@flow\ndef f(): ...\n"
+        "async def main(): f()\nasyncio.run(main())"
+    )  # fmt: skip
+    assert "waits meanwhile" in done.stderr
+
+
 def test_the_level_comes_from_the_settings():
     source = LOGS + "logger.debug('fine'); logger.warning('coarse')"
     assert "fine" in script(source, CALLSHEET_LOGGING_LEVEL="debug").stderr

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 import callsheet
+from callsheet.client.schemas.objects import FlowRun, TaskRun
 from callsheet.context import FlowRunContext, TaskRunContext
 from callsheet.runtime import deployment, flow_run, task_run
 from callsheet.settings import temporary_settings
@@ -16,6 +17,14 @@ from callsheet.settings import temporary_settings
 MODULES = [flow_run, task_run, deployment]
 FLOW_ID, TASK_ID, DEPLOYMENT_ID = UUID(int=1), UUID(int=2), UUID(int=3)
 START = datetime(2024, 5, 6, 7, 8, tzinfo=UTC)
+
+
+def test_contexts_of_just_what_a_test_needs():
+    with FlowRunContext.model_construct(flow_run=FlowRun.model_construct(id="any", run_count=3)):
+        assert (flow_run.id, flow_run.run_count, flow_run.tags) == ("any", 3, [])
+        with TaskRunContext.model_construct(task_run=TaskRun.model_construct(name="one")):
+            assert (flow_run.id, task_run.name) == ("any", "one")
+    assert flow_run.id is None
 
 
 def a_flow_run(**fields):

@@ -649,6 +649,19 @@ def test_runs_do_not_share_what_can_be_changed() -> None:
     assert FlowRun().empirical_policy == FlowRunPolicy()
 
 
+def test_runs_are_made_of_what_is_given() -> None:
+    run = TaskRun.model_construct(id="any", tags=["x"])
+    assert (run.id, run.tags, run.task_key, run.state) == ("any", ["x"], None, None)
+    assert objects.Flow.model_construct(id=1).name is None
+    with pytest.raises(TypeError, match="nope"):
+        FlowRun.model_construct(nope=1)
+
+
+def test_runs_that_a_program_makes_have_names() -> None:
+    assert FlowRun().name
+    assert TaskRun(task_key="t").name
+
+
 def test_runs_are_copied() -> None:
     run = FlowRun(name="a", tags=["x"])
     shallow, deep = run.model_copy(update={"name": "b"}), run.model_copy(deep=True)

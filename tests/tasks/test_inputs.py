@@ -136,3 +136,16 @@ def test_a_subflows_tracking_run_has_its_inputs() -> None:
         assert inputs_of(state.state_details.task_run_id) == {"x": [source.task_run_id]}
 
     in_flow(body)
+
+
+def test_a_future_is_its_own_run_whatever_else_gave_the_same_object() -> None:
+    def body() -> None:
+        one, two = give.submit("the same"), give.submit("the same")
+        run = take.submit(one, b=two, wait_for=[one, two]).result()
+        assert inputs_of(run.id) == {
+            "a": [one.task_run_id],
+            "b": [two.task_run_id],
+            "wait_for": sorted([one.task_run_id, two.task_run_id]),
+        }
+
+    in_flow(body)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from callsheet._unset import NotSet
-from callsheet.logging.loggers import engine_log
 
 if TYPE_CHECKING:
     from callsheet.cache_policies import CachePolicy
+    from callsheet.logging.loggers import EngineAdapter
 
     Policy = CachePolicy | None | type[NotSet]
-
-_LOG: Final = engine_log("callsheet.tasks")
 
 
 class Kept:
@@ -69,7 +67,7 @@ def decide_persistence(
     policy = raw
     if task.cache_key_fn is not None:
         if not quiet and policy is not NotSet and policy is not None:
-            _LOG.warning(
+            _log().warning(
                 "Both `cache_policy` and `cache_key_fn` are set on task %s. `cache_key_fn` will be used.", task
             )
         policy = CacheKeyFnPolicy(cache_key_fn=task.cache_key_fn)
@@ -80,10 +78,16 @@ def decide_persistence(
         persist = True
     if persist is False:
         if real and not quiet:
-            _LOG.warning("Ignoring `cache_policy` because `persist_result` is False")
+            _log().warning("Ignoring `cache_policy` because `persist_result` is False")
         return raw, None if policy is None else NONE, persist
     if task.result_storage_key is not None:
         return raw, None, persist
     if policy is NotSet:
         return raw, DEFAULT, persist
     return raw, cast("CachePolicy | None", policy), persist
+
+
+def _log() -> EngineAdapter:
+    from callsheet.logging.loggers import engine_log  # a quarter of what a program's start costs
+
+    return engine_log("callsheet.tasks")

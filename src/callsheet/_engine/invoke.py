@@ -13,7 +13,7 @@ from callsheet._engine.flow_run import FlowRunActor
 from callsheet._engine.futures import RunFuture, TaskFutureList
 from callsheet._engine.mapping import pair
 from callsheet._engine.run import Run
-from callsheet._engine.state_values import value_of_outcome
+from callsheet._engine.state_values import value_here
 from callsheet._engine.task_run import TaskRunActor, identity_of_call
 from callsheet._engine.upstream import as_collection
 from callsheet._kernel.alarms import guarded_signals
@@ -25,6 +25,8 @@ from callsheet._kernel.scopes import SIGNAL
 from callsheet._kernel.terminations import TerminationGuard
 from callsheet._kernel.threads import start_thread
 from callsheet._model.kinds import SUSPENDED, StateType
+from callsheet._model.states import State
+from callsheet._model.values import value_of
 from callsheet._rules.identity import element
 from callsheet.context import current_run, current_tags
 from callsheet.exceptions import Pause
@@ -48,9 +50,8 @@ _OUTSIDE_MAP: Final = (
     "Unable to determine task runner to use for mapped task runs. No flow run is active here: call `map` in a flow, or "
     "call the task itself for each element."
 )
-
-
 _running, _COMPLETED = current_run.get, StateType.COMPLETED
+_NESTS: Final = (State, list, tuple, set)
 _NO_SUBMIT: Final = "Submitting the generator {!r} is not implemented; iterate over a call of it instead"
 
 
@@ -129,7 +130,9 @@ def outcome(run: Run, return_state: bool) -> Any:
     if run.is_flow and state.name == SUSPENDED and state.type is StateType.PAUSED:
         raise Pause("The flow run was suspended.", state=state)
     try:
-        return value_of_outcome(state)
+        if state.data.__class__ in _NESTS and state.type is not _COMPLETED:
+            return value_here(state)  # others, of which some may be kept elsewhere
+        return value_of(state)
     finally:
         del run, final, state
 

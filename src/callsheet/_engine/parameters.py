@@ -11,13 +11,14 @@ import inspect
 import sys
 import types
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, NoReturn, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, cast, get_args
 
 from callsheet._engine.binding import Binder
-from callsheet._model.values import represent
 from callsheet.exceptions import ParameterTypeError, SignatureMismatchError
-from callsheet.logging.loggers import engine_log
 from callsheet.utilities.functions import is_pydantic_field, type_hints
+
+if TYPE_CHECKING:
+    from callsheet.logging.loggers import EngineAdapter
 
 INCOMPATIBLE: Final = (
     "Flow function is not compatible with `validate_parameters`. Disable validation or change the argument names."
@@ -29,7 +30,6 @@ _SAME_IN_JSON: Final = _SCALARS - {bytes}
 _ANYTHING: Final = object()  # no annotation, or one that says nothing
 _NEEDS_PYDANTIC: Final = object()
 _MISSING: Final = object()
-_LOG: Final = engine_log("callsheet.flows")
 
 
 def check_signature(signature: inspect.Signature) -> None:
@@ -215,13 +215,21 @@ class Validator:
 
     def _fail(self, errors: list[str], parameters: Mapping[str, Any], *, whole: bool = False) -> NoReturn:
         text = errors[0] if whole else "Flow run received invalid parameters:\n - " + "\n - ".join(errors)
-        _LOG.error(
+        from callsheet._model.values import represent
+
+        _log().error(
             "Parameter validation failed for flow '%s': %s\nParameters: %s",
             self._flow_name,
             "; ".join(errors),
             represent(dict(parameters)),
         )
         raise ParameterTypeError(text)
+
+
+def _log() -> EngineAdapter:
+    from callsheet.logging.loggers import engine_log  # a quarter of what a program's start costs
+
+    return engine_log("callsheet.flows")
 
 
 def _plan(parameter: inspect.Parameter, space: Mapping[str, Any]) -> object:
@@ -286,6 +294,6 @@ def serialize_parameters(flow_name: str, parameters: Mapping[str, Any], skipped:
         try:
             serialized[name] = to_jsonable(value)
         except Exception:  # what it says of itself is code of its own, and no reason for a run to fail
-            _LOG.debug("Parameter %r for flow %r is unserializable. Type %r.", name, flow_name, kind)
+            _log().debug("Parameter %r for flow %r is unserializable. Type %r.", name, flow_name, kind)
             serialized[name] = f"<{kind}>"
     return serialized

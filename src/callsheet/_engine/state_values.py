@@ -66,14 +66,6 @@ async def aget_state_result(
     return value_of(state, raise_on_failure=raise_on_failure)
 
 
-def value_of_outcome(state: State[Any]) -> Any:
-    """Give the value of a run that has just ended here, or raise its exception; blocks where a storage has that."""
-    # States that failed, some of which may have been read from the history.
-    if state.type in FAILURES and isinstance(state.data, (State, list, tuple, set)):
-        return value_here(state)
-    return value_of(state)
-
-
 async def araise_state_exception(state: State[Any]) -> None:
     """Raise what a failed, crashed or cancelled run raised; do nothing for other states.
 

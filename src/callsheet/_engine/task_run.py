@@ -161,14 +161,8 @@ class TaskRunActor(Run):
 
     async def prepare(self, port: Port) -> None:
         if self.upstream or self.wait_for is not None:
-            before = self.upstream
             self.parameters = await resolve_upstream(self, port)
             self.upstream = None
-            if before:
-                inputs = find_inputs({name: self.parameters[name] for name in before}, None, self.known)[1]
-                if inputs:
-                    self.inputs = (*self.inputs, *inputs)
-                    self.core.ask(Amend(cell=self.cell, inputs=inputs))
         template = self.definition.task_run_name
         if template is not None:
             self.rename(format_run_name(template, self.name, self.parameters, what="task_run_name"))

@@ -100,6 +100,7 @@ class EngineAdapter(LogAdapter):
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
         ensure()
         try:
+            ensure()  # it may be the first line of all
             super().log(level, msg, *args, **kwargs)
         except Exception:
             _tell_of_broken_handler()
