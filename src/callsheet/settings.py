@@ -36,12 +36,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         database: File of the history; ``:memory:`` keeps it in the process. Default: ``callsheet.db`` in `home`.
         durability: What is on disk before a caller goes on: ``off``, ``relaxed``, ``results`` or ``strict``.
         blocking_waits: ``error`` forbids waits that would park a sync frame of async code.
-        drain_seconds: How long an engine that ends lets running runs finish before it cancels them.
+        drain_seconds: How long an engine that ends lets running runs finish before it cancels them; as it was at its opening.
         cancel_grace_seconds: How long a run that ends early waits for the children that it cancelled.
-        lease_seconds: How long an engine may give no sign of life before others take it for dead; at least 0.2.
+        lease_seconds: How long an engine may give no sign of life before others take it for dead; at least 0.2. As it was at its opening.
         sleep_suspends_after_seconds: How long a sleep or a wait for a signal does not suspend a run; ``inf``: any.
         task_runner_max_workers: Default of the task runners' `max_workers`; `None` sets no limit.
-        logging_level: Level of the ``callsheet`` loggers.
+        logging_level: Level of the ``callsheet`` loggers, given to them once, at their first use.
         logging_log_prints: Whether `print` in runs goes to their logger, where flow and task do not say.
         logging_to_database: Whether the records of run loggers are kept in the history.
         flow_default_retries: Retries of flows that do not say.
@@ -326,7 +326,7 @@ def temporary_settings(
     set_defaults: Mapping[Setting[Any] | str, Any] | None = None,
     restore_defaults: Iterable[Setting[Any] | str] | None = None,
 ) -> Generator[Settings, None, None]:
-    """Let other settings hold inside the block, in this context and in what inherits it.
+    """Let other settings hold inside the block, in this context and in what inherits it, in engines that are open too.
 
     Args:
         updates: New values by setting, variable name or field name.

@@ -123,3 +123,18 @@ async def test_a_detached_scope_is_left_alone() -> None:
         scope.cancel(CANCEL)
         await anyio.sleep(0)
     assert not loop_scope.cancel_called
+
+
+def test_one_that_raises_keeps_the_others_not_from_being_woken() -> None:
+    once = Once()
+    woken: list[int] = []
+
+    def spoil() -> None:
+        raise ValueError("spoilt")
+
+    once.subscribe(lambda: woken.append(1))
+    once.subscribe(spoil)
+    once.subscribe(lambda: woken.append(2))
+    with pytest.raises(ValueError, match="spoilt"):
+        once.set()
+    assert woken == [1, 2]

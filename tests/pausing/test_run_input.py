@@ -123,6 +123,8 @@ def test_types_become_inputs() -> None:
         run_input_subclass_from_type(object())
     with pytest.raises(ValidationError):
         Order(name="x", more=1)
+    with pytest.raises(ValueError, match="Order has no field more; its fields are: name, amount"):
+        Order.with_initial_data(more=1)
 
 
 def test_keys_of_a_question() -> None:

@@ -478,6 +478,8 @@ def test_a_deep_copy_remembers_records_of_its_own(tmp_path: Path) -> None:
     assert store.read("a").result == [1, 2]
     own = type(store.cache)(maxsize=1)
     assert store.model_copy(update={"cache": own}, deep=True).cache is own
+    with pytest.raises(TypeError, match="no field storage; it has result_storage, metadata_storage"):
+        store.model_copy(update={"storage": tmp_path})
 
 
 def test_locks_are_asked_of_the_lock_manager(tmp_path: Path) -> None:
@@ -550,6 +552,8 @@ def test_which_storage_is_meant(tmp_path: Path) -> None:
         RemoteFileSystem("no/scheme")
     with pytest.raises(ValueError, match="LocalFileSystem"):
         RemoteFileSystem("file:///a")
+    with pytest.raises(ValueError, match="`settings` are options of fsspec"):
+        RemoteFileSystem(settings={"key": "x"}, store=obstore.store.MemoryStore())
 
 
 def test_the_default_storage(tmp_path: Path, callsheet_home: Path) -> None:

@@ -148,6 +148,62 @@ def test_callbacks_are_called_once_with_the_future() -> None:
     in_flow(body)
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_callback_that_raises_keeps_nobody_waiting(ended: bool, caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+    called: list[Any] = []
+
+    def spoil(_: Any) -> None:
+        raise ValueError("spoilt")
+
+    def body() -> Any:
+        future = gate.task.submit()
+        if ended:
+            gate.open.set()
+            future.wait()
+        future.add_done_callback(spoil)
+        future.add_done_callback(called.append)
+        told = threading.Event()
+        future.add_done_callback(lambda _: told.set())
+        gate.open.set()
+        future.result(timeout=20)
+        assert future.wrapped_future.result(timeout=20).is_completed()
+        assert told.wait(20)
+        assert called == [future]
+
+    in_flow(body)
+    (record,) = [record for record in caplog.records if "callback" in record.getMessage()]
+    assert record.levelname == "ERROR"
+    assert "spoilt" in str(record.exc_info and record.exc_info[1])
+
+
+def test_what_is_inside_cannot_be_cancelled() -> None:
+    gate = Gate()
+
+    def body() -> Any:
+        future = gate.task.submit()
+        assert not future.wrapped_future.cancel()
+        gate.open.set()
+        future.result(timeout=20)
+        assert future.wrapped_future.result(timeout=20).is_completed()
+
+    in_flow(body)
+
+
+def test_giving_up_on_what_is_inside_leaves_the_run_alone() -> None:
+    gate = Gate()
+
+    @flow
+    async def main() -> Any:
+        future = gate.task.submit()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(future.wrapped_future), 0.01)
+        gate.open.set()
+        return (await asyncio.wait_for(future, 20), (await asyncio.wrap_future(future.wrapped_future)).name)
+
+    assert asyncio.run(main())[1] == "Completed"
+
+
 def test_return_state_waits() -> None:
     state = in_flow(lambda: give.submit(3, return_state=True))
     assert isinstance(state, State)

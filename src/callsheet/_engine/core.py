@@ -26,6 +26,7 @@ from callsheet._kernel.threads import WorkerThreads
 from callsheet._model.kinds import Durability
 from callsheet._model.records import RunCreated
 from callsheet.exceptions import EngineClosed, StoreError, VirtualTimeError
+from callsheet.settings import held_here
 
 if TYPE_CHECKING:
     from callsheet._engine.memory import Memory
@@ -83,6 +84,7 @@ class Core:
         store.open()
         self.engine_id = new_id()  # which its root runs belong to, and orders for them are addressed to
         self.store = store
+        self._settings = settings
         self.durability = durability
         self.clock = clock = current_clock() if clock is None else clock
         self.journal = Journal(store, durability)
@@ -92,12 +94,11 @@ class Core:
         self.orchestrator = Orchestrator(self.journal, clock, self.engine_id)
         self.ask = self.orchestrator.mailbox.ask
         self.home: Host | None = None  # the loop of an explicit engine
-        logs = settings.logging_to_database and durability is not Durability.OFF
-        self.log_sink: Callable[[LogWritten], None] | None = self._keep_log if logs else None
+        self._log_sink: Callable[[LogWritten], None] | None = None if durability is Durability.OFF else self._keep_log
         self.beset: Beset | None = None  # what a simulation does to task bodies
         self.replay: Replay | None = None  # where recorded runs are gone through once more, and nothing else
         self.accepting = True
-        self.cancel_grace, self.lease = settings.cancel_grace_seconds, settings.lease_seconds
+        self.lease = settings.lease_seconds
         self.blobs = None if store.location == "memory" else Path(store.location + "-results")
         # Abandoned: its runs belong to the process that forked this one, or, where it is lost, to other engines.
         self.closed = self.abandoned = self.lost = False
@@ -117,6 +118,23 @@ class Core:
         self.acknowledges_all = durability is Durability.STRICT
         self.acknowledges_outcomes = self.acknowledges_all or durability is Durability.RESULTS
         _cores.add(self)
+
+    # ------------------------------------------------------------------------------------ settings
+
+    @property
+    def settings(self) -> Settings:
+        """Give what holds here: the temporary settings of the call, else what the engine was opened with."""
+        return held_here.get() or self._settings
+
+    @property
+    def log_sink(self) -> Callable[[LogWritten], None] | None:
+        """Give where log records are kept, if they are."""
+        return self._log_sink if self.settings.logging_to_database else None
+
+    @property
+    def cancel_grace(self) -> float:
+        """Give how long a run that ends early waits for what it has cancelled, in seconds."""
+        return self.settings.cancel_grace_seconds
 
     # ------------------------------------------------------------------------------------- running
 
@@ -220,7 +238,7 @@ class Core:
     def forget(self) -> None:
         """Leave store and threads to the process from which this one was forked; bodies may still return here."""
         self.abandoned = True
-        self.log_sink = None
+        self._log_sink = None
         self._lock = threading.Lock()
         self.ownership.disown()
         self.orchestrator.forget()
@@ -230,7 +248,7 @@ class Core:
         with self._lock:
             self.lost = self.abandoned = True
         self.accepting = False
-        self.log_sink = None
+        self._log_sink = None
         interrupt(self)
 
     def _keep_log(self, record: LogWritten) -> None:

@@ -82,7 +82,7 @@ class TaskFuture(ABC, Generic[R]):
 
     @abstractmethod
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Have `fn(future)` called when the run has ended; at once if it has."""
+        """Have `fn(future)` called when the run has ended; at once if it has. What it raises is logged."""
 
     def when_done(self) -> Once:
         """Give a condition that is set when the run has ended."""
@@ -175,6 +175,7 @@ class RunFuture(ConcurrentTaskFuture[R]):
         """Give a `concurrent.futures.Future` of the run's final state."""
         if "_wrapped_future" not in self.__dict__:
             mirror: concurrent.futures.Future[Any] = concurrent.futures.Future()
+            mirror.set_running_or_notify_cancel()  # who gives up on it, as `asyncio.wait_for` does, cancels nothing
             self._wrapped_future = mirror
             self.when_done().subscribe(lambda: mirror.set_result(self.run.state))
         return self._wrapped_future
@@ -195,7 +196,7 @@ class RunFuture(ConcurrentTaskFuture[R]):
         return cast("R", value_of(self.run.state, raise_on_failure=raise_on_failure))
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        self.run.when_ended().subscribe(lambda: fn(self))
+        self.run.when_ended().subscribe(lambda: _call_back(fn, self))
 
     def __await__(self) -> Generator[Any, Any, R]:
         run = self.run
@@ -212,6 +213,16 @@ class RunFuture(ConcurrentTaskFuture[R]):
             flow = run.flow_actor
             if flow is not None:
                 flow.lost_futures.append(run.name)
+
+
+def _call_back(fn: Callable[[Any], object], future: RunFuture[Any]) -> None:
+    """Tell of a run's end; what the callback raises is logged, because others are to be told after it."""
+    try:
+        fn(future)
+    except Exception:  # it is the program's
+        from callsheet.logging.loggers import engine_log
+
+        engine_log("callsheet.futures").exception("A callback of %r failed", future)
 
 
 class DistributedTaskFuture(TaskFuture[R]):

@@ -46,4 +46,8 @@ class Once:
                 wake = subscribers.pop(0)
             except IndexError:
                 return
-            wake()
+            try:
+                wake()
+            except BaseException:  # the others are to be woken all the same
+                self._drain()
+                raise

@@ -20,7 +20,7 @@ class RemoteFileSystem(Storage):
         store: an obstore store to use instead of fsspec; `basepath` is then a prefix in it.
 
     Raises:
-        ValueError: `basepath` is no URL of a remote place.
+        ValueError: `basepath` is no URL of a remote place, or `settings` are given for a `store`, which has its own.
 
     Example:
         >>> RemoteFileSystem("s3://bucket/results").basepath
@@ -28,6 +28,10 @@ class RemoteFileSystem(Storage):
     """
 
     def __init__(self, basepath: str = "", settings: dict[str, Any] | None = None, *, store: Any = None) -> None:
+        if store is not None and settings:
+            raise ValueError(
+                "`settings` are options of fsspec. Give them to the `store` where that is made, or leave it out."
+            )
         self.basepath = str(basepath).rstrip("/") if not str(basepath).endswith("://") else str(basepath)
         self.settings = dict(settings or {})
         self._store = store

@@ -82,7 +82,13 @@ class ResultStore(Core):
         Args:
             update: the fields.
             deep: whether the copy has copies of the records in memory, instead of sharing them.
+
+        Raises:
+            TypeError: a store has no such field.
         """
+        if update and not update.keys() <= self.__dict__.keys():
+            unknown = ", ".join(sorted(update.keys() - self.__dict__.keys()))
+            raise TypeError(f"ResultStore has no field {unknown}; it has {', '.join(_FIELDS)} and cache.")
         made = type(self).__new__(type(self))
         made.__dict__.update(self.__dict__)
         if deep:

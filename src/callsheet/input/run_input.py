@@ -157,12 +157,18 @@ class BaseRunInput(BaseModel):
             description: What is asked for.
             **kwargs: Defaults of fields.
 
+        Raises:
+            ValueError: There is no such field.
+
         Example:
             >>> class Order(RunInput):
             ...     amount: int
             >>> Order.with_initial_data(amount=3)().amount
             3
         """
+        if unknown := sorted(set(kwargs) - set(cls.model_fields)):
+            known = ", ".join(cls.model_fields) or "none"
+            raise ValueError(f"{cls.__name__} has no field {', '.join(unknown)}; its fields are: {known}.")
         fields: dict[str, Any] = {
             name: (cls.model_fields[name].annotation, default) for name, default in kwargs.items()
         }
