@@ -91,12 +91,12 @@ class Points:
         """Have what is written to a log be there in part: the moment before that and the one in the middle."""
         write = LogFile._write_mapped
 
-        def torn(file: LogFile, at: int, content: bytes, number: int) -> None:
+        def torn(file: LogFile, at: int, content: bytes) -> None:
             half = len(content) // 2
             self.reach("before log")
-            file._pages[at : at + half] = content[:half]  # its number is written after the whole
+            write(file, at, content[:half])
             self.reach("after log")
-            write(file, at + half, content[half:], number)
+            write(file, at + half, content[half:])
 
         LogFile._write_mapped = torn  # type: ignore[method-assign]
 

@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from callsheet._kernel.journal import Journal
+from callsheet._model.kinds import Durability
 from callsheet._store import logfile, places, sqlite
 from callsheet._store.logfile import SEGMENT, LogFile
 from callsheet._store.proofs import folder_beside
@@ -229,6 +231,24 @@ def test_a_disk_that_refuses_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert store.append(second) is None
     monkeypatch.undo()
     store.forget_after_fork()
+    assert names(store.path) == ["Completed"]
+
+
+def test_what_nobody_has_foreseen_leaves_the_batch_to_the_tables(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*args: object) -> None:
+        raise TypeError("not of the disk's making")
+
+    journal = Journal(store, Durability.RESULTS, gather=0.001)
+    journal.start()
+    monkeypatch.setattr(logfile, "crc32", broken)
+    position = journal.put(*a_run())
+    assert journal.flush_here(position)  # in the tables
+    assert "goes to the tables" in caplog.text
+    monkeypatch.undo()
+    assert not journal.close()
+    store.close()
     assert names(store.path) == ["Completed"]
 
 

@@ -141,7 +141,9 @@ class RedoLog:
             return None
         try:
             number = file.append(self._epoch, body, self._settled)
-        except OSError:
+        except Exception as error:  # whatever it was, the tables will do
+            if not isinstance(error, OSError):
+                _logger.exception("A batch cannot be appended to a redo log, and goes to the tables")
             self._try_again = time.monotonic() + _AGAIN
             self.let_go()
             return None
