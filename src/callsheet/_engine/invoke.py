@@ -43,12 +43,12 @@ A = TypeVar("A", FlowRunActor, TaskRunActor)
 AnyRun = FlowRunActor | TaskRunActor
 _LOG: Final = engine_log("callsheet.engine")
 _OUTSIDE_SUBMIT: Final = (
-    "Unable to determine task runner to use for submission. No flow run is active here: call the task itself, or "
-    "call `submit` in a flow."
+    "Unable to determine task runner to use for submission. If you are submitting a task outside of a flow, please "
+    "use `.delay` to submit the task run for deferred execution."
 )
 _OUTSIDE_MAP: Final = (
-    "Unable to determine task runner to use for mapped task runs. No flow run is active here: call `map` in a flow, or "
-    "call the task itself for each element."
+    "Unable to determine task runner to use for mapped task runs. If you are mapping a task outside of a flow, please "
+    "provide `deferred=True` to submit the mapped task runs for deferred execution."
 )
 _running, _COMPLETED = current_run.get, StateType.COMPLETED
 _NESTS: Final = (State, list, tuple, set)
