@@ -280,6 +280,38 @@ def test_a_signal_that_does_not_interrupt_the_wait_for_events_ends_it(backend: s
     assert code == -signal.SIGTERM
 
 
+def test_a_signal_that_another_thread_is_given_ends_the_wait_for_a_task() -> None:
+    program = Program(
+        """
+    def terminate():
+        time.sleep(0.2)  # the main thread waits by now, and the signal does not wake it
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    leave = threading.Event()
+
+    @task
+    def child():
+        leave.wait()
+
+    @flow(**hooks)
+    def outer():
+        thread = threading.Thread(target=terminate)
+        thread.start()
+        say("ready")
+        try:
+            child.submit().wait()
+        finally:
+            leave.set()
+
+    run(outer)
+    """,
+        "none",
+    )
+    code, said, err = program.end()
+    assert said == [f"outer Crashed {TERMINATED}"], err
+    assert code == -signal.SIGTERM
+
+
 @pytest.mark.parametrize("backend", LOOPS)
 def test_ignored_signals_stay_ignored(backend: str) -> None:
     program = Program(

@@ -212,7 +212,7 @@ def test_return_state_waits() -> None:
 
 
 def test_submit_and_map_outside_of_flows_are_refused() -> None:
-    with pytest.raises(RuntimeError, match="outside of a flow, please use `.delay` to submit"):
+    with pytest.raises(RuntimeError, match=r"outside of a flow, please use `\.delay` to submit"):
         give.submit(1)
     with pytest.raises(RuntimeError, match="outside of a flow, please provide `deferred=True`"):
         give.map([1])

@@ -8,6 +8,7 @@ generators: one logic, one small driver for each way of waiting.)
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
@@ -28,6 +29,7 @@ from callsheet._kernel.spawning import Flag, threads
 from callsheet.exceptions import BlockingWaitError
 
 T = TypeVar("T")
+_HEARS_SIGNALS: Final = 0.5  # seconds after which a main thread that waits has heard of a signal at the latest
 _AS_IT_IS: Final = nullcontext()
 
 
@@ -230,11 +232,21 @@ def _block(
         scope.subscribe(wake)
     try:
         with meanwhile:
-            critical.lift(event.wait, seconds)
+            critical.lift(_wait, event, seconds)
     finally:
         once.unsubscribe(wake)
         if scope is not None:
             scope.unsubscribe(wake)
+
+
+def _wait(event: Flag, seconds: float | None) -> None:
+    # Python's handlers run in the main thread, between its bytecodes. A signal that another thread was given, or that came just
+    # before the system call, does not end that call: nobody would hear of it before the wait is over, which may be never.
+    if seconds is None and not threads.simulated and threading.get_ident() == threading.main_thread().ident:
+        while not event.wait(_HEARS_SIGNALS):
+            pass
+    else:
+        event.wait(seconds)
 
 
 class SwitchPort:
