@@ -108,6 +108,20 @@ SYNC = """
 """
 
 
+CHILD = """
+    @task
+    def child():
+        say("ready")
+        while True:
+            time.sleep(0.01)
+"""
+TERMINATE = """
+    def terminate():
+        time.sleep(0.2)  # whoever is to hear of it waits by now, and the signal, being another thread's, does not wake it
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+"""
+
+
 def recorded_ends() -> list[tuple[str | None, str | None]]:
     """Give the states in which the flow runs of the history are."""
     with get_client(sync_client=True) as client:
@@ -256,11 +270,8 @@ def test_a_body_that_will_not_leave_is_ended_by_a_second_signal(backend: str) ->
 @pytest.mark.parametrize("backend", LOOPS)
 def test_a_signal_that_does_not_interrupt_the_wait_for_events_ends_it(backend: str) -> None:
     program = Program(
-        """
-    def terminate():
-        time.sleep(0.2)  # the loop waits by now, and nothing but the signal will wake it
-        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
-
+        TERMINATE
+        + """
     @flow(**hooks)
     async def outer():
         thread = threading.Thread(target=terminate)
@@ -282,11 +293,8 @@ def test_a_signal_that_does_not_interrupt_the_wait_for_events_ends_it(backend: s
 
 def test_a_signal_that_another_thread_is_given_ends_the_wait_for_a_task() -> None:
     program = Program(
-        """
-    def terminate():
-        time.sleep(0.2)  # the main thread waits by now, and the signal does not wake it
-        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
-
+        TERMINATE
+        + """
     leave = threading.Event()
 
     @task
@@ -340,13 +348,8 @@ def test_a_second_signal_does_not_wait_for_children_that_cannot_be_stopped(
     backend: str, signum: signal.Signals
 ) -> None:
     program = Program(
-        """
-    @task
-    def child():
-        say("ready")
-        while True:
-            time.sleep(0.01)
-
+        CHILD
+        + """
     def sync_outer():
         try:
             child.submit().result()
@@ -374,13 +377,8 @@ def test_a_second_signal_does_not_wait_for_children_that_cannot_be_stopped(
 
 def test_whoever_waits_for_children_that_cannot_be_stopped_is_told() -> None:
     program = Program(
-        """
-    @task
-    def child():
-        say("ready")
-        while True:
-            time.sleep(0.01)
-
+        CHILD
+        + """
     @flow
     def outer():
         child.submit().result()

@@ -20,7 +20,7 @@ from callsheet._model.records import Definition, Guard, ResultBlob
 from callsheet._model.states import State, StateDetails
 from callsheet._results.wires import METADATA
 from callsheet._rules.verdicts import ACCEPT, Reject
-from callsheet.logging.loggers import engine_run_logger
+from callsheet.logging.loggers import engine_log
 from callsheet.settings import get_current_settings
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Actor:
 
     def logger(self) -> EngineAdapter:
         """Give the logger for what the engine has to say of the run."""
-        return engine_run_logger(self.log_name, self.log_fields())
+        return engine_log(self.log_name, self.log_fields())
 
     def settle_children(self, port: Port, *, cancel: bool) -> Awaitable[None] | None:
         """End what the body left running. What a task leaves behind, the flow run around it waits for."""

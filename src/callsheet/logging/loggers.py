@@ -98,7 +98,6 @@ class EngineAdapter(LogAdapter):
             **kwargs: As for `logging.Logger.log`.
         """
         kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
-        ensure()
         try:
             ensure()  # it may be the first line of all
             super().log(level, msg, *args, **kwargs)
@@ -316,14 +315,8 @@ def run_logger(name: str, fields: Mapping[str, Any]) -> LogAdapter:
     return LogAdapter(logger_named(name), fields)
 
 
-def engine_log(name: str) -> EngineAdapter:
-    """Give a logger for what a part of the engine says that is no run."""
-    return EngineAdapter(logger_named(name))
-
-
-def engine_run_logger(name: str, fields: Mapping[str, Any] | None = None) -> EngineAdapter:
-    """Give a logger for what the engine says, with the fields that its records carry."""
-    ensure()
+def engine_log(name: str, fields: Mapping[str, Any] | None = None) -> EngineAdapter:
+    """Give a logger for what the engine says, with the fields that its records carry where it is about a run."""
     return EngineAdapter(logger_named(name), fields)
 
 
