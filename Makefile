@@ -19,9 +19,10 @@ demo: $(VENV)/.demo ## Set everything up and walk the standard library of this P
 test: $(VENV)/.dev ## Set everything up and run the whole test suite.
 	@$(BIN)/python -m pytest -n 4 $(ARGS)
 
-lint: $(VENV)/.dev ## Style: ruff check and format.
+lint: $(VENV)/.dev ## Style: ruff check and format, and whether docs/reference says what the docstrings say.
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/python docs/build_reference.py --check
 
 types: $(VENV)/.dev ## Types: pyright (strict) on the source, pyright and mypy on what users see.
 	@$(BIN)/pyright src
@@ -62,7 +63,7 @@ simulate: $(VENV)/.dev ## Simulate every scenario with N seeds from SEED on (N=1
 docs: $(VENV)/.dev ## Write docs/reference from the docstrings.
 	@$(BIN)/python docs/build_reference.py
 
-docs-check: $(VENV)/.dev ## Run every example of the docs and docstrings, follow every link, compare the reference.
+docs-check: $(VENV)/.dev ## Run every example of the docs and docstrings, follow every link.
 	@$(BIN)/python -m pytest -q -p no:randomly tests/test_docs.py
 
 check: lint types imports proofs-short test ## All that a change must pass.
