@@ -6,18 +6,20 @@ verdict asks for is done after. A move that no rule stands against is accepted.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 from callsheet._model.kinds import TERMINAL_STATES, Kind, StateType
 from callsheet._model.records import SeqIs
 from callsheet._rules import guards
 from callsheet._rules.facts import Facts, Move
 from callsheet._rules.guards import Rule
-from callsheet._rules.verdicts import ACCEPT, AcceptIf, Reject, Verdict
+from callsheet._rules.verdicts import ACCEPT, Accept, AcceptIf, Reject, Verdict
 
 _S: Final = StateType
 _Key = tuple[Kind, StateType | None, StateType]
+_V = TypeVar("_V", Accept, Reject)
 
 
 def _rules_of(kind: Kind, current: StateType | None, proposed: StateType) -> Iterator[Rule]:
@@ -119,23 +121,24 @@ _NAMES: Final = (None, guards.AWAITING_RETRY, guards.RETRYING, guards.SUSPENDED,
 """What a rule may know a state by, besides its type."""
 
 
-def _whatever_the_names(move: _Key, facts: Facts) -> Verdict | None:
-    """Give the verdict of a move, if it is the same whatever the two states are called."""
-    verdicts = {
-        judge(*move, facts, current_name=current_name, proposed_name=proposed_name)
-        for current_name in _NAMES
-        for proposed_name in _NAMES
-    }
-    return verdicts.pop() if len(verdicts) == 1 else None
+def _whatever_the_names(move: _Key, facts: Facts, wanted: type[_V]) -> _V | None:
+    """Give the verdict of a move if it is one of this type, and the same whatever the two states are called."""
+    first = judge(*move, facts)
+    if not isinstance(first, wanted):
+        return None
+    names = itertools.product(_NAMES, _NAMES) if move in TABLE else ()
+    if all(judge(*move, facts, current_name=of, proposed_name=to) == first for of, to in names):
+        return first
+    return None
 
 
 # Moves that are accepted while no fact stands out, which is nearly always: worked out once, by the rules themselves.
-CALM: Final[frozenset[_Key]] = frozenset(move for move in _MOVES if _whatever_the_names(move, Facts(now=0.0)) is ACCEPT)
+CALM: Final[frozenset[_Key]] = frozenset(m for m in _MOVES if _whatever_the_names(m, Facts(now=0.0), Accept))
 # The others that begin another attempt at once, while there is one left and again no other fact stands out.
 AGAIN: Final[dict[_Key, Verdict]] = {
     move: verdict
     for move in _MOVES
     if move not in CALM
-    and isinstance(verdict := _whatever_the_names(move, Facts(now=0.0, attempts=1, retries=1)), Reject)
+    and (verdict := _whatever_the_names(move, Facts(now=0.0, attempts=1, retries=1), Reject))
     and verdict.type is _S.RUNNING
 }
