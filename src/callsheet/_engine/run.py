@@ -8,6 +8,7 @@ differently is in the methods that their classes override; bodies are called in 
 from __future__ import annotations
 
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from callsheet._engine import leaving
@@ -92,7 +93,7 @@ class Run(Actor):
                 await self.prepare(port)
                 await self.start(port, "Running")
             if self.is_flow and (hooks := self.hooks_for(self.type)):
-                await self._call_hooks(hooks, port)
+                await self._call_hooks(hooks, partial(port.call, scope=self.scope))
         except BaseException as error:
             return self.before_body(only_theirs(error))
         return None
@@ -149,9 +150,19 @@ class Run(Actor):
 
     def renew(self) -> None:
         """Make ready for another attempt."""
-        if self.scope.reason == DEADLINE:
-            self.scope = RunScope()
+        self.forget_deadline()
         self._context = None
+
+    def forget_deadline(self) -> None:
+        """Go on after an attempt whose time was up. Orders that came since then stand."""
+        if self.scope.reason != DEADLINE:
+            return
+        self.scope = RunScope()
+        delivered = self.cell.delivered  # of which the scope before could not be told any more
+        if delivered == "cancel":
+            self.scope.cancel(CANCEL)
+        elif delivered is not None and not self.is_flow:  # a flow run leaves at its next call
+            self.scope.cancel(SUSPEND)
 
     def retry_condition(self, port: Port, final: Final) -> Awaitable[bool] | None:
         """Give what tells whether this failure is worth another attempt, where something does."""
@@ -247,7 +258,7 @@ class Run(Actor):
         return self._with_hooks(port, final, position, hooks) if hooks else self._acknowledged(port, final, position)
 
     async def _with_hooks(self, port: Port, final: Final, position: int, hooks: list[Callable[..., Any]]) -> None:
-        await self._call_hooks(hooks, port)
+        await self._call_hooks(hooks, port.call)
         if (committed := self._acknowledged(port, final, position)) is not None:
             await committed
 
@@ -309,14 +320,14 @@ class Run(Actor):
         self._state = None
         return answer.position, final
 
-    async def _call_hooks(self, hooks: list[Callable[..., Any]], port: Port) -> None:
+    async def _call_hooks(self, hooks: list[Callable[..., Any]], call: Callable[..., Awaitable[object]]) -> None:
         if self.core.replay is not None:
             return
         if self.final is not None and self.final.reraise is not None:
             # Where cancellation is delivered again at every await, an async hook could do nothing.
             hooks = [sheltered(hook, self.core.cancel_grace) for hook in hooks]
         try:
-            await run_hooks(hooks, (self.definition, self.record, self.state), logger=self.logger(), call=port.call)
+            await run_hooks(hooks, (self.definition, self.record, self.state), logger=self.logger(), call=call)
         except BaseException as error:
             if self.final is not None:
                 show_before(error, self.final.data)

@@ -299,8 +299,10 @@ class TaskRunActor(Run):
     async def _is_retriable(self, condition: Callable[..., Any], port: Port, final: Final) -> bool:
         # The condition is shown the failure as the state that it will be if there is no retry.
         state = self.state_of(final)
+        self.forget_deadline()
+        ask = whose_body_decides(condition)
         try:
-            return bool(await port.call(whose_body_decides(condition), self.definition, self.record, state))
+            return bool(await port.call(ask, self.definition, self.record, state, scope=self.scope))
         except Exception:
             self.logger().error("The retry condition failed; the task run is not tried again.", exc_info=True)
             return False
