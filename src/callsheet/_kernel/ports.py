@@ -148,7 +148,7 @@ class LoopPort:
         Raises:
             Interrupted: the scope ended.
         """
-        return await value if scope is None else await self.call_async(_awaited, (value,), {}, scope, None)
+        return await value if scope is None else await self.call_async(partial(_awaited, value), (), {}, scope, None)
 
     async def call_async(
         self,
