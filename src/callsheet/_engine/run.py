@@ -116,12 +116,12 @@ class Run(Actor):
         """Enter Running under a name, as soon as that may be.
 
         Raises:
+            StoreError: The engine has no hold on its runs any more, since its history cannot be written.
             Interrupted: The run has to leave instead.
         """
         core = self.core
         while core.clock.micros() > core.orchestrator.granted_until:
-            core.journal.renew_soon()
-            await port.wait(Once(), _MOMENT, self.scope)
+            await self._wait_for_grant(port)
         while True:
             answer = self.propose(Propose(cell=self.cell, type=_RUNNING, name=name))
             verdict = answer.verdict
@@ -141,6 +141,21 @@ class Run(Actor):
                 raise Interrupted
             else:
                 return
+
+    async def _wait_for_grant(self, port: Port) -> None:
+        """Wait for a moment in which the engine may give a sign of life: until then others may take its runs over.
+
+        Raises:
+            StoreError: It could give none for so long that nobody waits for that.
+            Interrupted: The run has to leave instead.
+        """
+        journal = self.core.journal
+        failure = journal.failure
+        if failure is not None and not journal.is_lost:  # else the scope says so
+            raise failure.with_traceback(None)
+        if journal.degraded is None:
+            journal.renew_soon()
+        await port.wait(Once(), _MOMENT, self.scope)
 
     def say_undone(self) -> None:
         """Enter the state of a run that ended and was rolled back. The outcome that callers have stays as it is."""

@@ -20,6 +20,7 @@ from callsheet._kernel.limits import BEHIND, GATHER, GIVE_WAY, MOST_LOGGED, ON_T
 from callsheet._kernel.lost import Lost, weight
 from callsheet._kernel.outside import Outside
 from callsheet._kernel.spawning import Thread, threads
+from callsheet._kernel.trouble import TOLD_AFTER
 from callsheet._model.kinds import Durability
 from callsheet._model.records import Entry, InputStored, RunCreated, StateEntered
 from callsheet._store import forks
@@ -59,7 +60,7 @@ class Journal(Commits):
         fire: Callable[[list[Callback]], None] = call_all,
         gather: float = GATHER,
         sync_interval: float = 1.0,
-        ack_deadline: float = 30.0,
+        ack_deadline: float = TOLD_AFTER,
     ) -> None:
         self.lease: Lease | None = None  # of an engine whose runs others may take over
         self._fire = fire
