@@ -16,6 +16,7 @@ from callsheet._engine.actor import Actor
 from callsheet._engine.hooks import run_hooks, sheltered, show_before
 from callsheet._engine.leaving import Final, Judged, NotRecoverable, as_raised, is_interruption, only_theirs
 from callsheet._engine.ownership import lost
+from callsheet._engine.recording import Remembered
 from callsheet._engine.retrying import seconds, try_again
 from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
@@ -257,12 +258,12 @@ class Run(Actor):
             position, final = self.overruled(self.cell.overruled, final)
         else:
             rest = self.proposal(final, port)
-            if not isinstance(rest, dict):
+            if not isinstance(rest, Remembered):
                 return self._end_later(port, final, rest)
             position, final = self._propose_final(final, rest)
         return self._ended(port, final, position)
 
-    async def _end_later(self, port: Port, final: Final, rest: Awaitable[dict[str, Any]]) -> None:
+    async def _end_later(self, port: Port, final: Final, rest: Awaitable[Remembered]) -> None:
         position, final = self._propose_final(final, await rest)
         if (others := self._ended(port, final, position)) is not None:
             await others
@@ -318,12 +319,22 @@ class Run(Actor):
         self._state = None
         return 0, Final(order.type, order.name, order.message, order.data, None, final.reraise)
 
-    def _propose_final(self, final: Final, rest: dict[str, Any]) -> tuple[int, Final]:
+    def _propose_final(self, final: Final, rest: Remembered) -> tuple[int, Final]:
         made = final.made
-        if made is not None:
-            rest["state_id"] = made.id
         answer = self.propose(
-            Propose(cell=self.cell, type=final.type, name=final.name, message=final.message, retriable=False, **rest)
+            Propose(
+                cell=self.cell,
+                type=final.type,
+                name=final.name,
+                message=final.message,
+                retriable=False,
+                state_id=None if made is None else made.id,
+                details=rest.details,
+                identity=rest.identity,
+                inputs_digest=rest.inputs_digest,
+                result=rest.result,
+                recorded=rest.recorded,
+            )
         )
         verdict = answer.verdict
         if isinstance(verdict, Abort) and self.cell.overruled is not None:  # while this was on its way
@@ -351,7 +362,7 @@ class Run(Actor):
     def never_begun(self, error: BaseException) -> None:
         """End a run that there is no place for. Its hooks have none either."""
         final = Final(_S.CRASHED, "Crashed", crashed_state(error).message, error)
-        self._propose_final(final, {})
+        self._propose_final(final, Remembered())
         self._note(final)
         self.finish()
 

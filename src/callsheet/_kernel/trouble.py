@@ -40,6 +40,13 @@ class Trouble:
         """Tell whether nothing is wrong but that another process is at it."""
         return self.degraded is None or isinstance(self.degraded, StoreLocked)
 
+    def why_closed(self) -> StoreError:
+        """Give what whoever comes too late is told."""
+        lost = self.failure
+        if isinstance(lost, LostOwnership):
+            return lost.with_traceback(None)
+        return StoreClosed(f"The journal of the history in '{self._location}' is closed.")
+
     def failed(self, error: StoreError) -> None:
         """Note a commit that failed."""
         now = machine.monotonic()
