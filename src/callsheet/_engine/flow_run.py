@@ -17,7 +17,7 @@ from callsheet._engine.hooks import hooks_of
 from callsheet._engine.keyed import INTERRUPTED
 from callsheet._engine.leaving import Final, Judged, final_of_value, is_heard, wait_for_cancelled
 from callsheet._engine.names import format_run_name
-from callsheet._engine.recording import Calls, digest_of_inputs, record_outcome, to_blob
+from callsheet._engine.recording import Calls, Remembered, digest_of_inputs, record_outcome, to_blob
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import Origins, find_inputs, follow, resolve_upstream
 from callsheet._engine.waiting import wait_in_life
@@ -259,25 +259,25 @@ class FlowRunActor(Run):
             return Final(_COMPLETED, "Completed", None, value)
         return final_of_value(self, value)
 
-    def proposal(self, final: Final, port: Port) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+    def proposal(self, final: Final, port: Port) -> Remembered | Awaitable[Remembered]:
         if final.name == SUSPENDED and self.cell.delivered == "suspend":
             order = self.cell.suspension
-            return {} if order is None else {"details": order.details}  # None: the run around it was suspended
+            return Remembered(details=None if order is None else order.details)  # None: the run around it was suspended
         if self.persists or self.keyed is not None or self.kept is not None:
             return self._proposal_of_kept(final, port)
-        return record_outcome(self, {}, final, port)
+        return record_outcome(self, Remembered(), final, port)
 
-    async def _proposal_of_kept(self, final: Final, port: Port) -> dict[str, Any]:
+    async def _proposal_of_kept(self, final: Final, port: Port) -> Remembered:
         rest = await self.keep(final, port)
         if self.keyed is None or final.reraise is not None:
             outcome = record_outcome(self, rest, final, port)
-            return outcome if isinstance(outcome, dict) else await outcome
+            return outcome if isinstance(outcome, Remembered) else await outcome
         if self.scope.reason == TERMINATE:  # no answer to anybody: the next call under the key goes on
-            return {"details": INTERRUPTED}
-        rest["identity"] = self.cell.id.bytes  # callers of other times and places want to have it
+            return Remembered(details=INTERRUPTED)
+        rest.identity = self.cell.id.bytes  # callers of other times and places want to have it
         if self.kept is None:
-            rest["recorded"], rest["result"] = await to_blob(self.core, self.cell.id, final.data, port)
-            if not rest["recorded"]:
+            rest.recorded, rest.result = await to_blob(self.core, self.cell.id, final.data, port)
+            if not rest.recorded:
                 self.logger().warning("What the run gave cannot be kept for later calls under its run key.")
         return rest
 
