@@ -1,7 +1,7 @@
 """Run every workload in a process of its own and print the table.
 
 With `run`, `setup`, `compare` or `report`: measure other engines beside this one. With `stages`: where the time of one task run
-goes. With `scaling`: how it grows.
+goes. With `scaling`: how it grows. With `processor`: in instructions, which do not depend on the machine's pace.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WORKLOADS = (
     "scaling",
     "read_queries",
 )
-PROGRAMS = ("stages", "scaling")
+PROGRAMS = ("stages", "scaling", "processor")
 DEADLINE = 600  # seconds a workload may take
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from benchmarks.apart import apart
 from benchmarks.shapes import SHAPES
 from callsheet._kernel import turns
 
@@ -83,18 +81,8 @@ def counts(sizes: tuple[int, int] = SIZES) -> dict[str, Counts]:
     """Count between two sizes at every level, each in a process and a history of its own; by level and workload."""
     found: dict[str, Counts] = {}
     for level in LEVELS:
-        with tempfile.TemporaryDirectory(prefix="callsheet-count-") as home:
-            environment = {
-                **os.environ,
-                "CALLSHEET_HOME": home,
-                "CALLSHEET_DATABASE": str(Path(home) / "counted.db"),
-                "CALLSHEET_DURABILITY": level,
-                "PYTHONHASHSEED": "0",
-            }
-            command = [sys.executable, "-m", "benchmarks.hot_path", "--here", *map(str, sizes)]
-            # What fails and is retried says so on standard error.
-            done = subprocess.run(command, env=environment, check=True, capture_output=True)
-        found |= {f"{level} {name}": one for name, one in json.loads(done.stdout).items()}
+        counted = apart("benchmarks.hot_path", "--here", *map(str, sizes), level=level)
+        found |= {f"{level} {name}": one for name, one in counted.items()}
     return found
 
 

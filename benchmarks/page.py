@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import scaling, stages
+from benchmarks import processor, scaling, stages
 from benchmarks.peers import report
 from benchmarks.peers.chart import chart
 
@@ -24,6 +24,7 @@ _PARTS: Final[dict[str, tuple[str, Callable[[Any], Iterable[str]]]]] = {
     "pinned": ("pinned", report.targets),
     "stages": ("stages", stages.table),
     "profiles": ("stages", stages.profiles),
+    "processor": ("processor", processor.table),
     "scaling": ("scaling", scaling.table),
 }
 

@@ -10,16 +10,13 @@ import asyncio
 import json
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.apart import apart
 from benchmarks.measure import Row
-from benchmarks.peers.servers import fast_place
 from callsheet import Engine, flow, task
 
 TASKS: Final = (100, 1_000, 10_000, 100_000)  # in one flow
@@ -100,11 +97,7 @@ def measure(share: float = 1.0) -> dict[str, Any]:
     """Measure every level in a process of its own, interleaved by nothing: a ratio is within one level."""
     found: dict[str, Any] = {}
     for level in LEVELS:
-        with tempfile.TemporaryDirectory(prefix="callsheet-scaling-", dir=fast_place()) as home:
-            environment = {**os.environ, "CALLSHEET_HOME": home, "PYTHONHASHSEED": "0"}
-            command = [sys.executable, "-m", "benchmarks.scaling", "--here", level, "--share", str(share)]
-            done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
-        found[level] = json.loads(done.stdout)
+        found[level] = apart("benchmarks.scaling", "--here", level, "--share", str(share), level=level)
     return found
 
 

@@ -65,9 +65,56 @@ async def crowded(size: int) -> None:
         await asyncio.gather(*(three() for _ in range(min(CROWD, size - start))))
 
 
+@flow
+async def gathered(size: int) -> None:
+    """Gather as many."""
+    await asyncio.gather(*(noop(i) for i in range(size)))
+
+
+@flow
+async def submitted(size: int) -> None:
+    """Submit as many, then wait for them."""
+    for future in [noop.submit(i) for i in range(size)]:
+        future.result()
+
+
+@flow
+async def chained(size: int) -> None:
+    """Submit tasks each of which takes the future of the last."""
+    last = noop.submit()
+    for _ in range(size - 1):
+        last = noop.submit(last)  # type: ignore[arg-type]
+    last.result()
+
+
+@flow
+async def nothing() -> None:
+    """Do nothing."""
+
+
+async def flows_alone(size: int) -> None:
+    """Await flows that do nothing, one after the other."""
+    for _ in range(size):
+        await nothing()
+
+
+async def at_once(size: int) -> None:
+    """Await as many flows of ten tasks as that gives, all at once."""
+    await asyncio.gather(*(one_by_one(10) for _ in range(size // 10)))
+
+
+# What the guard counts and the page of the docs shows by stage.
 SHAPES: Final = {
     "sequential": Shape(one_by_one),
     "map": Shape(mapped),
     "retry": Shape(retried),
     "flows": Shape(crowded, "flow run of three tasks"),
+}
+
+MORE: Final = {
+    "gather": Shape(gathered),
+    "submit": Shape(submitted),
+    "chain": Shape(chained),
+    "flows alone": Shape(flows_alone, "flow run that does nothing"),
+    "at once": Shape(at_once, "task run of flows of ten tasks"),
 }

@@ -17,9 +17,7 @@ import os
 import selectors
 import signal
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
@@ -28,7 +26,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final, Self
 
-from benchmarks.peers.servers import fast_place
+from benchmarks.apart import apart
 from benchmarks.shapes import SHAPES
 
 LEVELS: Final = ("off", "relaxed", "results")
@@ -196,26 +194,13 @@ def here(kind: str) -> dict[str, Any]:
     return {name: _counted(shape.work) for name, shape in SHAPES.items()}
 
 
-def _process(level: str, kind: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="callsheet-stages-", dir=fast_place()) as home:
-        environment = {
-            **os.environ,
-            "CALLSHEET_HOME": home,
-            "CALLSHEET_DATABASE": str(Path(home) / "stages.db"),
-            "CALLSHEET_DURABILITY": level,
-            "PYTHONHASHSEED": "0",
-        }
-        command = [sys.executable, "-m", "benchmarks.stages", "--here", kind]
-        # What is retried says so on standard error.
-        done = subprocess.run(command, env=environment, check=True, capture_output=True)
-    return json.loads(done.stdout)
-
-
 def measure() -> dict[str, Any]:
     """Give, by level and shape, what each stage executes on which thread, and its microseconds by the clock."""
     found: dict[str, Any] = {}
     for level in LEVELS:
-        instructions, sampled = (_process(level, kind) for kind in ("instructions", "samples"))
+        instructions, sampled = (
+            apart("benchmarks.stages", "--here", kind, level=level) for kind in ("instructions", "samples")
+        )
         found |= {f"{level} {name}": together(instructions[name], sampled[name]) for name in SHAPES}
     return {"python": sys.version.split()[0], "measured": found}
 

@@ -121,7 +121,7 @@ class Disk:
                 return _WRITE
             if self._kind == "full disk" and self._strikes():
                 self._full = True
-                lift = threading.Timer(LIFTED_AFTER, self._lift)
+                lift = threading.Timer(LIFTED_AFTER, self.lift)
                 lift.daemon = True
                 lift.start()
                 return _FULL
@@ -143,7 +143,12 @@ class Disk:
         self.struck |= self._left == 0
         return self._left == 0
 
-    def _lift(self) -> None:
+    def fill(self) -> None:
+        """Have no room left from now on."""
+        self._full = True
+
+    def lift(self) -> None:
+        """Have room again."""
         self._full = False
 
 

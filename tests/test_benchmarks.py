@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks import page, scaling, stages
+from benchmarks import page, processor, scaling, stages
 from benchmarks.peers import processes, report, servers
 from benchmarks.peers.catalogue import ENGINES, PEERS, WORKLOADS, Engine
 from benchmarks.peers.chart import chart
@@ -380,3 +381,52 @@ def test_what_the_journal_does_can_be_measured_again(workload: str, count: int, 
         check=True,
     )
     assert done.stdout.split() == [str(expected)]
+
+
+@pytest.fixture
+def instructions() -> Iterator[processor.Instructions]:
+    try:
+        counter = processor.Instructions()
+    except processor.CannotCount as error:
+        pytest.skip(str(error))
+    yield counter
+    counter.close()
+
+
+def spent(counter: processor.Instructions, work: Callable[[], object]) -> processor.Counted:
+    before = counter.read()
+    work()
+    after = counter.read()
+    return processor.Counted(after.own - before.own, after.others - before.others)
+
+
+def test_instructions_are_told_apart_by_thread(instructions: processor.Instructions):
+    def elsewhere() -> None:
+        thread = threading.Thread(target=lambda: sum(range(1_000_000)))
+        thread.start()
+        thread.join()
+
+    here, there = spent(instructions, lambda: sum(range(1_000_000))), spent(instructions, elsewhere)
+    assert here.own > 3_000_000 > here.others
+    assert there.others > 3_000_000 > there.own
+
+
+def test_twice_the_work_is_twice_the_instructions(instructions: processor.Instructions):
+    once, twice = (spent(instructions, lambda: sum(range(size))).own for size in (500_000, 1_000_000))
+    assert twice / once == pytest.approx(2, rel=0.1)
+
+
+def test_the_table_of_instructions_has_a_floor_and_both_threads():
+    counted = {"asyncio": {"off": [47.0, 0.0]}, "map": {"off": [236.4, 0.2], "results": [281.0, 1119.0]}}
+    assert list(processor.table({"python": "3.11.7", "machine": "x86_64", "counted": counted}))[4:] == [
+        "| asyncio | bare task of the loop | 47 |  |  |",
+        "| map | task run | 236 |  | 281 + 1,119 |",
+    ]
+
+
+def test_a_shape_that_is_not_there_is_an_error_that_names_those_that_are(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        processor.main(["--shapes", "triangle"])
+    said = capsys.readouterr().err
+    assert "'triangle'" in said
+    assert "sequential, map, retry" in said

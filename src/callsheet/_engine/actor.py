@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from callsheet._clock import from_micros
 from callsheet._engine import decode
 from callsheet._engine.leaving import Final
-from callsheet._engine.recording import details_of_result
+from callsheet._engine.recording import Remembered, details_of_result
 from callsheet._engine.upstream import as_collection
 from callsheet._ids import new_id, state_id
 from callsheet._kernel.messages import Amend, Answer, CancelTree, Cell, Leave, Propose, Register
@@ -152,20 +152,22 @@ class Actor:
             case _:
                 raise AttributeError(f"A {self.noun.lower()} run context has no {name!r}")
 
-    def proposal(self, final: Final, port: Port) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+    def proposal(self, final: Final, port: Port) -> Remembered | Awaitable[Remembered]:
         """Give what goes with the final proposal, beyond the state, or what is to be awaited for it."""
         raise NotImplementedError
 
-    async def keep(self, final: Final, port: Port) -> dict[str, Any]:
+    async def keep(self, final: Final, port: Port) -> Remembered:
         """Keep the result where that is asked for, and give what the final proposal says of it."""
         if self.persists and final.reraise is None:
             from callsheet._engine.keeping import keep
 
             await keep(self, port, final)
         if self.kept is None:
-            return {}
+            return Remembered()
         metadata = self.kept.metadata.dump_bytes()
-        return {"details": details_of_result(metadata), "result": ResultBlob(METADATA, len(metadata), inline=metadata)}
+        return Remembered(
+            details=details_of_result(metadata), result=ResultBlob(METADATA, len(metadata), inline=metadata)
+        )
 
     def is_promised(self, final: Final) -> bool:
         """Tell whether this end is to be on disk before the run's caller goes on (durability.md section 2)."""

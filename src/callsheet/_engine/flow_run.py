@@ -17,7 +17,7 @@ from callsheet._engine.hooks import hooks_of
 from callsheet._engine.keyed import INTERRUPTED
 from callsheet._engine.leaving import Final, Judged, final_of_value, is_heard, wait_for_cancelled
 from callsheet._engine.names import format_run_name
-from callsheet._engine.recording import Calls, digest_of_inputs, record_outcome, to_blob
+from callsheet._engine.recording import Calls, Remembered, digest_of_inputs, record_outcome, to_blob
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import Origins, find_inputs, follow, resolve_upstream
 from callsheet._engine.waiting import wait_in_life
@@ -83,7 +83,7 @@ class FlowRunActor(Run):
         self.queries: Any = None  # the handlers of queries, by name
         self.signals: dict[UUID, object] = {}  # that this attempt has taken
         self.waits = 0  # sleeps and waits for signals that are under way in its body
-        self.hooking: dict[Run, Once] = {}  # submitted runs that call hooks at their end, which is on record before
+        self.hooking: list[Once] = []  # ends of submitted runs that call hooks, which are on record before
         self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
         self._deadline: float | None = None
         self.past: RunRecord | None = None  # of a run that was cut off, until it is known what it says
@@ -249,7 +249,7 @@ class FlowRunActor(Run):
             self.lost_futures.clear()
         if cancel:
             self.cancel_children()
-        while (settled := self.core.orchestrator.when_childless(self.cell) or self._hooks_called()) is not None:
+        while settled := self.core.orchestrator.when_childless(self.cell) or (self.hooking and self._hooks_called()):
             if cancel:
                 return await wait_for_cancelled(self, settled, port)
             if not await wait_in_life(settled, self, port, self._rest()):
@@ -257,32 +257,33 @@ class FlowRunActor(Run):
                 raise Interrupted
 
     def _hooks_called(self) -> Once | None:
-        return next(filter(None, (self.hooking.pop(run, None) for run in list(self.hooking))), None)
+        self.hooking = [ended for ended in self.hooking if not ended.is_set]
+        return self.hooking[0] if self.hooking else None
 
     def conclude(self, value: Any) -> Final:
         if type(value) in _PLAIN:
             return Final(_COMPLETED, "Completed", None, value)
         return final_of_value(self, value)
 
-    def proposal(self, final: Final, port: Port) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+    def proposal(self, final: Final, port: Port) -> Remembered | Awaitable[Remembered]:
         if final.name == SUSPENDED and self.cell.delivered == "suspend":
             order = self.cell.suspension
-            return {} if order is None else {"details": order.details}  # None: the run around it was suspended
+            return Remembered(details=None if order is None else order.details)  # None: the run around it was suspended
         if self.persists or self.keyed is not None or self.kept is not None:
             return self._proposal_of_kept(final, port)
-        return record_outcome(self, {}, final, port)
+        return record_outcome(self, Remembered(), final, port)
 
-    async def _proposal_of_kept(self, final: Final, port: Port) -> dict[str, Any]:
+    async def _proposal_of_kept(self, final: Final, port: Port) -> Remembered:
         rest = await self.keep(final, port)
         if self.keyed is None or final.reraise is not None:
             outcome = record_outcome(self, rest, final, port)
-            return outcome if isinstance(outcome, dict) else await outcome
+            return outcome if isinstance(outcome, Remembered) else await outcome
         if self.scope.reason == TERMINATE:  # no answer to anybody: the next call under the key goes on
-            return {"details": INTERRUPTED}
-        rest["identity"] = self.cell.id.bytes  # callers of other times and places want to have it
+            return Remembered(details=INTERRUPTED)
+        rest.identity = self.cell.id.bytes  # callers of other times and places want to have it
         if self.kept is None:
-            rest["recorded"], rest["result"] = await to_blob(self.core, self.cell.id, final.data, port)
-            if not rest["recorded"]:
+            rest.recorded, rest.result = await to_blob(self.core, self.cell.id, final.data, port)
+            if not rest.recorded:
                 self.logger().warning("What the run gave cannot be kept for later calls under its run key.")
         return rest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
 from callsheet._clock import monotonic
@@ -13,6 +13,7 @@ from callsheet._engine.history import state_of_task_run
 from callsheet._engine.state_values import aget_state_result, value_here
 from callsheet._engine.waiting import await_once, wait_for_run, wait_once
 from callsheet._kernel.signals import Once
+from callsheet._model.kinds import StateType
 from callsheet._model.outcomes import Pending
 from callsheet._model.states import State, StateDetails
 from callsheet._model.values import value_of
@@ -20,6 +21,7 @@ from callsheet._model.values import value_of
 if TYPE_CHECKING:
     from callsheet._engine.run import Run
 
+_COMPLETED: Final = StateType.COMPLETED
 R = TypeVar("R")
 F = TypeVar("F")
 
@@ -193,6 +195,13 @@ class RunFuture(ConcurrentTaskFuture[R]):
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R:
         if not wait_for_run(self.run, timeout):
             raise TimeoutError(f"Run {self.run.name or self._task_run_id} did not complete within {timeout} seconds")
+        return self._value(raise_on_failure)
+
+    def _value(self, raise_on_failure: bool) -> R:
+        """Give what the ended run stands for. A plain value needs no state, whose making costs as much as a wait."""
+        final = self.run.final
+        if final is not None and final.type is _COMPLETED and final.made is None and final.name == self.run.state_name:
+            return cast("R", final.data)
         return cast("R", value_of(self.run.state, raise_on_failure=raise_on_failure))
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
@@ -201,7 +210,7 @@ class RunFuture(ConcurrentTaskFuture[R]):
     def __await__(self) -> Generator[Any, Any, R]:
         run = self.run
         yield from await_once(run.when_ended(), run).__await__()
-        return cast("R", value_of(run.state, raise_on_failure=True))
+        return self._value(raise_on_failure=True)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.run.name or self._task_run_id}: {self.run.state_name}>"

@@ -49,6 +49,16 @@ _PICKLE: Final = {"type": "pickle"}
 _pack = msgspec.msgpack.Encoder().encode
 
 
+class Remembered(msgspec.Struct):
+    """What a run's final proposal says besides the state, for the run journal and for those who look for its result."""
+
+    details: bytes | None = None
+    identity: bytes | None = None
+    inputs_digest: bytes | None = None
+    result: ResultBlob | None = None
+    recorded: bool = True
+
+
 class Calls:
     """Names the calls that one run's body makes, branch by branch (see `_rules.identity`)."""
 
@@ -120,9 +130,7 @@ def details_of_result(metadata: bytes) -> bytes:
     return _pack({RESULT: metadata})
 
 
-def record_outcome(
-    run: Any, rest: dict[str, Any], final: Any, port: Port
-) -> dict[str, Any] | Coroutine[Any, Any, dict[str, Any]]:
+def record_outcome(run: Any, rest: Remembered, final: Any, port: Port) -> Remembered | Coroutine[Any, Any, Remembered]:
     """Add to a final proposal what the run journal remembers of a run that a flow run's body has called.
 
     Returns:
@@ -130,26 +138,27 @@ def record_outcome(
     """
     if run.identity is None or final.type not in _REMEMBERED:
         return rest
-    rest["identity"], rest["inputs_digest"] = run.identity, run.digest
+    rest.identity, rest.inputs_digest = run.identity, run.digest
     value = final.data
     if value is None or run.kept is not None:  # nothing to be kept, or the journal says where it is
         return rest
     if (short := _short_record(value)) is not None:
-        rest["result"] = short
+        rest.result = short
         return rest
     record = _record_of(value)
     if record is None:
-        rest["recorded"] = False
+        rest.recorded = False
         return rest
     if size_of(record[1]) <= INLINE_LIMIT:
-        rest["result"] = _in_row(*record)
+        rest.result = _in_row(*record)
         return rest
     return _with_large(run, rest, *record, port)
 
 
-async def _with_large(run: Any, rest: dict[str, Any], wire: Wire, payload: Parts, port: Port) -> dict[str, Any]:
-    blob = await _store_large(run.core, run.cell.id, wire, payload, port)
-    return {**rest, "recorded": blob is not None, "result": blob}
+async def _with_large(run: Any, rest: Remembered, wire: Wire, payload: Parts, port: Port) -> Remembered:
+    rest.result = await _store_large(run.core, run.cell.id, wire, payload, port)
+    rest.recorded = rest.result is not None
+    return rest
 
 
 async def to_blob(core: Core, run_id: UUID, value: Any, port: Port) -> tuple[bool, ResultBlob | None]:

@@ -83,7 +83,11 @@ def _go_on(run: Run, port: Port, final: Final, answer: Answer, attempt: int) -> 
 
 async def _if_wanted(run: Run, port: Port, final: Final, proposal: Propose, asked: Awaitable[bool]) -> Final | None:
     """Go on once the condition of the retry has answered."""
-    if not await asked:
+    try:
+        wanted = await asked
+    except BaseException as error:
+        return run.final_of(only_theirs(error))
+    if not wanted:
         return msgspec.structs.replace(final, retriable=False)
     judged = _propose(run, port, final, proposal)
     return judged if judged is None or isinstance(judged, Final) else await judged

@@ -8,6 +8,7 @@ differently is in the methods that their classes override; bodies are called in 
 from __future__ import annotations
 
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from callsheet._engine import leaving
@@ -15,6 +16,7 @@ from callsheet._engine.actor import Actor
 from callsheet._engine.hooks import run_hooks, sheltered, show_before
 from callsheet._engine.leaving import Final, Judged, NotRecoverable, as_raised, is_interruption, only_theirs
 from callsheet._engine.ownership import lost
+from callsheet._engine.recording import Remembered
 from callsheet._engine.retrying import seconds, try_again
 from callsheet._engine.state_values import crashed_state, is_cancellation
 from callsheet._engine.upstream import NotReady
@@ -92,7 +94,7 @@ class Run(Actor):
                 await self.prepare(port)
                 await self.start(port, "Running")
             if self.is_flow and (hooks := self.hooks_for(self.type)):
-                await self._call_hooks(hooks, port)
+                await self._call_hooks(hooks, partial(port.call, scope=self.scope))
         except BaseException as error:
             return self.before_body(only_theirs(error))
         return None
@@ -115,12 +117,12 @@ class Run(Actor):
         """Enter Running under a name, as soon as that may be.
 
         Raises:
+            StoreError: The engine has no hold on its runs any more, since its history cannot be written.
             Interrupted: The run has to leave instead.
         """
         core = self.core
         while core.clock.micros() > core.orchestrator.granted_until:
-            core.journal.renew_soon()
-            await port.wait(Once(), _MOMENT, self.scope)
+            await self._wait_for_grant(port)
         while True:
             answer = self.propose(Propose(cell=self.cell, type=_RUNNING, name=name))
             verdict = answer.verdict
@@ -141,6 +143,21 @@ class Run(Actor):
             else:
                 return
 
+    async def _wait_for_grant(self, port: Port) -> None:
+        """Wait for a moment in which the engine may give a sign of life: until then others may take its runs over.
+
+        Raises:
+            StoreError: It could give none for so long that nobody waits for that.
+            Interrupted: The run has to leave instead.
+        """
+        journal = self.core.journal
+        failure = journal.failure
+        if failure is not None and not journal.is_lost:  # else the scope says so
+            raise failure.with_traceback(None)
+        if journal.degraded is None:
+            journal.renew_soon()
+        await port.wait(Once(), _MOMENT, self.scope)
+
     def say_undone(self) -> None:
         """Enter the state of a run that ended and was rolled back. The outcome that callers have stays as it is."""
         if self.final is not None and self.final.type is _COMPLETED and self.core.usable:
@@ -149,9 +166,19 @@ class Run(Actor):
 
     def renew(self) -> None:
         """Make ready for another attempt."""
-        if self.scope.reason == DEADLINE:
-            self.scope = RunScope()
+        self.forget_deadline()
         self._context = None
+
+    def forget_deadline(self) -> None:
+        """Go on after an attempt whose time was up. Orders that came since then stand."""
+        if self.scope.reason != DEADLINE:
+            return
+        self.scope = RunScope()
+        delivered = self.cell.delivered  # of which the scope before could not be told any more
+        if delivered == "cancel":
+            self.scope.cancel(CANCEL)
+        elif delivered is not None and not self.is_flow:  # a flow run leaves at its next call
+            self.scope.cancel(SUSPEND)
 
     def retry_condition(self, port: Port, final: Final) -> Awaitable[bool] | None:
         """Give what tells whether this failure is worth another attempt, where something does."""
@@ -233,7 +260,7 @@ class Run(Actor):
             if self.detached and self.hooks_for(final.type):
                 self._say_hooks_follow()
             rest = self.proposal(final, port)
-            if not isinstance(rest, dict):
+            if not isinstance(rest, Remembered):
                 return self._end_later(port, final, rest)
             position, final = self._propose_final(final, rest)
         return self._ended(port, final, position)
@@ -242,9 +269,9 @@ class Run(Actor):
         """Let the flow run around this one wait until the hooks have been called, although this one has left by then."""
         around = None if self.cell.flow is None else self.cell.flow.actor
         if around is not None:
-            around.hooking[self] = self.when_ended()
+            around.hooking.append(self.when_ended())
 
-    async def _end_later(self, port: Port, final: Final, rest: Awaitable[dict[str, Any]]) -> None:
+    async def _end_later(self, port: Port, final: Final, rest: Awaitable[Remembered]) -> None:
         position, final = self._propose_final(final, await rest)
         if (others := self._ended(port, final, position)) is not None:
             await others
@@ -255,9 +282,7 @@ class Run(Actor):
         return self._with_hooks(port, final, position, hooks) if hooks else self._acknowledged(port, final, position)
 
     async def _with_hooks(self, port: Port, final: Final, position: int, hooks: list[Callable[..., Any]]) -> None:
-        await self._call_hooks(hooks, port)
-        if self.detached and (flow := self.cell.flow) is not None and flow.actor is not None:
-            flow.actor.hooking.pop(self, None)
+        await self._call_hooks(hooks, port.call)
         if (committed := self._acknowledged(port, final, position)) is not None:
             await committed
 
@@ -302,12 +327,22 @@ class Run(Actor):
         self._state = None
         return 0, Final(order.type, order.name, order.message, order.data, None, final.reraise)
 
-    def _propose_final(self, final: Final, rest: dict[str, Any]) -> tuple[int, Final]:
+    def _propose_final(self, final: Final, rest: Remembered) -> tuple[int, Final]:
         made = final.made
-        if made is not None:
-            rest["state_id"] = made.id
         answer = self.propose(
-            Propose(cell=self.cell, type=final.type, name=final.name, message=final.message, retriable=False, **rest)
+            Propose(
+                cell=self.cell,
+                type=final.type,
+                name=final.name,
+                message=final.message,
+                retriable=False,
+                state_id=None if made is None else made.id,
+                details=rest.details,
+                identity=rest.identity,
+                inputs_digest=rest.inputs_digest,
+                result=rest.result,
+                recorded=rest.recorded,
+            )
         )
         verdict = answer.verdict
         if isinstance(verdict, Abort) and self.cell.overruled is not None:  # while this was on its way
@@ -319,14 +354,14 @@ class Run(Actor):
         self._state = None
         return answer.position, final
 
-    async def _call_hooks(self, hooks: list[Callable[..., Any]], port: Port) -> None:
+    async def _call_hooks(self, hooks: list[Callable[..., Any]], call: Callable[..., Awaitable[object]]) -> None:
         if self.core.replay is not None:
             return
         if self.final is not None and self.final.reraise is not None:
             # Where cancellation is delivered again at every await, an async hook could do nothing.
             hooks = [sheltered(hook, self.core.cancel_grace) for hook in hooks]
         try:
-            await run_hooks(hooks, (self.definition, self.record, self.state), logger=self.logger(), call=port.call)
+            await run_hooks(hooks, (self.definition, self.record, self.state), logger=self.logger(), call=call)
         except BaseException as error:
             if self.final is not None:
                 show_before(error, self.final.data)
@@ -335,7 +370,7 @@ class Run(Actor):
     def never_begun(self, error: BaseException) -> None:
         """End a run that there is no place for. Its hooks have none either."""
         final = Final(_S.CRASHED, "Crashed", crashed_state(error).message, error)
-        self._propose_final(final, {})
+        self._propose_final(final, Remembered())
         self._note(final)
         self.finish()
 

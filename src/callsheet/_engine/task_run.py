@@ -13,7 +13,7 @@ from callsheet._dual import whose_body_decides
 from callsheet._engine import bodies
 from callsheet._engine.leaving import Final, final_of_value
 from callsheet._engine.names import format_run_name
-from callsheet._engine.recording import Calls, digest_of_inputs, idempotency_token, record_outcome
+from callsheet._engine.recording import Calls, Remembered, digest_of_inputs, idempotency_token, record_outcome
 from callsheet._engine.run import Run
 from callsheet._engine.upstream import find_inputs, resolve_upstream
 from callsheet._ids import key_of_id
@@ -283,14 +283,14 @@ class TaskRunActor(Run):
     def failure_message(self, error: BaseException) -> str:
         return f"Task run encountered an exception {describe(error)}"
 
-    def proposal(self, final: Final, port: Port) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+    def proposal(self, final: Final, port: Port) -> Remembered | Awaitable[Remembered]:
         if self.persists or self.kept is not None:
             return self._proposal_of_kept(final, port)
-        return record_outcome(self, {}, final, port)
+        return record_outcome(self, Remembered(), final, port)
 
-    async def _proposal_of_kept(self, final: Final, port: Port) -> dict[str, Any]:
+    async def _proposal_of_kept(self, final: Final, port: Port) -> Remembered:
         outcome = record_outcome(self, await self.keep(final, port), final, port)
-        return outcome if isinstance(outcome, dict) else await outcome
+        return outcome if isinstance(outcome, Remembered) else await outcome
 
     def retry_condition(self, port: Port, final: Final) -> Awaitable[bool] | None:
         condition = self.definition.retry_condition_fn
@@ -299,8 +299,10 @@ class TaskRunActor(Run):
     async def _is_retriable(self, condition: Callable[..., Any], port: Port, final: Final) -> bool:
         # The condition is shown the failure as the state that it will be if there is no retry.
         state = self.state_of(final)
+        self.forget_deadline()
+        ask = whose_body_decides(condition)
         try:
-            return bool(await port.call(whose_body_decides(condition), self.definition, self.record, state))
+            return bool(await port.call(ask, self.definition, self.record, state, scope=self.scope))
         except Exception:
             self.logger().error("The retry condition failed; the task run is not tried again.", exc_info=True)
             return False

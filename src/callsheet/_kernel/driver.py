@@ -119,10 +119,11 @@ class _Unstarted:
         self.awaitable: Awaitable[Any] | None = awaitable
 
     def __del__(self) -> None:
-        _discard(getattr(self, "awaitable", None))  # `__init__` may have found the stack full
+        discard(getattr(self, "awaitable", None))  # `__init__` may have found the stack full
 
 
-def _discard(awaitable: object) -> None:
+def discard(awaitable: object) -> None:
+    """Close a coroutine that nobody will begin; nothing, where it has ended."""
     if isinstance(awaitable, CoroutineType):
         awaitable.close()
 
@@ -182,7 +183,7 @@ _FORBIDDEN: Final = (
 
 
 def _refusal(awaitable: object, message: str) -> BlockingWaitError:
-    _discard(awaitable)  # nobody will await it, and that is our doing
+    discard(awaitable)  # nobody will await it, and that is our doing
     return BlockingWaitError(message)
 
 

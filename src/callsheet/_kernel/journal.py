@@ -20,13 +20,14 @@ from callsheet._kernel.limits import BEHIND, GATHER, GIVE_WAY, MOST_LOGGED, ON_T
 from callsheet._kernel.lost import Lost, weight
 from callsheet._kernel.outside import Outside
 from callsheet._kernel.spawning import Thread, threads
+from callsheet._kernel.trouble import TOLD_AFTER
 from callsheet._model.kinds import Durability
 from callsheet._model.records import Entry, InputStored, RunCreated, StateEntered
 from callsheet._store import forks
 from callsheet._store.memory import MemoryStore
 from callsheet._store.patience import pauses
 from callsheet._store.protocol import Store
-from callsheet.exceptions import LostOwnership, StoreClosed, StoreError, StoreUnavailable
+from callsheet.exceptions import StoreUnavailable
 
 _logger = logging.getLogger("callsheet.journal")
 
@@ -59,7 +60,7 @@ class Journal(Commits):
         fire: Callable[[list[Callback]], None] = call_all,
         gather: float = GATHER,
         sync_interval: float = 1.0,
-        ack_deadline: float = 30.0,
+        ack_deadline: float = TOLD_AFTER,
     ) -> None:
         self.lease: Lease | None = None  # of an engine whose runs others may take over
         self._fire = fire
@@ -154,9 +155,11 @@ class Journal(Commits):
         """
         if self._level is OFF:
             return self._put_off(entries)
-        with self._gate:
+        gate = self._gate
+        gate.acquire()  # half the price of `with`
+        try:
             if self._refuses:
-                raise self._why_closed()
+                raise self._trouble.why_closed()
             self._queue += entries
             self._accepted = position = self._accepted + len(entries)
             for entry in entries:
@@ -165,15 +168,11 @@ class Journal(Commits):
             if self._idle:
                 self._idle = False
                 self._bell.ring()
+        finally:
+            gate.release()
         if position - self._shown > BEHIND and position % GIVE_WAY < len(entries):
             sleep(0)
         return position
-
-    def _why_closed(self) -> StoreError:
-        lost = self._trouble.failure
-        if isinstance(lost, LostOwnership):
-            return lost.with_traceback(None)
-        return StoreClosed(f"The journal of the history in '{self._store.location}' is closed.")
 
     @property
     def keeps(self) -> bool:

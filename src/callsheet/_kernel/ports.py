@@ -61,8 +61,12 @@ class Port(Protocol):
         """Wait, whatever scopes around end meanwhile; native cancellation still goes through."""
         ...
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
-        """Call a function of the user (hook, condition) of either colour and give its value."""
+    async def call(self, fn: Callable[..., Any], *args: Any, scope: RunScope | None = None) -> Any:
+        """Call a function of the user (hook, condition) of either colour and give its value.
+
+        Raises:
+            Interrupted: `scope` ended while an async one was under way.
+        """
         ...
 
 
@@ -88,6 +92,10 @@ def _wake(host: Host, event: Event) -> None:
         event.set()
     else:
         host.post(event.set)
+
+
+async def _awaited(value: Awaitable[T]) -> T:
+    return await value
 
 
 class LoopPort:
@@ -130,9 +138,17 @@ class LoopPort:
             await self.wait(once, timeout)
         return once.is_set
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+    async def call(self, fn: Callable[..., Any], *args: Any, scope: RunScope | None = None) -> Any:
         value = fn(*args)
-        return await value if isawaitable(value) else value
+        return await self.within(value, scope) if isawaitable(value) else value
+
+    async def within(self, value: Awaitable[T], scope: RunScope | None) -> T:
+        """Await what a function of the user gave, under a run's scope if there is one.
+
+        Raises:
+            Interrupted: the scope ended.
+        """
+        return await value if scope is None else await self.call_async(partial(_awaited, value), (), {}, scope, None)
 
     async def call_async(
         self,
@@ -192,11 +208,12 @@ class ThreadPort:
     async def shielded_wait(self, once: Once, timeout: float | None = None) -> bool:
         return await self.wait(once, timeout)
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+    async def call(self, fn: Callable[..., Any], *args: Any, scope: RunScope | None = None) -> Any:
         value = critical.lift(fn, *args)
         if not isawaitable(value):
             return value
-        return run_on(runtime_thread.host(), value)
+        host = runtime_thread.host()
+        return run_on(host, LoopPort(host).within(value, scope))
 
 
 def block(once: Once, timeout: float | None, scope: RunScope | None = None, *, rest: float | None = None) -> None:
@@ -274,9 +291,14 @@ class SwitchPort:
             critical.lift(driver.wait, self._loop_port.shielded_wait(once, timeout))
         return once.is_set
 
-    async def call(self, fn: Callable[..., Any], *args: Any) -> Any:
+    async def call(self, fn: Callable[..., Any], *args: Any, scope: RunScope | None = None) -> Any:
         value = critical.lift(fn, *args)
-        return critical.lift(driver.wait, value) if isawaitable(value) else value
+        if not isawaitable(value):
+            return value
+        try:
+            return critical.lift(driver.wait, self._loop_port.within(value, scope))
+        finally:
+            driver.discard(value)  # where waiting is refused nobody has begun it
 
 
 THREAD_PORT = ThreadPort()

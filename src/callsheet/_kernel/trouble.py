@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from callsheet._clock import machine
 from callsheet._store import mishaps
 from callsheet.exceptions import LostOwnership, StoreClosed, StoreError, StoreLocked, StoreNotADatabase, StoreTooNew
 from callsheet.logging.loggers import engine_log
 
+TOLD_AFTER: Final = 30.0
+"""Seconds for which callers wait while commits fail, at most: a full disk may be tidied up, one that was taken away come back."""
 _HOPELESS = (StoreTooNew, StoreNotADatabase, StoreClosed, LostOwnership)
 _logger = engine_log("callsheet.journal")
 
@@ -36,14 +40,35 @@ class Trouble:
         """Tell whether nothing is wrong but that another process is at it."""
         return self.degraded is None or isinstance(self.degraded, StoreLocked)
 
+    def why_closed(self) -> StoreError:
+        """Give what whoever comes too late is told."""
+        lost = self.failure
+        if isinstance(lost, LostOwnership):
+            return lost.with_traceback(None)
+        return StoreClosed(f"The journal of the history in '{self._location}' is closed.")
+
     def failed(self, error: StoreError) -> None:
         """Note a commit that failed."""
         now = machine.monotonic()
         self._since = since = self._since or now
         if self.degraded is None:
-            _logger.warning("History is not being saved just now and is kept in memory: %s", error)
+            _logger.warning(
+                "History is not being saved just now and is kept in memory: %s It is tried again; whoever waits for it does so "
+                "for up to %g s.",
+                error,
+                self._deadline,
+            )
         self.degraded = error
-        if self.hopeless or now - since >= self._deadline:
+        if self.hopeless:
+            self.failure = error
+        elif now - since >= self._deadline:
+            if self.failure is None:
+                _logger.error(
+                    "History has not been saved for %.0f s, and nobody waits for it any more: what runs goes on and is kept in "
+                    "memory until it can be saved, or this process ends. It is tried again. %s",
+                    now - since,
+                    error,
+                )
             self.failure = error
 
     def held(self) -> None:

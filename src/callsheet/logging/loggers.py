@@ -341,10 +341,10 @@ def say(name: str, fields: Callable[[], dict[str, Any]], message: str, *args: ob
     caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
     code = caller.f_code
     try:
-        logger.handle(
-            logger.makeRecord(
-                name, logging.INFO, code.co_filename, caller.f_lineno, message, args, None, code.co_name, fields()
-            )
+        record = logger.makeRecord(
+            name, logging.INFO, code.co_filename, caller.f_lineno, message, args, None, code.co_name
         )
+        record.__dict__.update(fields())  # as `extra` does, which first compares each with the names that a record has
+        logger.handle(record)
     except Exception:  # as `EngineAdapter.log`
         _tell_of_broken_handler()
