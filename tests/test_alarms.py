@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import warm
 from callsheet._kernel import alarms
 from callsheet._kernel.alarms import deadline_alarm, guarded_signals, usable
 from callsheet._kernel.critical import critical
@@ -93,16 +94,9 @@ def untraced() -> Iterator[None]:
         sys.settrace(trace)
 
 
-def run_python(program: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-        **options,
-    )
+def run_python(program: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return warm.run(textwrap.dedent(program), env=environment, dev=True, timeout=60, check=False)
 
 
 # --------------------------------------------------------------------------------------------------------------- where

@@ -18,6 +18,7 @@ import anyio
 import greenlet
 import pytest
 
+import warm
 from callsheet._kernel import driver
 from callsheet._kernel.driver import current_backend_task, drive, is_driven, parking, wait
 from callsheet._kernel.steppers import Parking
@@ -1051,13 +1052,7 @@ except KeyboardInterrupt:
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return warm.run(code, dev=True, timeout=30, check=False)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -8,7 +8,6 @@ import random
 import signal
 import sqlite3
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -21,6 +20,7 @@ import msgspec
 import pytest
 
 import callsheet._kernel.journal as journal_module
+import warm
 from callsheet._ids import new_id
 from callsheet._kernel import commits
 from callsheet._kernel.journal import Journal
@@ -740,15 +740,10 @@ AT_EXIT = """
 """
 
 
-def process(code: str, *arguments: object) -> subprocess.Popen[str]:
+def process(code: str, *arguments: object) -> Any:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(SOURCE), str(TESTS)))}
-    return subprocess.Popen(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return warm.start(textwrap.dedent(code), *arguments, env=environment, dev=True, **pipes)
 
 
 @pytest.mark.parametrize("when", ["early", "late"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+import warm
 
 LOOP = Path(__file__).with_name("kill_loop.py")
 TURNS = 3
@@ -16,28 +16,26 @@ SECONDS = 30.0
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_whenever_a_process_is_killed_and_nothing_finished_runs_again(tmp_path: Path) -> None:
-    take_turns("kill", "recover", out=tmp_path / "out")
+def test_nothing_is_lost_whenever_a_process_is_killed_and_nothing_finished_runs_again() -> None:
+    take_turns("kill", "recover")
 
 
 @pytest.mark.slow
-def test_an_owner_that_is_stopped_and_woken_writes_nothing_any_more(tmp_path: Path) -> None:
-    take_turns("wake", "share", out=tmp_path / "out")
+def test_an_owner_that_is_stopped_and_woken_writes_nothing_any_more() -> None:
+    take_turns("wake", "share")
 
 
 @pytest.mark.slow
-def test_what_waited_for_the_world_goes_on_as_if_nobody_had_been_killed(tmp_path: Path) -> None:
-    take_turns("suspend", "waits", out=tmp_path / "out")
+def test_what_waited_for_the_world_goes_on_as_if_nobody_had_been_killed() -> None:
+    take_turns("suspend", "waits")
 
 
 @pytest.mark.slow
-def test_a_flow_that_is_called_under_a_key_by_processes_that_are_killed_runs_once(tmp_path: Path) -> None:
-    take_turns("keyed", out=tmp_path / "out")
+def test_a_flow_that_is_called_under_a_key_by_processes_that_are_killed_runs_once() -> None:
+    take_turns("keyed")
 
 
-def take_turns(*kinds: str, out: Path) -> None:
-    command = [sys.executable, LOOP, "-n", TURNS, "--seconds", SECONDS, "--kind", *kinds]
-    with out.open("w") as file:
-        done = subprocess.run([*map(str, command)], stdout=file, stderr=file, timeout=170, check=False)
-    assert done.returncode == 0, out.read_text()
-    print(out.read_text())
+def take_turns(*kinds: str) -> None:
+    done = warm.run(LOOP, "-n", TURNS, "--seconds", SECONDS, "--kind", *kinds, timeout=170, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout + done.stderr)

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 import pytest
 
 import callsheet.logging
+import warm
 from callsheet.context import FlowRunContext, TagsContext, TaskRunContext, current_run
 from callsheet.exceptions import MissingContextError
 from callsheet.logging import (
@@ -506,11 +507,15 @@ def test_print_as_log_without_a_patch(capsys, caplog):
 
 def script(source, **environment):
     """Run a program of its own: pytest's handlers on the root logger would silence the console."""
-    env = {**os.environ, "PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error", "PYTHONPATH": os.pathsep.join(sys.path)}
-    env |= {"NO_COLOR": "1", **environment}
-    done = subprocess.run([sys.executable, "-c", source], env=env, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NO_COLOR": "1", **environment}
+    return warm.run(source, env=env, dev=True, timeout=60)
+
+
+def cold_script(source):
+    """Run a program that has to import what it needs itself."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "NO_COLOR": "1"}
+    command = [sys.executable, "-W", "error", "-X", "dev", "-c", source]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
 
 
 LOGS = """
@@ -573,7 +578,7 @@ def test_the_root_logger_is_never_touched():
 
 
 def test_without_any_run_in_the_process():
-    done = script(
+    done = cold_script(
         "import sys\nfrom callsheet.exceptions import MissingContextError\n"
         "from callsheet.logging import get_run_logger, patch_print\n"
         "for context, expected in ((None, MissingContextError), ('text', TypeError)):\n"
@@ -587,7 +592,7 @@ def test_without_any_run_in_the_process():
 
 def test_the_first_line_of_a_process_is_one_like_the_others():
     """Also where it is none of a run's: the parameters of the first run do not fit."""
-    done = script("from callsheet import flow\n@flow\ndef f(x: int): ...\nf('a', return_state=True)")
+    done = cold_script("from callsheet import flow\n@flow\ndef f(x: int): ...\nf('a', return_state=True)")
     first = done.stderr.splitlines()[0]
     assert "[error    ] Parameter validation failed for flow 'f'" in first
     done = script(

@@ -1,4 +1,7 @@
-"""Whole programs, as processes of their own under `-W error -X dev`: what they print, how they end, what stays."""
+"""Whole programs, as processes of their own with warnings as errors: what they print, how they end, what stays.
+
+Those that tell how such a program starts are started by `python -W error -X dev`; the others have the engine imported.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import warm
 from callsheet._model.records import RunFilter
 from callsheet._store.sqlite import SqliteStore
 from store_helpers import run_now
@@ -39,17 +43,16 @@ async def adouble(x):
 class Program:
     """A process that runs a piece of code."""
 
-    def __init__(self, code: str, folder: Path, *flags: str, **env: str) -> None:
+    def __init__(self, code: str, folder: Path, cold: bool, **env: str) -> None:
         path = folder / "program.py"
         path.write_text(BEGIN + dedent(code))
-        self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-X", "dev", *flags, path],
-            cwd=folder,
-            env={**os.environ, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        environment, pipes = {**os.environ, **env}, {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process: Any
+        if cold:
+            command = [sys.executable, "-W", "error", "-X", "dev", path]
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, text=True, **pipes)
+        else:
+            self.process = warm.start(path, folder=folder, env=environment, dev=True, **pipes)
 
     def says(self, line: str) -> None:
         """Wait for a line."""
@@ -74,8 +77,8 @@ def run(tmp_path: Path) -> Any:
     """Start programs in a folder of their own; `CALLSHEET_HOME` is the test's."""
     programs: list[Program] = []
 
-    def start(code: str, *flags: str, **env: str) -> Program:
-        programs.append(Program(code, tmp_path, *flags, **env))
+    def start(code: str, *, cold: bool = False, **env: str) -> Program:
+        programs.append(Program(code, tmp_path, cold, **env))
         return programs[-1]
 
     yield start
@@ -127,7 +130,7 @@ def test_a_script_prints_what_it_says_and_nothing_else(kind: str, run: Any, ende
     started = f"{loops}, anyio.run(total, 3, backend='trio')" if kind == "loops" else "asyncio.run(total(3))"
     code = SYNC if kind == "sync" else ASYNC.format(run=started)
     env = {"off": {"CALLSHEET_DURABILITY": "off"}, "memory": {"CALLSHEET_DATABASE": ":memory:"}}.get(kind, {})
-    assert run(code, **env).ends() == ("14 14 14\n" if kind == "loops" else "14\n", "")
+    assert run(code, cold=kind in {"sync", "loops"}, **env).ends() == ("14 14 14\n" if kind == "loops" else "14\n", "")
     if not env:
         times = 3 if kind == "loops" else 1
         history = ended()
@@ -156,9 +159,12 @@ def test_a_loop_thread_and_a_sync_flow_at_once(run: Any) -> None:
 
 
 def test_an_import_alone_starts_nothing(run: Any) -> None:
-    program = run("""
+    program = run(
+        """
         say(threading.active_count(), os.path.exists(os.environ["CALLSHEET_HOME"]))
-    """)
+        """,
+        cold=True,
+    )
     assert program.ends() == ("1 False\n", "")
 
 
@@ -306,7 +312,12 @@ INTERRUPTED = {
 
 @pytest.mark.parametrize("where", INTERRUPTED)
 def test_an_interrupt_ends_the_program_at_once_and_history_says_crashed(where: str, run: Any, ended: Any) -> None:
-    program = run(dedent(INTERRUPTED[where]), CALLSHEET_CANCEL_GRACE_SECONDS="0.2", CALLSHEET_LOGGING_LEVEL="CRITICAL")
+    program = run(
+        dedent(INTERRUPTED[where]),
+        cold=where == "waiting",
+        CALLSHEET_CANCEL_GRACE_SECONDS="0.2",
+        CALLSHEET_LOGGING_LEVEL="CRITICAL",
+    )
     program.says("ready")
     time.sleep(0.05)  # until it is in the middle of what it does
     program.process.send_signal(signal.SIGINT)

@@ -7,7 +7,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import anyio
 import pytest
 
+import warm
 from callsheet._ids import new_id
 from callsheet._kernel.ports import step
 from callsheet._model.kinds import Kind, StateType
@@ -55,20 +55,14 @@ def store(path: Path) -> Iterator[SqliteStore]:
     made.close()
 
 
-def process(code: str, *arguments: object) -> subprocess.Popen[str]:
+def process(code: str, *arguments: object) -> Any:
     """Run code in another process that can import what this test can."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(SOURCE), str(TESTS)))}
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return warm.start(textwrap.dedent(code), *arguments, env=environment, strict=True, **pipes)
 
 
-def output(running: subprocess.Popen[str], *, code: int = 0) -> str:
+def output(running: Any, *, code: int = 0) -> str:
     said, _ = running.communicate(timeout=60)
     assert running.returncode == code, said
     return said

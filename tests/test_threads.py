@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import warm
 from callsheet._kernel import critical as critical_module
 from callsheet._kernel.critical import critical
 from callsheet._kernel.threads import Deadlines, Interruptible, WorkerThreads
@@ -182,14 +183,8 @@ def test_no_thread_to_be_had_is_said(monkeypatch: pytest.MonkeyPatch, workers: W
 
 
 def run_python(program: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-X", "dev", "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return warm.run(textwrap.dedent(program), env=environment, dev=True, timeout=60, check=False)
 
 
 def test_busy_and_idle_threads_do_not_hold_up_the_end_of_the_process() -> None:

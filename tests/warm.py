@@ -9,6 +9,7 @@ A process whose interpreter needs options, or a state of the environment that an
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import gc
 import json
 import os
@@ -159,20 +160,29 @@ def start(
     stdout: int | None = None,
     stderr: int | None = None,
     strict: bool = False,
+    dev: bool = False,
+    folder: Path | None = None,
 ) -> Any:
     """Run a text or a file of Python in a process of its own.
 
-    The streams are `subprocess.PIPE`, or None for that of this process; what goes through pipes is text. A `strict` process
-    has warnings as errors, as with `-W error`, and takes everything apart at its end, to warn of what was left open.
+    The streams are `subprocess.PIPE`, or None for that of this process; what goes through pipes is text; `stderr` may be
+    `subprocess.STDOUT`. A `strict` process has warnings as errors, as with `-W error`, and takes everything apart at its
+    end, to warn of what was left open. A `dev` process also has what `-X dev` means to code in Python: loops of asyncio in
+    their debug mode, and a traceback of every thread if it dies of a fault.
     """
     global _server
+    strict = strict or dev
     wanted = dict(zip(STREAMS, (stdin, stdout, stderr), strict=True))
     given = [str(program), *map(str, args)]
     environment = dict(os.environ) if env is None else env
     if not hasattr(os, "fork") or any(name.startswith("COVERAGE_PROCESS") for name in environment):
         # What is measured is measured from its start.
-        front = [*(["-W", "error"] if strict else []), *([] if isinstance(program, Path) else ["-c"])]
-        return subprocess.Popen([sys.executable, *front, *given], env=environment, text=True, **wanted)
+        front = [
+            *(["-W", "error"] if strict else []),
+            *(["-X", "dev"] if dev else []),
+            *([] if isinstance(program, Path) else ["-c"]),
+        ]
+        return subprocess.Popen([sys.executable, *front, *given], env=environment, cwd=folder, text=True, **wanted)
     with _starting:
         _server = _server or _Server()
     ours: dict[str, Any] = {}
@@ -180,6 +190,9 @@ def start(
     for number, (name, kind) in enumerate(wanted.items()):
         if kind is None:
             theirs.append(os.dup(number))
+            continue
+        if kind == subprocess.STDOUT:
+            theirs.append(os.dup(theirs[1]))
             continue
         reading, writing = os.pipe()
         ours[name] = open(writing, "w") if number == 0 else open(reading)
@@ -190,8 +203,9 @@ def start(
         "args": given,
         "file": isinstance(program, Path),
         "environment": environment,
-        "folder": os.getcwd(),
+        "folder": str(folder or os.getcwd()),
         "strict": strict,
+        "dev": dev,
     }
     try:
         pid = _server.fork(request, theirs)
@@ -202,10 +216,10 @@ def start(
 
 
 def run(
-    program: str | Path, *args: object, timeout: float | None = None, check: bool = True, strict: bool = False
+    program: str | Path, *args: object, timeout: float | None = None, check: bool = True, **options: Any
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end; give what it wrote, as `subprocess.run` does."""
-    process = start(program, *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, strict=strict)
+    """Run a program to its end, with the options of `start`; give what it wrote, as `subprocess.run` does."""
+    process = start(program, *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
     try:
         out, err = process.communicate(timeout=timeout)
     finally:
@@ -298,6 +312,9 @@ def _become(request: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     if request["strict"]:
         sys.warnoptions.append("error")
         warnings.simplefilter("error")
+    if request["dev"]:
+        os.environ["PYTHONASYNCIODEBUG"] = "1"
+        faulthandler.enable()
     os.chdir(request["folder"])
     program, *args = request["args"]
     path = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import warm
 from callsheet._store import locks as lock_table
 from callsheet.locking.database import DatabaseLockManager
 
@@ -113,6 +112,5 @@ if sys.argv[2] == "released":
 
 @pytest.mark.parametrize("how", ["released", "held"])
 def test_a_process_that_ends_leaves_nothing_to_warn_of(tmp_path: Path, how: str) -> None:
-    command = [sys.executable, "-W", "error", "-X", "dev", "-c", ENDING, str(tmp_path / "history.db"), how]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = warm.run(ENDING, tmp_path / "history.db", how, dev=True, timeout=50, check=False)
     assert (done.returncode, done.stderr) == (0, "")
