@@ -249,7 +249,7 @@ class FlowRunActor(Run):
             self.lost_futures.clear()
         if cancel:
             self.cancel_children()
-        while settled := self.core.orchestrator.when_childless(self.cell) or (self.hooking and self._hooks_called()):
+        while settled := self.core.orchestrator.when_childless(self.cell) or self._hooks_called():
             if cancel:
                 return await wait_for_cancelled(self, settled, port)
             if not await wait_in_life(settled, self, port, self._rest()):
@@ -257,8 +257,9 @@ class FlowRunActor(Run):
                 raise Interrupted
 
     def _hooks_called(self) -> Once | None:
-        self.hooking = [ended for ended in self.hooking if not ended.is_set]
-        return self.hooking[0] if self.hooking else None
+        while self.hooking and self.hooking[-1].is_set:
+            self.hooking.pop()
+        return self.hooking[-1] if self.hooking else None
 
     def conclude(self, value: Any) -> Final:
         if type(value) in _PLAIN:
