@@ -60,6 +60,14 @@ def wait_for_change(path: Path, deadline: float, pause: float, stopped: Callable
         connection.close()
 
 
+def save_log(connection: sqlite3.Connection) -> None:
+    """Copy home a write-ahead log that only those have who had it open before it was removed, and let the next one begin empty."""
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error:  # somebody else is at it; or there is no more to be had of it
+        pass
+
+
 def checkpoint(path: Path, log: str, copy_above: int, truncate_above: int) -> None:
     """Copy a long write-ahead log home, beside writers; a very long one is emptied."""
     try:

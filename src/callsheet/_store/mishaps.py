@@ -21,6 +21,7 @@ from callsheet.exceptions import (
 
 _ELSEWHERE = "set CALLSHEET_HOME to another folder"
 _MOVED = 1032  # SQLITE_READONLY_DBMOVED: the name leads to another file now
+_SHORT_READ = 522  # SQLITE_IOERR_SHORT_READ: of the write-ahead log, since the file itself may end anywhere
 _SHORT_WRITE = frozenset({778, 1034, 1290})  # IOERR_WRITE, IOERR_FSYNC, IOERR_DIR_FSYNC
 _LITTLE = 1 << 20
 
@@ -99,6 +100,15 @@ def gone(path: Path) -> StoreUnavailable:
     )
 
 
+def log_gone(path: Path) -> StoreUnavailable:
+    """A file beside it that SQLite needs was removed, replaced or cut short under us."""
+    return StoreUnavailable(
+        f"'{path}-wal' was removed or replaced while the history was in use (or '{path}-shm' was). They belong to the history, and the "
+        f"first one holds what was saved last: never remove one by itself. A program that writes there notices, saves what it had "
+        f"written, and goes on; if this error stays, restart the programs that use the history."
+    )
+
+
 def on_network(path: Path, kind: str) -> StoreUnavailable:
     """A network file system has no locks that a database could trust."""
     return StoreUnavailable(
@@ -135,6 +145,8 @@ def translate(error: sqlite3.Error | OSError, path: Path, patience: float) -> St
     extended = getattr(error, "sqlite_errorcode", 0) or 0
     if extended == _MOVED:
         return gone(path)
+    if extended == _SHORT_READ:
+        return log_gone(path)
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return not_a_database(path)
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):

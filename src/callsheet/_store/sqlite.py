@@ -122,6 +122,8 @@ class SqliteStore:
             if connection is not None:
                 self._presence.closing()
                 self._log.end(connection)
+                if self._presence.lost_log:
+                    connecting.save_log(connection)
                 try:
                     connection.close()
                 except sqlite3.Error:  # what was committed is in the log; the next to open finds it
