@@ -7,18 +7,32 @@ has changed; definitions and engines call it when they are made, so a variable t
 from __future__ import annotations
 
 import os
-import types
 from collections import ChainMap
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, cast, get_type_hints
 
 import msgspec
 
 from callsheet._model.kinds import Durability
+from callsheet._setting_values import converter
 from callsheet.exceptions import ConfigurationError
+
+__all__ = [
+    "CALLSHEET_API_KEY", "CALLSHEET_API_URL", "CALLSHEET_BLOCKING_WAITS", "CALLSHEET_CANCEL_GRACE_SECONDS",
+    "CALLSHEET_DATABASE", "CALLSHEET_DEFAULT_RESULT_STORAGE", "CALLSHEET_DEFAULT_WORK_POOL_NAME",
+    "CALLSHEET_DRAIN_SECONDS", "CALLSHEET_DURABILITY", "CALLSHEET_FLOW_DEFAULT_RETRIES",
+    "CALLSHEET_FLOW_DEFAULT_RETRY_DELAY_SECONDS", "CALLSHEET_HOME", "CALLSHEET_LEASE_SECONDS",
+    "CALLSHEET_LOCAL_STORAGE_PATH", "CALLSHEET_LOGGING_LEVEL", "CALLSHEET_LOGGING_LOG_PRINTS",
+    "CALLSHEET_LOGGING_TO_DATABASE", "CALLSHEET_RESULTS_DEFAULT_SERIALIZER", "CALLSHEET_RESULTS_ENCRYPTION_KEYS",
+    "CALLSHEET_RESULTS_PERSIST_BY_DEFAULT", "CALLSHEET_RESULTS_STORAGE_TIMEOUT_SECONDS",
+    "CALLSHEET_SERVER_ALLOW_EPHEMERAL_MODE", "CALLSHEET_SLEEP_SUSPENDS_AFTER_SECONDS", "CALLSHEET_TASKS_REFRESH_CACHE",
+    "CALLSHEET_TASK_DEFAULT_RETRIES", "CALLSHEET_TASK_DEFAULT_RETRY_DELAY_SECONDS", "CALLSHEET_TASK_RUNNER_MAX_WORKERS",
+    "CALLSHEET_TESTING_UNIT_TEST_MODE", "CALLSHEET_UI_URL", "CALLSHEET__ENABLE_CANCELLATION_AND_CRASHED_HOOKS",
+    "Setting", "Settings", "get_current_settings", "refresh_settings", "temporary_settings",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -134,117 +148,9 @@ class Setting(Generic[T]):
 
 # ------------------------------------------------------------------------------------------ reading values
 
-_TRUE = frozenset({"1", "true", "yes", "on", "t", "y"})
-_FALSE = frozenset({"0", "false", "no", "off", "f", "n"})
-
-
-def _to_bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    text = str(value).strip().lower()
-    if text in _TRUE:
-        return True
-    if text in _FALSE:
-        return False
-    raise ValueError("expected true or false")
-
-
-def _to_int(value: Any) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        raise ValueError("expected a whole number") from None
-    if number != (float(value) if isinstance(value, float) else number) or isinstance(value, bool):
-        raise ValueError("expected a whole number")
-    if number < 0:
-        raise ValueError("expected a number that is not negative")
-    return number
-
-
-def _to_float(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError("expected a number") from None
-    if not number >= 0:  # also refuses NaN
-        raise ValueError("expected a number that is not negative")
-    return number
-
-
-def _to_lease(value: Any) -> float:
-    if (seconds := _to_float(value)) < 0.2:
-        raise ValueError("expected at least 0.2 seconds")
-    return seconds
-
-
-def _to_delays(value: Any) -> float | list[float]:
-    if isinstance(value, str) and ("," in value or value.strip().startswith("[")):
-        value = [part for part in value.strip().strip("[]").split(",") if part.strip()]
-    if isinstance(value, (list, tuple)):
-        return [_to_float(part) for part in cast("list[Any]", value)]
-    return _to_float(value)
-
-
-def _to_choice(*allowed: str) -> Callable[[Any], str]:
-    def convert(value: Any) -> str:
-        text = str(value).strip().lower()
-        if text not in allowed:
-            raise ValueError(f"expected one of {', '.join(allowed)}")
-        return text
-
-    return convert
-
-
-def _to_level(value: Any) -> str:
-    import logging
-
-    text = str(value).strip().upper()
-    names = logging.getLevelNamesMapping()
-    if text.isdigit():
-        return next((name for name, level in names.items() if level == int(text)), text)
-    if text not in names:
-        raise ValueError("expected a level such as DEBUG, INFO, WARNING or ERROR")
-    return text
-
-
-def _to_database(value: Any) -> str:
-    text = str(value)
-    return text if text == ":memory:" else str(Path(text).expanduser())
-
-
-def _to_durability(value: Any) -> Durability:
-    return Durability(_to_choice(*Durability)(value.value if isinstance(value, Durability) else value))
-
-
-_SPECIAL: dict[str, Callable[[Any], Any]] = {
-    "database": _to_database,
-    "logging_level": _to_level,
-    "blocking_waits": _to_choice("allow", "error"),
-    "lease_seconds": _to_lease,
-    "task_default_retry_delay_seconds": _to_delays,
-}
-_BY_TYPE: dict[object, Callable[[Any], Any]] = {
-    bool: _to_bool,
-    int: _to_int,
-    float: _to_float,
-    str: str,
-    Path: lambda value: Path(value).expanduser(),
-    Durability: _to_durability,
-}
-
-
-def _converter(field: str, hint: object) -> Callable[[Any], Any]:
-    if field in _SPECIAL:
-        return _SPECIAL[field]
-    if get_origin(hint) in (Union, types.UnionType):
-        inner = _BY_TYPE[get_args(hint)[0]]
-        return lambda value: None if value is None or value == "" else inner(value)
-    return _BY_TYPE[hint]
-
-
 _HINTS = {name: hint for name, hint in get_type_hints(Settings).items() if name != "explicit"}
 _NAMES = tuple(_HINTS)
-_CONVERT = {name: _converter(name, hint) for name, hint in _HINTS.items()}
+_CONVERT = {name: converter(name, hint) for name, hint in _HINTS.items()}
 _VARIABLES = {name: _PREFIX + name.upper() for name in _NAMES} | {
     "enable_cancellation_and_crashed_hooks": "CALLSHEET__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
 }
