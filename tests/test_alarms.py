@@ -137,7 +137,7 @@ def test_alarms_are_not_for_callbacks_of_a_loop() -> None:
 
 def test_alarms_are_not_for_handlers_that_cannot_be_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(signal, "getsignal", lambda signum: None)
+        patch.setattr(alarms, "handler_of", lambda signum: None)
         assert not usable()
         alarms._is_main_interpreter.cache_clear()
         assert not alarms._signals_usable()

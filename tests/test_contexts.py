@@ -1,4 +1,4 @@
-"""Context objects: entered by a run or by hand, read from anywhere, carried elsewhere as plain data."""
+"""Context objects: entered by a run or by hand, read from anywhere, carried elsewhere as data."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import cloudpickle
 import pytest
 
 from callsheet import Task, flow, get_run_logger, runtime, tags, task
+from callsheet._clock import utc_now
 from callsheet.context import (
     ContextModel,
     EngineContext,
@@ -72,7 +74,7 @@ def test_a_context_ends_with_an_error_too() -> None:
 def test_a_copy_can_be_entered_inside_its_origin() -> None:
     context = Colour(name="red")
     with context:
-        copy = context.copy(update={"name": "blue"})
+        copy = context.model_copy(update={"name": "blue"})
         with copy:
             assert (Colour.get().name, context.name) == ("blue", "red")
         assert Colour.get() is context
@@ -269,9 +271,9 @@ def test_nothing_to_carry() -> None:
 async def test_contexts_are_carried_as_data() -> None:
     carried: list[bytes] = []
 
-    @task
+    @task(log_prints=True)
     def work(y: int) -> tuple[Any, Any]:
-        carried.append(pickle.dumps(serialize_context()))
+        carried.append(cloudpickle.dumps(serialize_context()))
         flow_context, context = FlowRunContext.get(), TaskRunContext.get()
         assert flow_context is not None
         assert context is not None
@@ -288,6 +290,11 @@ async def test_contexts_are_carried_as_data() -> None:
         assert flow_context is not None
         assert context is not None
         assert (flow_context.flow_run.id, context.task_run.id) == ids
+        assert (flow_context.flow.name, context.task.name) == ("outer", "work")
+        assert (flow_context.flow_run.state_name, context.task_run.state_name) == ("Running", "Running")
+        assert (flow_context.log_prints, context.log_prints) == (False, True)
+        assert (flow_context.persist_result, context.persist_result) == (False, False)
+        assert flow_context.start_time <= context.start_time < utc_now()
         assert (flow_context.parameters, context.parameters) == ({"x": 1}, {"y": 2})
         assert (runtime.flow_run.name, runtime.flow_run.parameters) == ("carried", {"x": 1})
         assert runtime.task_run.id == str(ids[1])

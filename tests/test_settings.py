@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import callsheet.settings as module
+from callsheet import task
 from callsheet._model.kinds import Durability
 from callsheet.exceptions import ConfigurationError
 from callsheet.settings import (
@@ -191,6 +192,21 @@ def test_temporary_settings_stand_on_the_environment_as_it_is_now(monkeypatch: p
     monkeypatch.setenv("CALLSHEET_HOME", "/somewhere/else")
     with temporary_settings({"CALLSHEET_TASK_DEFAULT_RETRIES": 1}) as settings:
         assert settings.database == "/somewhere/else/callsheet.db"
+
+
+def test_the_environment_is_read_beneath_temporary_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    with temporary_settings({CALLSHEET_FLOW_DEFAULT_RETRIES: 1}):
+        with temporary_settings({CALLSHEET_API_URL: "http://here"}, restore_defaults=[CALLSHEET_FLOW_DEFAULT_RETRIES]):
+            monkeypatch.setenv("CALLSHEET_TASK_DEFAULT_RETRIES", "3")
+            monkeypatch.setenv("CALLSHEET_FLOW_DEFAULT_RETRIES", "5")
+            assert task(len).retries == 3
+            assert get_current_settings().api_url == "http://here"
+            assert get_current_settings().flow_default_retries == 0
+        assert refresh_settings().flow_default_retries == 1
+        assert refresh_settings() is get_current_settings()
+        monkeypatch.delenv("CALLSHEET_TASK_DEFAULT_RETRIES")
+        assert task(len).retries == 0
+    assert refresh_settings().flow_default_retries == 5
 
 
 def test_settings_for_all_hold_in_threads_without_the_context_too() -> None:

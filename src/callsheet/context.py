@@ -82,6 +82,8 @@ class ContextModel:
         made.__dict__.update({**self.__dict__, **(update or {}), "_token": None})
         return made
 
+    model_copy = copy
+
 
 class _RunContext(ContextModel):
     start_time: datetime
@@ -300,11 +302,20 @@ def current_log_sink() -> Callable[[LogWritten], None] | None:
     return None if run is None else run.core.log_sink
 
 
+def _description(context: _RunContext, definition: str, run: str) -> dict[str, Any]:
+    names = (definition, run, "parameters", "log_prints", "persist_result", "start_time")
+    found = {name: getattr(context, name) for name in names if hasattr(context, name)}
+    if run in found:
+        found[run] = found[run].model_copy()  # as it is now: the run goes on
+    return found
+
+
 def serialize_context() -> dict[str, Any]:
-    """Describe the current contexts as plain data, for `hydrated_context` in another place.
+    """Describe the current contexts, for `hydrated_context` in another place.
 
     Returns:
-        The descriptions, by ``flow_run_context``, ``task_run_context`` and ``tags_context``.
+        The descriptions, by ``flow_run_context``, ``task_run_context`` and ``tags_context``. They hold the flow and the
+        task themselves, which cloudpickle can pickle.
 
     Example:
         >>> from callsheet import tags
@@ -314,12 +325,8 @@ def serialize_context() -> dict[str, Any]:
     """
     flow_context, task_context = FlowRunContext.get(), TaskRunContext.get()
     described: dict[str, Any] = {"tags_context": {"current_tags": sorted(_tags.get())}}
-    described["flow_run_context"] = (
-        {} if flow_context is None else {"flow_run": flow_context.flow_run, "parameters": flow_context.parameters}
-    )
-    described["task_run_context"] = (
-        {} if task_context is None else {"task_run": task_context.task_run, "parameters": task_context.parameters}
-    )
+    described["flow_run_context"] = {} if flow_context is None else _description(flow_context, "flow", "flow_run")
+    described["task_run_context"] = {} if task_context is None else _description(task_context, "task", "task_run")
     return described
 
 

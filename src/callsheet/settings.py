@@ -7,17 +7,18 @@ has changed; definitions and engines call it when they are made, so a variable t
 from __future__ import annotations
 
 import os
+import types
 from collections import ChainMap
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, cast, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from callsheet._converting import to_bool, to_choice, to_database, to_delays, to_float, to_int, to_lease, to_level
 from callsheet._model.kinds import Durability
-from callsheet._setting_values import converter
 from callsheet.exceptions import ConfigurationError
 
 __all__ = [
@@ -148,9 +149,40 @@ class Setting(Generic[T]):
 
 # ------------------------------------------------------------------------------------------ reading values
 
+
+def _to_durability(value: Any) -> Durability:
+    return Durability(to_choice(*Durability)(value.value if isinstance(value, Durability) else value))
+
+
+_SPECIAL: dict[str, Callable[[Any], Any]] = {
+    "database": to_database,
+    "logging_level": to_level,
+    "blocking_waits": to_choice("allow", "error"),
+    "lease_seconds": to_lease,
+    "task_default_retry_delay_seconds": to_delays,
+}
+_BY_TYPE: dict[object, Callable[[Any], Any]] = {
+    bool: to_bool,
+    int: to_int,
+    float: to_float,
+    str: str,
+    Path: lambda value: Path(value).expanduser(),
+    Durability: _to_durability,
+}
+
+
+def _converter(field: str, hint: object) -> Callable[[Any], Any]:
+    if field in _SPECIAL:
+        return _SPECIAL[field]
+    if get_origin(hint) in (Union, types.UnionType):
+        inner = _BY_TYPE[get_args(hint)[0]]
+        return lambda value: None if value is None or value == "" else inner(value)
+    return _BY_TYPE[hint]
+
+
 _HINTS = {name: hint for name, hint in get_type_hints(Settings).items() if name != "explicit"}
 _NAMES = tuple(_HINTS)
-_CONVERT = {name: converter(name, hint) for name, hint in _HINTS.items()}
+_CONVERT = {name: _converter(name, hint) for name, hint in _HINTS.items()}
 _VARIABLES = {name: _PREFIX + name.upper() for name in _NAMES} | {
     "enable_cancellation_and_crashed_hooks": "CALLSHEET__ENABLE_CANCELLATION_AND_CRASHED_HOOKS"
 }
@@ -174,13 +206,43 @@ def _build(values: Mapping[str, Any]) -> Settings:
 
 # ------------------------------------------------------------------------------------------ current values
 
+
+class _Held:
+    """What a block of `temporary_settings` holds, over what is held around it and over the environment.
+
+    Attributes:
+        settings: What comes of it with the environment as it was read last.
+    """
+
+    __slots__ = ("_around", "_beneath", "_defaults", "_restored", "_updates", "settings")
+
+    def __init__(
+        self, around: _Held | None, updates: dict[str, Any], defaults: dict[str, Any], restored: frozenset[str]
+    ) -> None:
+        self._around = around
+        self._updates, self._defaults, self._restored = updates, defaults, restored
+        self.follow()
+
+    def follow(self) -> None:
+        """Let what is not held here be as it is now, if anything has changed beneath."""
+        if self._around is not None:
+            self._around.follow()
+        beneath = self._around.settings if self._around is not None else _snapshot
+        if beneath is None:
+            beneath = refresh_settings()
+        if getattr(self, "_beneath", None) is not beneath:
+            kept = {name: getattr(beneath, name) for name in beneath.explicit if name not in self._restored}
+            self.settings = _build({**self._defaults, **kept, **self._updates})
+            self._beneath = beneath
+
+
 _variables = tuple(_VARIABLES.values())
 _seen: list[Any] | None = None  # what the environment held when the snapshot was taken
 # `os.environ` encodes each name at each look: 20 µs for all of them, 1 µs in the dict that it wraps.
 _raw: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
 _raw_names = _variables if _raw is os.environ else tuple(map(os.environ.encodekey, _variables))
 _snapshot: Settings | None = None
-held_here: ContextVar[Settings | None] = ContextVar("callsheet_settings", default=None)
+held_here: ContextVar[_Held | None] = ContextVar("callsheet_settings", default=None)
 held_by_all: list[dict[str, Any]] = []  # by field, over the environment, in threads that know no context as well
 
 
@@ -199,7 +261,7 @@ def get_current_settings() -> Settings:
     """
     temporary = held_here.get()
     if temporary is not None:
-        return temporary
+        return temporary.settings
     return _snapshot if _snapshot is not None else refresh_settings()
 
 
@@ -223,7 +285,11 @@ def refresh_settings() -> Settings:
         values = {name: value for name in _NAMES if (value := os.environ.get(_VARIABLES[name]))}
         _snapshot = _build(ChainMap(*reversed(held_by_all), values))
         _seen = found
-    return held_here.get() or _snapshot
+    held = held_here.get()
+    if held is None:
+        return _snapshot
+    held.follow()
+    return held.settings
 
 
 @contextmanager
@@ -250,12 +316,11 @@ def temporary_settings(
         ...     CALLSHEET_TASK_DEFAULT_RETRIES.value()
         3
     """
-    current = refresh_settings()
-    restored = {_field(setting) for setting in restore_defaults or ()}
-    values = {_field(setting): value for setting, value in (set_defaults or {}).items()}
-    values |= {name: getattr(current, name) for name in current.explicit if name not in restored}
-    values |= {_field(setting): value for setting, value in (updates or {}).items()}
-    token = held_here.set(_build(values))
+    refresh_settings()
+    restored = frozenset(_field(setting) for setting in restore_defaults or ())
+    defaults = {_field(setting): value for setting, value in (set_defaults or {}).items()}
+    given = {_field(setting): value for setting, value in (updates or {}).items()}
+    token = held_here.set(_Held(held_here.get(), given, defaults, restored))
     try:
         yield get_current_settings()
     finally:

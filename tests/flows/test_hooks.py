@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from callsheet import State, flow, get_client, get_run_logger, runtime, task
 from callsheet.context import FlowRunContext, TaskRunContext
 from callsheet.exceptions import CancelledRun, UnfinishedRun
+from callsheet.settings import CALLSHEET_FLOW_DEFAULT_RETRIES, temporary_settings
 from callsheet.states import Cancelled, Cancelling, Completed, Failed
 
 Seen = list[Any]
@@ -154,6 +156,44 @@ def test_hooks_of_cancellation_and_crash_can_be_switched_off(value: str, monkeyp
     with pytest.raises(CancelledRun):
         ends(False)
     assert {label for label, _ in seen} == {"on_running"}
+    with temporary_settings({CALLSHEET_FLOW_DEFAULT_RETRIES: 0}), pytest.raises(CancelledRun):
+        monkeypatch.delenv("CALLSHEET__ENABLE_CANCELLATION_AND_CRASHED_HOOKS")
+        ends(False)
+    assert {label for label, _ in seen} == {"on_running", "on_cancellation"}
+
+
+@pytest.mark.parametrize("submits", ["task", "async task", "subflow", "task of a task"])
+def test_the_hooks_of_what_nobody_waits_for_come_before_those_of_its_flow(submits: str) -> None:
+    seen: list[str] = []
+    overtaken = threading.Event()
+
+    def slow(definition: Any, run: Any, state: State[Any]) -> None:
+        overtaken.wait(0.1)
+        seen.append(definition.name)
+
+    def of_flow(flow: Any, flow_run: Any, state: State[Any]) -> None:
+        seen.append("outer")
+        overtaken.set()
+
+    @task(name="inner", on_completion=[slow])
+    def work() -> None: ...
+
+    @task(name="inner", on_completion=[slow])
+    async def awaited() -> None: ...
+
+    @task
+    def submitting() -> None:
+        work.submit()
+
+    @flow(name="inner", on_completion=[slow])
+    def sub() -> None: ...
+
+    @flow(on_completion=[of_flow])
+    def outer() -> None:
+        {"task": work, "async task": awaited, "subflow": sub, "task of a task": submitting}[submits].submit()
+
+    outer()
+    assert seen == ["inner", "outer"]
 
 
 def test_retries_call_the_hooks_of_the_end_once() -> None:

@@ -31,6 +31,6 @@ def test_the_last_look_is_after_the_bytes_were_made(kind: str, tmp_path: Path) -
     store = ResultStore(result_storage=storage, lock_manager=locks, cache_result_in_memory=False)
     assert store.acquire_lock("key", holder="writer")
     store.write("before", key="key", holder="writer")
-    with pytest.raises(RuntimeError, match="locked by another holder"):
+    with pytest.raises(RuntimeError, match="Cannot write to result record with key key because it is locked"):
         store.write(Slow(locks), key="key", holder="writer")
     assert store.read("key", holder="somebody else").result == "before"

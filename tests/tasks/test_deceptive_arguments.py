@@ -101,4 +101,5 @@ def test_mocks_as_functions() -> None:
         return await task(AsyncMock(return_value=1), name="mocked")(), task(MagicMock(return_value=2), name="also")()
 
     assert asyncio.run(around()) == (1, 2)
+    assert task(AsyncMock(), name="mocked").isasync
     assert asyncio.run(flow(AsyncMock(return_value=3), name="mocked")()) == 3  # type: ignore[arg-type]

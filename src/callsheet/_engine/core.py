@@ -124,7 +124,8 @@ class Core:
     @property
     def settings(self) -> Settings:
         """Give what holds here: the temporary settings of the call, else what the engine was opened with."""
-        return held_here.get() or self._settings
+        held = held_here.get()
+        return self._settings if held is None else held.settings
 
     @property
     def log_sink(self) -> Callable[[LogWritten], None] | None:

@@ -67,7 +67,8 @@ class Definition(Generic[P, R_co]):
         self._read(fn)
         call = type(fn).__call__ if _is_object(fn) else fn
         generator = inspect.isasyncgenfunction(call)
-        self.isasync = generator or inspect.iscoroutinefunction(call)
+        # Objects can be marked as coroutine functions themselves; mocks of such are.
+        self.isasync = generator or inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(fn)
         self.isgenerator = generator or inspect.isgeneratorfunction(call)
         if isinstance(fn, Definition):  # a flow made of a task is called like the task
             self.isasync, self.isgenerator = fn.isasync, fn.isgenerator

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from callsheet._engine.keyed import Keyed
     from callsheet._engine.reviving import Recalled
     from callsheet._kernel.ports import Port
+    from callsheet._kernel.signals import Once
     from callsheet._model.records import Guard, RunRecord
 
 _S = StateType
@@ -63,7 +64,7 @@ class FlowRunActor(Run):
     noun: ClassVar[str] = "Flow"
 
     __slots__ = (
-        "_by_hand", "_deadline", "calls", "extra", "identity", "keyed", "lost_futures", "past", "pauses",
+        "_by_hand", "_deadline", "calls", "extra", "hooking", "identity", "keyed", "lost_futures", "past", "pauses",
         "queries", "recalled", "runner", "signals", "tracking", "waits",
     )  # fmt: skip
 
@@ -82,6 +83,7 @@ class FlowRunActor(Run):
         self.queries: Any = None  # the handlers of queries, by name
         self.signals: dict[UUID, object] = {}  # that this attempt has taken
         self.waits = 0  # sleeps and waits for signals that are under way in its body
+        self.hooking: list[Once] = []  # ends of submitted runs that call hooks, which are on record before
         self.lost_futures: deque[str] = deque()  # names of runs whose futures were dropped too early
         self._deadline: float | None = None
         self.past: RunRecord | None = None  # of a run that was cut off, until it is known what it says
@@ -247,12 +249,17 @@ class FlowRunActor(Run):
             self.lost_futures.clear()
         if cancel:
             self.cancel_children()
-        while (childless := self.core.orchestrator.when_childless(self.cell)) is not None:
+        while settled := self.core.orchestrator.when_childless(self.cell) or self._hooks_called():
             if cancel:
-                return await wait_for_cancelled(self, childless, port)
-            if not await wait_in_life(childless, self, port, self._rest()):
+                return await wait_for_cancelled(self, settled, port)
+            if not await wait_in_life(settled, self, port, self._rest()):
                 self.scope.cancel(DEADLINE)
                 raise Interrupted
+
+    def _hooks_called(self) -> Once | None:
+        while self.hooking and self.hooking[-1].is_set:
+            self.hooking.pop()
+        return self.hooking[-1] if self.hooking else None
 
     def conclude(self, value: Any) -> Final:
         if type(value) in _PLAIN:

@@ -10,7 +10,7 @@ from anyio import fail_after
 
 from callsheet._dual import whose_body_decides
 from callsheet._model.kinds import StateType
-from callsheet.settings import get_current_settings
+from callsheet.settings import refresh_settings
 from callsheet.utilities.functions import hook_name
 
 _HOOKS: Final = {
@@ -27,7 +27,7 @@ _OPTIONAL: Final = frozenset({StateType.CRASHED, StateType.CANCELLING, StateType
 def hooks_of(flow: Any, type: StateType) -> list[Callable[..., Any]]:
     """Give the hooks that a flow has for a type of state."""
     name = _HOOKS.get(type)
-    if name is None or (type in _OPTIONAL and not get_current_settings().enable_cancellation_and_crashed_hooks):
+    if name is None or (type in _OPTIONAL and not refresh_settings().enable_cancellation_and_crashed_hooks):
         return []
     return getattr(flow, name)
 

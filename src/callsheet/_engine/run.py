@@ -257,11 +257,19 @@ class Run(Actor):
         elif self.cell.overruled is not None:
             position, final = self.overruled(self.cell.overruled, final)
         else:
+            if self.detached and self.hooks_for(final.type):
+                self._say_hooks_follow()
             rest = self.proposal(final, port)
             if not isinstance(rest, Remembered):
                 return self._end_later(port, final, rest)
             position, final = self._propose_final(final, rest)
         return self._ended(port, final, position)
+
+    def _say_hooks_follow(self) -> None:
+        """Let the flow run around this one wait until the hooks have been called, although this one has left by then."""
+        around = None if self.cell.flow is None else self.cell.flow.actor
+        if around is not None:
+            around.hooking.append(self.when_ended())
 
     async def _end_later(self, port: Port, final: Final, rest: Awaitable[Remembered]) -> None:
         position, final = self._propose_final(final, await rest)

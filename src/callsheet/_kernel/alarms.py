@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any, Self
 
 from callsheet._kernel.critical import critical, is_bookkeeping
+from callsheet._kernel.handlers import DEFAULT, Handler, handler_of, set_handler
 from callsheet._kernel.host import current_host
 from callsheet._kernel.spawning import threads
 from callsheet.exceptions import TerminationSignal
@@ -31,8 +32,6 @@ PATIENCE_SECONDS = 0.5  # a second Ctrl-C this long after one that was held back
 _SHORTEST = 1e-6  # zero would switch the timer off
 _EARLY = 1e-4  # timers count in another unit than the clock; this much before its time an alarm counts as due
 
-_Handler = Callable[[int, FrameType | None], Any] | int | None
-
 
 def usable() -> bool:
     """Tell whether an alarm can guard code that is called here.
@@ -40,7 +39,7 @@ def usable() -> bool:
     That takes the main thread of the main interpreter, no event loop that runs in it, a system with SIGALRM, and
     no handler of it that Python did not install and could not restore.
     """
-    return hasattr(signal, "SIGALRM") and _signals_usable() and signal.getsignal(signal.SIGALRM) is not None
+    return hasattr(signal, "SIGALRM") and _signals_usable() and handler_of(signal.SIGALRM) is not None
 
 
 def _signals_usable() -> bool:
@@ -55,7 +54,7 @@ def in_main_thread() -> bool:
 @cache
 def _is_main_interpreter() -> bool:
     try:
-        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
+        set_handler(signal.SIGINT, handler_of(signal.SIGINT))
     except (ValueError, TypeError):  # a sub-interpreter; a handler that is not Python's
         return False
     return True
@@ -75,15 +74,15 @@ class _HostAlarm:
     __slots__ = ("handler", "interval", "rings_at")
 
     def __init__(self) -> None:
-        self.handler: _Handler = signal.getsignal(signal.SIGALRM)
+        self.handler: Handler = handler_of(signal.SIGALRM)
         rest, self.interval = signal.setitimer(signal.ITIMER_REAL, 0)
         self.rings_at = time.monotonic() + rest if rest else None
 
     def give_back(self) -> None:
-        if signal.getsignal(signal.SIGALRM) is not _on_alarm:
+        if handler_of(signal.SIGALRM) is not _on_alarm:
             return  # the body installed its own handler, and perhaps its own alarm
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self.handler)
+        set_handler(signal.SIGALRM, self.handler)
         if self.rings_at is not None:
             rest = max(self.rings_at - time.monotonic(), _SHORTEST)
             signal.setitimer(signal.ITIMER_REAL, rest, self.interval)
@@ -95,8 +94,8 @@ class _HostAlarm:
         self.rings_at = max(self.rings_at + self.interval, now) if self.interval else None
         if callable(self.handler):
             self.handler(signal.SIGALRM, frame)
-        elif self.handler == signal.SIG_DFL:  # the end of the process
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        elif self.handler == DEFAULT:  # the end of the process
+            set_handler(signal.SIGALRM, DEFAULT)
             signal.raise_signal(signal.SIGALRM)
 
 
@@ -137,7 +136,7 @@ class Alarm:
                 if not usable():
                     raise RuntimeError("Alarms work in the main thread only, where no event loop runs.")
                 host_alarm = _HostAlarm()
-                signal.signal(signal.SIGALRM, _on_alarm)
+                set_handler(signal.SIGALRM, _on_alarm)
                 _host_alarm = host_alarm
             self.deadline = time.monotonic() + self._seconds
             _alarms.append(self)
@@ -237,10 +236,10 @@ class SignalGuard:
     def __init__(self, may_raise: Callable[[], bool]) -> None:
         self._may_raise = may_raise
         self._owner: SignalGuard | None = None  # the one that installed handlers
-        self._previous: dict[int, _Handler] = {}
+        self._previous: dict[int, Handler] = {}
         self._pending: dict[int, float] = {}  # signals that were held back, since when
         self._terminated = False
-        self._termination: _Handler = None  # what to do about SIGTERM at the end
+        self._termination: Handler = None  # what to do about SIGTERM at the end
 
     @property
     def terminated(self) -> bool:
@@ -306,19 +305,19 @@ class SignalGuard:
             self._owner = None  # itself: the garbage collector need not see to it
 
     def _install(self) -> None:
-        interrupt, termination = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+        interrupt, termination = handler_of(signal.SIGINT), handler_of(signal.SIGTERM)
         if interrupt is signal.default_int_handler:
             self._previous[signal.SIGINT] = interrupt
-        if termination == signal.SIG_DFL or (callable(termination) and not is_of_a_loop(termination)):
+        if termination == DEFAULT or (callable(termination) and not is_of_a_loop(termination)):
             self._previous[signal.SIGTERM] = self._termination = termination
         for signum in self._previous:
-            signal.signal(signum, _on_signal)
+            set_handler(signum, _on_signal)
 
     def restore(self) -> None:
         """Give the host its handlers back."""
         for signum, handler in self._previous.items():
-            if signal.getsignal(signum) is _on_signal:  # else the body installed its own
-                signal.signal(signum, handler)
+            if handler_of(signum) is _on_signal:  # else the body installed its own
+                set_handler(signum, handler)
 
     def forget(self) -> None:
         """Do nothing any more, in a forked child."""

@@ -15,15 +15,16 @@ import os
 import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from callsheet._kernel.alarms import in_main_thread, is_of_a_loop
+from callsheet._kernel.handlers import DEFAULT, Handler, handler_of, set_handler
 
 if TYPE_CHECKING:
     from callsheet._kernel.host import Host
 
 _guards: list[TerminationGuard] = []  # of the root runs that are alive
-_previous: Callable[[int, FrameType | None], Any] | int | None = None  # the host's, while there are guards
+_previous: Handler = None  # the host's, while there are guards
 _came = False
 _wakeup: tuple[Host, int] | None = None  # where we have signals written to, while there are guards
 
@@ -78,11 +79,11 @@ def _take_over(host: Host) -> bool:
     global _previous
     if not in_main_thread():
         return False
-    handler = signal.getsignal(signal.SIGTERM)
-    if handler != signal.SIG_DFL and (not callable(handler) or is_of_a_loop(handler)):
+    handler = handler_of(signal.SIGTERM)
+    if handler != DEFAULT and (not callable(handler) or is_of_a_loop(handler)):
         return False
     _previous = handler
-    signal.signal(signal.SIGTERM, _on_termination)
+    set_handler(signal.SIGTERM, _on_termination)
     _have_it_wake(host)
     return True
 
@@ -112,8 +113,8 @@ def _give_back() -> None:
         found = signal.set_wakeup_fd(-1)
         if found != end or (host.signal_fd is None and not host.closed):  # somebody has listened since
             signal.set_wakeup_fd(found)
-    if signal.getsignal(signal.SIGTERM) is _on_termination:  # else the host has installed another one meanwhile
-        signal.signal(signal.SIGTERM, _previous)
+    if handler_of(signal.SIGTERM) is _on_termination:  # else the host has installed another one meanwhile
+        set_handler(signal.SIGTERM, _previous)
 
 
 def _as_without_us() -> None:

@@ -159,9 +159,7 @@ class Core(Locks):
 
     def _refuse_others(self, key: str, holder: str | None) -> None:
         if self.is_locked(key) and not self.is_lock_holder(key, holder):
-            raise RuntimeError(
-                f"Cannot write to result record with key {key!r} because it is locked by another holder."
-            )
+            raise RuntimeError(f"Cannot write to result record with key {key} because it is locked by another holder.")
 
     def new_metadata(self, key: str | None, expiration: datetime | None) -> ResultRecordMetadata:
         """Give the metadata of a record that is made here.

@@ -1,19 +1,17 @@
-"""From texts of the environment, and values of programs, to the values of settings."""
+"""What texts of the environment, and values that programs give, mean to settings of a kind."""
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Union, cast, get_args, get_origin
+from typing import Any, Final, cast
 
-from callsheet._model.kinds import Durability
-
-_TRUE = frozenset({"1", "true", "yes", "on", "t", "y"})
-_FALSE = frozenset({"0", "false", "no", "off", "f", "n"})
+_TRUE: Final = frozenset({"1", "true", "yes", "on", "t", "y"})
+_FALSE: Final = frozenset({"0", "false", "no", "off", "f", "n"})
 
 
-def _to_bool(value: Any) -> bool:
+def to_bool(value: Any) -> bool:
+    """Read true or false, in the words of shells and files."""
     if isinstance(value, bool):
         return value
     text = str(value).strip().lower()
@@ -24,7 +22,8 @@ def _to_bool(value: Any) -> bool:
     raise ValueError("expected true or false")
 
 
-def _to_int(value: Any) -> int:
+def to_int(value: Any) -> int:
+    """Read a whole number that is not negative."""
     try:
         number = int(value)
     except (TypeError, ValueError):
@@ -36,7 +35,8 @@ def _to_int(value: Any) -> int:
     return number
 
 
-def _to_float(value: Any) -> float:
+def to_float(value: Any) -> float:
+    """Read a number that is not negative."""
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -46,21 +46,25 @@ def _to_float(value: Any) -> float:
     return number
 
 
-def _to_lease(value: Any) -> float:
-    if (seconds := _to_float(value)) < 0.2:
+def to_lease(value: Any) -> float:
+    """Read the seconds of a lease."""
+    if (seconds := to_float(value)) < 0.2:
         raise ValueError("expected at least 0.2 seconds")
     return seconds
 
 
-def _to_delays(value: Any) -> float | list[float]:
+def to_delays(value: Any) -> float | list[float]:
+    """Read a number of seconds, or several for one after the other."""
     if isinstance(value, str) and ("," in value or value.strip().startswith("[")):
         value = [part for part in value.strip().strip("[]").split(",") if part.strip()]
     if isinstance(value, (list, tuple)):
-        return [_to_float(part) for part in cast("list[Any]", value)]
-    return _to_float(value)
+        return [to_float(part) for part in cast("list[Any]", value)]
+    return to_float(value)
 
 
-def _to_choice(*allowed: str) -> Callable[[Any], str]:
+def to_choice(*allowed: str) -> Callable[[Any], str]:
+    """Give what reads one of some words."""
+
     def convert(value: Any) -> str:
         text = str(value).strip().lower()
         if text not in allowed:
@@ -70,7 +74,8 @@ def _to_choice(*allowed: str) -> Callable[[Any], str]:
     return convert
 
 
-def _to_level(value: Any) -> str:
+def to_level(value: Any) -> str:
+    """Read the name or number of a level of logging."""
     import logging
 
     text = str(value).strip().upper()
@@ -82,37 +87,7 @@ def _to_level(value: Any) -> str:
     return text
 
 
-def _to_database(value: Any) -> str:
+def to_database(value: Any) -> str:
+    """Read the path of a database, or ``:memory:``."""
     text = str(value)
     return text if text == ":memory:" else str(Path(text).expanduser())
-
-
-def _to_durability(value: Any) -> Durability:
-    return Durability(_to_choice(*Durability)(value.value if isinstance(value, Durability) else value))
-
-
-_SPECIAL: dict[str, Callable[[Any], Any]] = {
-    "database": _to_database,
-    "logging_level": _to_level,
-    "blocking_waits": _to_choice("allow", "error"),
-    "lease_seconds": _to_lease,
-    "task_default_retry_delay_seconds": _to_delays,
-}
-_BY_TYPE: dict[object, Callable[[Any], Any]] = {
-    bool: _to_bool,
-    int: _to_int,
-    float: _to_float,
-    str: str,
-    Path: lambda value: Path(value).expanduser(),
-    Durability: _to_durability,
-}
-
-
-def converter(field: str, hint: object) -> Callable[[Any], Any]:
-    """Give what makes the value of a field from a text, or from a value of a program. It raises a `ValueError` with what was expected."""
-    if field in _SPECIAL:
-        return _SPECIAL[field]
-    if get_origin(hint) in (Union, types.UnionType):
-        inner = _BY_TYPE[get_args(hint)[0]]
-        return lambda value: None if value is None or value == "" else inner(value)
-    return _BY_TYPE[hint]
