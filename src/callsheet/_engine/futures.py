@@ -19,6 +19,7 @@ from callsheet._model.states import State, StateDetails
 from callsheet._model.values import value_of
 
 if TYPE_CHECKING:
+    from callsheet._engine import leaving
     from callsheet._engine.run import Run
 
 _COMPLETED: Final = StateType.COMPLETED
@@ -197,10 +198,17 @@ class RunFuture(ConcurrentTaskFuture[R]):
             raise TimeoutError(f"Run {self.run.name or self._task_run_id} did not complete within {timeout} seconds")
         return self._value(raise_on_failure)
 
+    def plain_end(self) -> leaving.Final | None:
+        """Give how the run has completed, where its value can be had without its state: making that costs as much as a wait."""
+        run = self.run
+        final = run.final
+        if final is None or final.type is not _COMPLETED or final.made is not None or final.name != run.state_name:
+            return None
+        return final
+
     def _value(self, raise_on_failure: bool) -> R:
-        """Give what the ended run stands for. A plain value needs no state, whose making costs as much as a wait."""
-        final = self.run.final
-        if final is not None and final.type is _COMPLETED and final.made is None and final.name == self.run.state_name:
+        final = self.plain_end()
+        if final is not None:
             return cast("R", final.data)
         return cast("R", value_of(self.run.state, raise_on_failure=raise_on_failure))
 

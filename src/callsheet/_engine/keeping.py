@@ -15,6 +15,7 @@ from callsheet._clock import utc_now
 from callsheet._engine.bodies import used_up
 from callsheet._engine.keys import cache_key
 from callsheet._kernel.ports import step, sync_port
+from callsheet._kernel.scopes import DEADLINE
 from callsheet._model.kinds import StateType
 from callsheet._model.transactions import IsolationLevel, TransactionState
 from callsheet._results.keeping import keep as write
@@ -78,7 +79,7 @@ async def body(run: TaskRunActor, port: Port) -> Any:
             value = used_up(await run.call_body(port)) if record is None else _take(run, record)
             final = run.conclude(value)
         except BaseException as error:
-            await transaction.leave(port, error)
+            await give_up(run, port, transaction, error)
             raise
         if record is None:
             await settle(run, port, transaction, final)
@@ -116,7 +117,7 @@ async def open_transaction(run: TaskRunActor, port: Port, key: str | None) -> Tr
     if parent is not current_transaction.get():  # it was made in another context
         current_transaction.set(parent)
     await made.enter(port)
-    run.transaction = made
+    run.transaction, run.around = made, None
     return made
 
 
@@ -174,6 +175,14 @@ async def settle(run: TaskRunActor, port: Port, transaction: Transaction, final:
     finally:
         if transaction.is_rolled_back():  # what was staged was not written
             run.kept = None
+
+
+async def give_up(run: TaskRunActor, port: Port, transaction: Transaction, error: BaseException) -> None:
+    """Roll back what an attempt did; what is around it as well, unless there may be another attempt."""
+    fails = isinstance(error, Exception) or run.scope.reason == DEADLINE
+    if fails and run.cell.attempt <= run.definition.retries:
+        run.around, transaction.climbs = transaction.get_parent(), False
+    await transaction.leave(port, error)
 
 
 @contextmanager

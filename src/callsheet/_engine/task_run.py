@@ -87,7 +87,7 @@ class TaskRunActor(Run):
     log_name: ClassVar[str] = TASK_RUNS
     noun: ClassVar[str] = "Task"
 
-    __slots__ = ("_calls", "extra", "identity", "is_cached", "transaction")
+    __slots__ = ("_calls", "around", "extra", "identity", "is_cached", "transaction")
 
     def __init__(
         self,
@@ -105,6 +105,9 @@ class TaskRunActor(Run):
         self.identity = identity or identity_of_call(core, task, parent, parameters)
         self._calls: Calls | None = None
         self.is_cached = False
+        self.around: Any = (
+            None  # the transaction that is rolled back if a failed attempt is not followed by another one
+        )
         self.transaction: Any = None  # the body's, while that runs; LAZY where it has none unless it asks
         flow = self.cell.flow
         self.known = None if flow is None else flow.actor.known
@@ -221,7 +224,7 @@ class TaskRunActor(Run):
 
         transaction, self.transaction = self.transaction, None
         if error is not None:
-            await transaction.leave(port, error)
+            await keeping.give_up(self, port, transaction, error)
         else:
             await keeping.settle(self, port, transaction, self.conclude(value))
 
@@ -284,11 +287,14 @@ class TaskRunActor(Run):
         return f"Task run encountered an exception {describe(error)}"
 
     def proposal(self, final: Final, port: Port) -> Remembered | Awaitable[Remembered]:
-        if self.persists or self.kept is not None:
+        if self.persists or self.kept is not None or self.around is not None:
             return self._proposal_of_kept(final, port)
         return record_outcome(self, Remembered(), final, port)
 
     async def _proposal_of_kept(self, final: Final, port: Port) -> Remembered:
+        if self.around is not None:
+            around, self.around = self.around, None
+            await around.do("rollback", port)
         outcome = record_outcome(self, await self.keep(final, port), final, port)
         return outcome if isinstance(outcome, Remembered) else await outcome
 

@@ -201,6 +201,8 @@ def _state_of(item: Any) -> State[Any]:
 
 
 def _strict(item: Any) -> Any:
+    if isinstance(item, RunFuture) and (end := item.plain_end()) is not None:
+        return end.data
     state = _state_of(item)
     if state.type is not StateType.COMPLETED:
         run_id = run_id_of(item)

@@ -101,7 +101,7 @@ def _wait(once: Once, timeout: float | None, run: Run | None) -> bool:
     home = run.home if run is not None and run.definition.isasync else None
     if once.is_set:
         return True
-    if caller is None or run is None or timeout is not None:
+    if caller is None or run is None or timeout is not None or run.unsaved:  # then it only waits to be saved
         return _block(once, timeout, caller, home)
     held = circles.enter(caller, run)
     try:
@@ -133,6 +133,9 @@ async def wait_for_input(source: Run, run: Run, port: Port) -> None:
     ended = source.when_ended()
     if ended.is_set:
         return
+    if source.unsaved:  # nothing of it runs any more that could wait for anybody
+        await wait_in_life(ended, run, port)
+        return
     held = circles.enter(run, source)
     try:
         await wait_in_life(ended, run, port)
@@ -140,21 +143,25 @@ async def wait_for_input(source: Run, run: Run, port: Port) -> None:
         circles.leave(held, source)
 
 
-async def wait_in_life(once: Once, run: Run, port: Port, timeout: float | None = None) -> bool:
+def wait_in_life(once: Once, run: Run, port: Port, timeout: float | None = None) -> Awaitable[bool]:
     """Wait in a run's life, before or after its body, for runs that it depends on; tell whether they have ended.
 
     Raises:
         Interrupted: The run must leave.
     """
-    return await _lending(_places_of(run), port, once, timeout, run.scope)
+    return _waiting(_places_of(run), port, once, timeout, run.scope)
 
 
-async def _lending(
+def _waiting(
     places: Places | None, port: Port, once: Once, timeout: float | None, scope: RunScope | None
-) -> bool:
-    """Wait, and lend the waiting run's place to others meanwhile."""
+) -> Awaitable[bool]:
+    """Wait, and lend the waiting run's place to others meanwhile, if it has one."""
     if places is None:
-        return await port.wait(once, timeout, scope)
+        return port.wait(once, timeout, scope)
+    return _lending(places, port, once, timeout, scope)
+
+
+async def _lending(places: Places, port: Port, once: Once, timeout: float | None, scope: RunScope | None) -> bool:
     places.give_back()
     try:
         return await port.wait(once, timeout, scope)
@@ -194,7 +201,7 @@ async def await_once(once: Once, run: Run | None = None, timeout: float | None =
         raise BlockingWaitError("A run cannot wait for its own end.")
     scope = _scope_of(caller)
     if not once.is_set:
-        return await _lending(_places_of(caller), LoopPort(host), once, timeout, scope)
+        return await _waiting(_places_of(caller), LoopPort(host), once, timeout, scope)
     if (others := host.due_checkpoint()) is not None:
         await others
     if scope is not None and scope.reason is not None:

@@ -47,6 +47,7 @@ class Steps(ContextModel):
         self.holder: str | None = None  # of the lock, while it is held for this transaction
         self._releases = False  # whether it was taken by this transaction, and not by one around
         self._rolling_back = False
+        self.climbs = True  # a rollback, to the transaction around
         self.entered_by: Any = None  # whose body entered it
 
     @classmethod
@@ -179,7 +180,7 @@ class Steps(ContextModel):
             )
         self.state = TransactionState.ACTIVE
         try:
-            await self._step("begin", port)
+            await self.do("begin", port)
         except BaseException:
             await self._unlock(port)
             raise
@@ -200,29 +201,29 @@ class Steps(ContextModel):
             raise RuntimeError("Asymmetric use of context. Context exit called without an enter.")
         try:
             if error is not None:
-                await self._step("rollback", port)
+                await self.do("rollback", port)
             else:
                 await self._settle(port)
         except BaseException:
             if error is None:  # a commit that raises, or an interruption of one
-                await self._step("rollback", port)
+                await self.do("rollback", port)
             raise
         finally:
-            await self._step("reset", port)
+            await self.do("reset", port)
 
     async def _settle(self, port: Port) -> None:
         if self.commit_mode is CommitMode.EAGER:
-            await self._step("commit", port)
+            await self.do("commit", port)
         parent = self.get_parent()
         # One that outlives the block of its parent ends as that did; otherwise the parent answers for it.
         ended = parent.state if parent is not None and parent._token is None else None
         if ended is TransactionState.ROLLED_BACK:
-            await self._step("rollback", port)
+            await self.do("rollback", port)
         elif parent is None or ended is TransactionState.COMMITTED:
             if self.commit_mode is CommitMode.OFF:
-                await self._step("rollback", port)
+                await self.do("rollback", port)
             elif self.commit_mode is CommitMode.LAZY:
-                await self._step("commit", port)
+                await self.do("commit", port)
 
     async def _begin(self, port: Port) -> None:
         if self._has_record() and self.isolation_level is IsolationLevel.SERIALIZABLE:
@@ -239,7 +240,7 @@ class Steps(ContextModel):
             return False
         try:
             for child in tuple(self.children):
-                await child._step("commit", port)
+                await child.do("commit", port)
             await run_hooks("commit", self.on_commit_hooks, self, port, sheltered=False)
             if self.write_on_commit and self._has_record():
                 await self._write(port)
@@ -254,12 +255,12 @@ class Steps(ContextModel):
         except Exception:
             self.logger.exception("An error was encountered while committing transaction %r", self.key)
         except BaseException:
-            await self._step("rollback", port)
+            await self.do("rollback", port)
             raise
         if self.state is TransactionState.COMMITTED:
             await self._unlock(port)
             return True
-        await self._step("rollback", port)
+        await self.do("rollback", port)
         return False
 
     async def _rollback(self, port: Port) -> bool:
@@ -273,7 +274,7 @@ class Steps(ContextModel):
             await run_hooks("rollback", reversed(self.on_rollback_hooks), self, port, sheltered=True)
             self.state = TransactionState.ROLLED_BACK
             for child in reversed(self.children):
-                await child._step("rollback", port)
+                await child.do("rollback", port)
             return True
         except Exception:
             self.logger.exception("An error was encountered while rolling back transaction %r", self.key)
@@ -292,8 +293,8 @@ class Steps(ContextModel):
                 self.__var__.reset(token)
             except ValueError:
                 pass  # left in another context than it was entered in: that one has nothing of it
-        if parent is not None and self.state is TransactionState.ROLLED_BACK:
-            await parent._step("rollback", port)
+        if parent is not None and self.climbs and self.state is TransactionState.ROLLED_BACK:
+            await parent.do("rollback", port)
 
     async def _read(self, port: Port) -> Any:
         if not self._has_record():
@@ -307,7 +308,7 @@ class Steps(ContextModel):
         with critical:
             return step(core(sync_port(), *args))
 
-    async def _step(self, name: str, port: Port) -> Any:
+    async def do(self, name: str, port: Port) -> Any:
         """Do one of the public steps in the way of the port, also where a subclass has replaced it."""
         method, twin = getattr(self, name), getattr(self, f"a{name}")
         if port.host is None:

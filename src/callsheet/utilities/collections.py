@@ -54,6 +54,8 @@ def find(value: Any, types: tuple[type, ...]) -> list[Any]:
     kinds = _kinds(types)
     if _is_plain(value, kinds):
         return []
+    if kinds[type(value)] == MATCH:
+        return [value]
     found: dict[int, Any] = {}
     seen: dict[int, Any] = {}
     todo = [value]
