@@ -19,6 +19,21 @@ if TYPE_CHECKING:
     from callsheet._engine.run import Run
     from callsheet._model.records import LogWritten
 
+__all__ = [
+    "AsyncClientContext",
+    "ContextModel",
+    "EngineContext",
+    "FlowRunContext",
+    "SyncClientContext",
+    "TagsContext",
+    "TaskRunContext",
+    "current_tags",
+    "get_run_context",
+    "hydrated_context",
+    "serialize_context",
+    "tags",
+]
+
 current_run: ContextVar[Run | None] = ContextVar("callsheet_run", default=None)
 # The innermost transaction whose block runs in this very context; see `Transaction.get_active`.
 current_transaction: ContextVar[Any] = ContextVar("callsheet_transaction", default=None)

@@ -56,6 +56,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+__all__ = [
+    "Abort", "BlockingWaitError", "CallsheetError", "CancelledRun", "ConfigurationError", "CrashedRun", "EngineClosed",
+    "FailedRun", "FlowChanged", "FlowPauseTimeout", "FlowRunWaitTimeout", "InvalidNameError", "LockLost",
+    "LostOwnership", "MappingLengthMismatch", "MappingMissingIterable", "MissingContextError", "MissingDependency",
+    "MissingResult", "NestedTooDeeply", "NotPausedError", "ObjectAlreadyExists", "ObjectNotFound", "ParameterBindError",
+    "ParameterTypeError", "Pause", "PausedRun", "QueryFailed", "QueryTimeout", "RecordingError",
+    "ReservedArgumentError", "ResultDamaged", "ResultNotFound", "RunKeyConflict", "RunKeyError", "RunNotLive",
+    "RunNotRepeatable", "ScriptError", "SerializationError", "Signal", "SignalTimeout", "SignatureMismatchError",
+    "StorageError", "StorageFull", "StorageTimeout", "StorageUnavailable", "StoreClosed", "StoreError", "StoreFull",
+    "StoreLocked", "StoreNotADatabase", "StoreReadOnly", "StoreTooNew", "StoreUnavailable", "TerminationSignal",
+    "UnfinishedRun", "UnknownQuery", "VirtualTimeError",
+]  # fmt: skip
+
 
 class CallsheetError(Exception):
     """Base of every error of this package."""

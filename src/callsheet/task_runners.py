@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from callsheet.futures import TaskFuture, TaskFutureList
     from callsheet.tasks import Task
 
+__all__ = [
+    "BackgroundTaskRunner",
+    "ConcurrentTaskRunner",
+    "DaskTaskRunner",
+    "ProcessPoolTaskRunner",
+    "RayTaskRunner",
+    "TaskRunner",
+    "ThreadPoolTaskRunner",
+]
+
 F = TypeVar("F", bound="TaskFuture[Any]")
 
 

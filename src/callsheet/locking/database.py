@@ -13,6 +13,8 @@ from callsheet.locking.leased import LeasedLockManager
 from callsheet.locking.tickets import LEASE, Ticket, decode, encode
 from callsheet.settings import get_current_settings, refresh_settings
 
+__all__ = ["DatabaseLockManager", "LockRows"]
+
 
 class DatabaseLockManager(LeasedLockManager):
     """Locks as rows of the database that keeps the history.

@@ -17,6 +17,8 @@ from callsheet.locking.leased import LeasedLockManager
 from callsheet.locking.names import file_name
 from callsheet.locking.tickets import LEASE, Ticket, decode, encode
 
+__all__ = ["FileSystemLockManager", "LockFiles"]
+
 _OWNERS: Final = ".owners"
 
 

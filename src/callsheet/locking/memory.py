@@ -16,6 +16,8 @@ from callsheet.locking.colours import LocksOfBothColours
 from callsheet.locking.protocol import not_held
 from callsheet.locking.waiting import blocked_loop, wait_until, would_hang
 
+__all__ = ["MemoryLockManager", "MemoryLocks"]
+
 
 class _Claim:
     """Somebody who wants a lock."""

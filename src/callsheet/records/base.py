@@ -13,6 +13,8 @@ from callsheet.locking.holders import generate_default_holder
 from callsheet.locking.keyed import KeyLocks
 from callsheet.locking.protocol import LockManager
 
+__all__ = ["RecordStore", "TransactionRecord"]
+
 
 @dataclass
 class TransactionRecord:

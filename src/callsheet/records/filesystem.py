@@ -19,6 +19,8 @@ from callsheet.locking.protocol import LockManager
 from callsheet.logging.loggers import engine_log
 from callsheet.records.base import RecordStore, TransactionRecord
 
+__all__ = ["FileSystemRecordStore"]
+
 T = TypeVar("T")
 _MARK: Final = b"callsheet record 1\n"
 _DIGEST: Final = 16  # bytes between the mark and the pickle

@@ -8,6 +8,8 @@ from callsheet.locking.memory import MemoryLocks
 from callsheet.locking.protocol import LockManager
 from callsheet.records.base import RecordStore, TransactionRecord
 
+__all__ = ["MemoryRecordStore"]
+
 
 class MemoryRecordStore(RecordStore):
     """Keeps records in memory, for the life of the store, with locks of its own.

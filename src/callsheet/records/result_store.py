@@ -7,6 +7,8 @@ from typing import Any
 from callsheet._kernel.ports import step
 from callsheet.records.base import RecordStore, TransactionRecord
 
+__all__ = ["ResultRecordStore"]
+
 
 class ResultRecordStore(RecordStore):
     """Keeps records as results of a result store.

@@ -11,6 +11,8 @@ from typing import Any, Final, cast
 from callsheet.exceptions import SerializationError
 from callsheet.utilities.canonical import digest
 
+__all__ = ["HashAlgorithm", "file_hash", "hash_objects", "stable_hash"]
+
 _LENGTH = 16  # bytes: enough that two different values never meet
 _PLAIN: Final[frozenset[type[Any]]] = frozenset(
     {type(None), bool, int, float, str, bytes, list, tuple, dict, set, frozenset}

@@ -22,6 +22,20 @@ from callsheet.utilities.collections import find, trace
 if TYPE_CHECKING:
     import graphviz
 
+__all__ = [
+    "FlowVisualizationError",
+    "GraphvizExecutableNotFoundError",
+    "GraphvizImportError",
+    "TaskVizTracker",
+    "VisualizationUnsupportedError",
+    "VizTask",
+    "build_task_dependencies",
+    "get_task_viz_tracker",
+    "require_graphviz",
+    "track_viz_task",
+    "visualize_task_dependencies",
+]
+
 _UNTRACKED: frozenset[type] = frozenset({bool, type(None), type(Ellipsis), type(NotImplemented)})
 
 

@@ -15,6 +15,17 @@ import msgspec
 from callsheet._later import later as _later
 from callsheet._model.kinds import StateType
 
+__all__ = [
+    "Filter", "FlowFilter", "FlowFilterId", "FlowFilterName", "FlowRunFilter", "FlowRunFilterEndTime",
+    "FlowRunFilterExpectedStartTime", "FlowRunFilterId", "FlowRunFilterName", "FlowRunFilterParentFlowRunId",
+    "FlowRunFilterParentTaskRunId", "FlowRunFilterStartTime", "FlowRunFilterState", "FlowRunFilterStateName",
+    "FlowRunFilterStateType", "FlowRunFilterTags", "LogFilter", "LogFilterFlowRunId", "LogFilterLevel",
+    "LogFilterTaskRunId", "LogFilterTimestamp", "TaskRunFilter", "TaskRunFilterEndTime",
+    "TaskRunFilterExpectedStartTime", "TaskRunFilterFlowRunId", "TaskRunFilterId", "TaskRunFilterName",
+    "TaskRunFilterStartTime", "TaskRunFilterState", "TaskRunFilterStateName", "TaskRunFilterStateType",
+    "TaskRunFilterSubFlowRuns", "TaskRunFilterTags", "as_filter",
+]  # fmt: skip
+
 
 class Filter(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Base of filters: checks what it is given, and turns mappings into conditions."""

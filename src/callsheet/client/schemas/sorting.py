@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from callsheet._later import later as _later
 
+__all__ = ["FlowRunSort", "FlowSort", "LogSort", "TaskRunSort"]
+
 
 class FlowRunSort(str, Enum):
     """Orders of flow runs. Runs without a start stand where they were expected to; what has not ended is last."""
