@@ -24,7 +24,9 @@ from _pytest import runner
 from hypothesis import core as hypothesis_core
 from hypothesis import strategies
 
+import blank
 import warm
+from callsheet._store import connecting
 from callsheet.logging import setup
 from harness import BACKENDS, Watch, own_tasks, own_threads
 
@@ -129,12 +131,13 @@ def pytest_collection(session: pytest.Session) -> None:
     draw()
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Keep what stays until the end, thousands of tests, out of every later collection of garbage.
 
     Before that, set the loggers up, which leaves a level that it finds as it is: tests change their levels.
     """
     setup.ensure()
+    blank.prepare(cast("Any", session.config)._tmp_path_factory.getbasetemp())
     gc.collect()
     gc.freeze()
 
@@ -200,6 +203,12 @@ def _await_threads() -> list[str]:
     while (left := own_threads()) and time.monotonic() < deadline:
         time.sleep(0.001)
     return left
+
+
+@pytest.fixture
+def made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the histories of a test be made statement by statement, as by any program, instead of copied."""
+    monkeypatch.setattr(connecting, "connect", blank.connect)
 
 
 _homes = itertools.count()

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+import warm
+
 ROOT = Path(__file__).parent.parent
 CENSUS = ROOT / "examples" / "library_census.py"
 GEO_CACHE = ROOT / "examples" / "geo_cache.py"
@@ -54,8 +56,12 @@ def library(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_census_measures_reports_and_does_not_hide_what_failed(library, backend, callsheet_home):
-    command = [sys.executable, "-X", "dev", str(CENSUS), "--root", str(library), "--backend", backend]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    arguments = [str(CENSUS), "--root", str(library), "--backend", backend]
+    if backend == "asyncio":  # from the very start, once
+        command = [sys.executable, "-X", "dev", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    else:
+        done = warm.run(CENSUS, *arguments[1:], dev=True, timeout=50, check=False)
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["6", "source", "files"] in lines
@@ -73,15 +79,18 @@ def test_census_measures_reports_and_does_not_hide_what_failed(library, backend,
 # ------------------------------------------------------------------------------------------------- cache
 
 
-def geo_cache(folder: Path) -> list[str]:
-    command = [sys.executable, "-X", "dev", str(GEO_CACHE), "--folder", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+def geo_cache(folder: Path, *, cold: bool = False) -> list[str]:
+    if cold:
+        command = [sys.executable, "-X", "dev", str(GEO_CACHE), "--folder", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    else:
+        done = warm.run(GEO_CACHE, "--folder", folder, dev=True, timeout=50, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()
 
 
 def test_geo_cache_computes_nothing_twice_and_leaves_nothing_half_done(tmp_path):
-    first, second, third, *report, last = geo_cache(tmp_path / "geo")
+    first, second, third, *report, last = geo_cache(tmp_path / "geo", cold=True)
     assert re.search(r"^First run +(\d+) computed, +0 from the cache$", first)
     assert re.search(r"^Second run, same input +0 computed, +(\d+) from the cache: every one a hit$", second)
     assert re.search(r"^Third run, .* 3 computed, ", third), "parse and spread of one region, and the report"

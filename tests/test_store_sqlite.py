@@ -39,6 +39,8 @@ from store_helpers import at, finished, logged, readers_are_closed, run_now, sta
 
 __all__ = ["readers_are_closed"]  # a fixture that every test here uses
 
+pytestmark = pytest.mark.usefixtures("made_anew")
+
 SOURCE = Path(sqlite.__file__).parents[2]
 TESTS = Path(__file__).parent
 

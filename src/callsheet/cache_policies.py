@@ -234,7 +234,6 @@ class Inputs(CachePolicy):
         return Inputs(exclude=[*self.exclude, _name(other)], **_settings(self))
 
 
-@dataclass
 class TaskSource(CachePolicy):
     """Makes the key of the task's source: a changed task does not find its former results.
 
@@ -258,7 +257,6 @@ class TaskSource(CachePolicy):
         return stable_hash(digest, hash_objects(constants, raise_on_failure=True) or "") if constants else digest
 
 
-@dataclass
 class RunId(CachePolicy):
     """Makes the key of the flow run's id, or outside of flows the task run's: nothing is shared between runs."""
 
@@ -272,7 +270,6 @@ class RunId(CachePolicy):
         return str(run.id if run.flow_run_id is None else run.flow_run_id)
 
 
-@dataclass
 class FlowParameters(CachePolicy):
     """Makes the key of the flow run's parameters. A flow without parameters has no such key."""
 
@@ -283,7 +280,6 @@ class FlowParameters(CachePolicy):
         return hash_by_name(flow_parameters, "flow parameters") if flow_parameters else None
 
 
-@dataclass
 class NoCaching(CachePolicy):
     """Makes no key: nothing is cached. Added to another policy it changes nothing."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from callsheet._engine.flow_run import FlowRunActor
 
 _IN_JSON: frozenset[type] = frozenset({type(None), int, str, float, bool})
-_HALF = re.compile("[\ud800-\udfff]")  # of a pair that stands for one character
 _to_json = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(dict[str, Any]).decode
@@ -61,16 +58,21 @@ def parameters_of(run: FlowRunActor) -> tuple[bytes, list[str]]:
     ]
     try:
         return _to_json(said), opaque
-    except (
-        UnicodeEncodeError
-    ):  # a file name whose bytes are no text: written down readably, and of no use for a restart
-        halves = {name for name, value in said.items() if _HALF.search(json.dumps(value, ensure_ascii=False))}
-        readable = {name: msgspec.Raw(_readable(value)) if name in halves else value for name, value in said.items()}
+    except UnicodeEncodeError:
+        readable, halves = _made_readable(said)
         return _to_json(readable), sorted({*opaque, *halves})
 
 
-def _readable(value: Any) -> str:
-    return _HALF.sub(lambda half: f"\\\\u{ord(half[0]):x}", json.dumps(value, ensure_ascii=False))
+def _made_readable(said: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """Write file names whose bytes are no text down readably, and name those parameters: they are of no use for a restart."""
+    import json  # 4 ms of every cold start, for what few programs have
+    import re
+
+    half = re.compile("[\ud800-\udfff]")  # of a pair that stands for one character
+    texts = {name: json.dumps(value, ensure_ascii=False) for name, value in said.items()}
+    halves = {name for name, text in texts.items() if half.search(text)}
+    raw = {name: msgspec.Raw(half.sub(lambda one: f"\\\\u{ord(one[0]):x}", texts[name])) for name in halves}
+    return {**said, **raw}, halves
 
 
 def extra_of(run: FlowRunActor, opaque: list[str]) -> bytes:
