@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -798,3 +799,15 @@ def test_what_is_written_walks_over_no_table(path: Path, rows: int) -> None:
             assert not walks, (table.before, walks)
     finally:
         connection.close()
+
+
+def test_many_tags_are_written_in_the_order_of_their_index(store: SqliteStore) -> None:
+    """In any other order, the pages of the index would be read and written anew for nearly every row."""
+    connection: Any = store._connection
+    said: list[str] = []
+    connection.set_trace_callback(said.append)
+    tags = [f"tag-{number * 7919 % 1000:03}" for number in range(1000)]
+    store.commit([started(new_id(), tags=tuple(tags))])
+    connection.set_trace_callback(None)
+    written = [tag for sql in said if "INTO run_tag" in sql for tag in re.findall(r"tag-\d+", sql)]
+    assert list(dict.fromkeys(written)) == sorted(tags)

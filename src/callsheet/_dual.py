@@ -7,12 +7,13 @@ another one calls gives its coroutine, and so it does in async hooks. Each has a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, Token
 from functools import wraps
 from inspect import isawaitable
 from typing import Any, ParamSpec, TypeVar
 
+from callsheet._unstarted import Unstarted
 from callsheet.context import FlowRunContext, TaskRunContext, current_run
 
 P = ParamSpec("P")
@@ -63,7 +64,7 @@ def dual(
         sync: Any = kwargs.pop("_sync", None)
         if sync is None:
             sync = not (_is_inside() or in_async_code())
-        coroutine = _marked(async_fn(*args, **kwargs), stepping=sync and run is None)
+        coroutine = _marked(Unstarted(async_fn(*args, **kwargs)), stepping=sync and run is None)
         if not sync:
             coroutine.__qualname__ = call.__qualname__  # which is what Python says was never awaited
             return coroutine
@@ -94,7 +95,7 @@ def whose_body_decides(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(*args: Any) -> Any:
         value = fn(*args)
-        return _marked(value, stepping=False) if isawaitable(value) else value
+        return _marked(Unstarted(value), stepping=False) if isawaitable(value) else value
 
     return call
 
@@ -120,7 +121,7 @@ def undo(token: Token[object]) -> None:
     _stepped.reset(token)
 
 
-async def _marked(coroutine: Awaitable[T], *, stepping: bool) -> T:
+async def _marked(unstarted: Unstarted, *, stepping: bool) -> Any:
     """Run a coroutine so that dual functions called by it know."""
     before, stepped_before = _inside.get(), _stepped.get()
     run = current_run.get()
@@ -128,7 +129,7 @@ async def _marked(coroutine: Awaitable[T], *, stepping: bool) -> T:
     if stepping:
         _stepped.set(run)
     try:
-        return await coroutine
+        return await unstarted.take()
     finally:
         # Not by a token: an abandoned coroutine is closed in whatever context the collector runs in.
         _inside.set(before)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from callsheet import flow, task
+from callsheet import Task, flow, get_client, task
 from callsheet.context import FlowRunContext, TaskRunContext
 from harness import ever_longer
 from past import inputs_of, runs, states_of
@@ -81,6 +81,29 @@ def test_values_go_in_and_exceptions_too(decorate: Any) -> None:
     assert stream.throw(KeyError("k")) == "caught 'k'"
     assert stream.send(2) == 2
     stream.close()
+
+
+@BOTH
+@pytest.mark.parametrize("how", ["closed", "dropped"])
+def test_one_that_is_left_early_is_read_as_crashed(decorate: Any, how: str) -> None:
+    ids: list[Any] = []
+
+    @decorate
+    def count() -> Generator[int, None, None]:
+        ids.append(current_run().id)
+        yield 1
+        yield 2
+
+    stream = count()
+    assert next(stream) == 1
+    if how == "closed":
+        stream.close()
+    else:
+        del stream
+        gc.collect()
+    with get_client(sync_client=True) as client:
+        state = (client.read_task_run if isinstance(count, Task) else client.read_flow_run)(ids[0]).state
+    assert (state.is_crashed(), state.message) == (True, "The run was abandoned before it ended.")
 
 
 @BOTH

@@ -95,6 +95,7 @@ Place = LoopPlace | ThreadPlace
 
 async def _catch_up(core: Core, port: Port) -> None:
     journal = core.journal
+    core.orchestrator.mailbox.sweep()  # runs of generators that were closed or dropped have ended
     position = journal.accepted
     if journal.shown >= position:
         return

@@ -44,6 +44,7 @@ from callsheet._kernel.steppers import (
     let_go,
     resume,
 )
+from callsheet._unstarted import Unstarted, discard
 from callsheet.exceptions import BlockingWaitError
 from callsheet.settings import get_current_settings
 
@@ -99,7 +100,7 @@ def drive(awaitable: Awaitable[T]) -> CoroutineType[Any, Any, T]:
         >>> asyncio.run(drive(answer()))
         42
     """
-    return _begin(_Unstarted(awaitable))
+    return _begin(Unstarted(awaitable))
 
 
 def driven(awaitable: Awaitable[T]) -> Awaitable[T]:
@@ -110,27 +111,8 @@ def driven(awaitable: Awaitable[T]) -> Awaitable[T]:
     return _steps(awaitable if hasattr(awaitable, "send") else _awaiting(awaitable), task)
 
 
-class _Unstarted:
-    """Closes a coroutine whose drive was cancelled before its first step; Python would say "never awaited"."""
-
-    __slots__ = ("awaitable",)
-
-    def __init__(self, awaitable: Awaitable[Any]) -> None:
-        self.awaitable: Awaitable[Any] | None = awaitable
-
-    def __del__(self) -> None:
-        discard(getattr(self, "awaitable", None))  # `__init__` may have found the stack full
-
-
-def discard(awaitable: object) -> None:
-    """Close a coroutine that nobody will begin; nothing, where it has ended."""
-    if isinstance(awaitable, CoroutineType):
-        awaitable.close()
-
-
-async def _begin(unstarted: _Unstarted) -> Any:
-    awaitable, unstarted.awaitable = cast("Awaitable[Any]", unstarted.awaitable), None
-    return await driven(awaitable)
+async def _begin(unstarted: Unstarted) -> Any:
+    return await driven(unstarted.take())
 
 
 async def _awaiting(awaitable: Awaitable[T]) -> T:

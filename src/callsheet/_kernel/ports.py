@@ -26,6 +26,7 @@ from callsheet._kernel.loop_parts import Event
 from callsheet._kernel.scopes import DEADLINE, Interrupted, RunScope
 from callsheet._kernel.signals import Once
 from callsheet._kernel.spawning import Flag, threads
+from callsheet._unstarted import discard
 from callsheet.exceptions import BlockingWaitError
 
 T = TypeVar("T")
@@ -298,7 +299,7 @@ class SwitchPort:
         try:
             return critical.lift(driver.wait, self._loop_port.within(value, scope))
         finally:
-            driver.discard(value)  # where waiting is refused nobody has begun it
+            discard(value)  # where waiting is refused nobody has begun it
 
 
 THREAD_PORT = ThreadPort()
