@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, Protocol, TypedDict
 from uuid import UUID
 
 import msgspec
@@ -193,6 +193,36 @@ def test_arbitrary_types() -> None:
     found = validated(f, {"a": plain, "b": [plain], "lock": lock, "error": ValueError})
     assert (found["a"], found["lock"], found["error"]) == (plain, lock, ValueError)
     assert "a: Input should be an instance of Plain" in refused(f, {"a": 1, "b": [], "lock": 1, "error": OSError})
+
+
+@dataclasses.dataclass
+class Job:
+    count: int
+    plain: Plain
+    logger: logging.Logger | None = None
+
+
+def test_plain_classes_as_fields_of_plain_dataclasses() -> None:
+    def f(job: Job, jobs: list[Job] | None = None) -> Any:
+        return job
+
+    job = Job(1, Plain(), logging.getLogger("job"))
+    assert flow(f)(job).plain is job.plain
+    assert flow(f)({"count": "2", "plain": job.plain}) == Job(2, job.plain)  # type: ignore[arg-type]
+    assert "job.plain: Input should be an instance of Plain" in refused(f, {"job": {"count": 1, "plain": 1}})
+    assert flow(f).parameters.required == ["job"]
+
+
+def test_a_protocol_that_cannot_be_checked_is_said_to_be_one() -> None:
+    class Goes(Protocol):
+        def go(self) -> None: ...
+
+    @flow
+    def f(thing: Goes) -> None: ...
+
+    assert f.parameters.required == ["thing"]
+    with pytest.raises(ValueError, match=r"not compatible with `validate_parameters`.*annotation of 'thing'"):
+        f(Plain())  # type: ignore[arg-type]
 
 
 def test_dataclasses_and_typed_dicts() -> None:

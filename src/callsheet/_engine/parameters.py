@@ -155,13 +155,14 @@ class Validator:
 
     def _convert(self, name: str, value: Any, hints: dict[str, Any], valid: dict[str, Any], errors: list[str]) -> None:
         from pydantic import PydanticUserError, ValidationError
+        from pydantic_core import SchemaError
 
         if name not in self._adapters:
             from callsheet.utilities.pydantic_types import adapter_for
 
             try:
                 self._adapters[name] = adapter_for(self._whole_hint(name, hints))
-            except (PydanticUserError, TypeError) as error:
+            except (PydanticUserError, SchemaError, TypeError) as error:
                 raise ValueError(f"{INCOMPATIBLE} The annotation of {name!r} cannot be used: {error}") from error
         try:
             valid[name] = self._adapters[name].validate_python(value)

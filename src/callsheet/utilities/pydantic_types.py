@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NewType
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter
+from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 
 _ARBITRARY = ConfigDict(arbitrary_types_allowed=True)
 
@@ -26,4 +26,11 @@ def adapter_for(hint: Any) -> TypeAdapter[Any]:
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise
+    try:
         return TypeAdapter(hint)  # models, dataclasses and typed dicts bring a configuration of their own
+    except PydanticSchemaGenerationError:
+        if isinstance(hint, type) and hasattr(hint, "__pydantic_decorators__"):
+            raise
+        # Plain dataclasses need not: by another name, such a one takes ours, for the classes of its fields.
+        named: Any = NewType("Checked", hint)  # pyright: ignore[reportGeneralTypeIssues] - known at run time only
+        return TypeAdapter(named, config=_ARBITRARY)

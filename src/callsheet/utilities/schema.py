@@ -130,6 +130,7 @@ def _type_schemas(types: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], dic
         return found, {}
     from pydantic import TypeAdapter
     from pydantic.errors import PydanticUserError
+    from pydantic_core import SchemaError
 
     from callsheet.utilities.pydantic_types import adapter_for
 
@@ -139,7 +140,7 @@ def _type_schemas(types: dict[str, Any]) -> tuple[dict[str, dict[str, Any]], dic
         try:
             adapter = adapter_for(hint)
             adapter.json_schema(ref_template=_TEMPLATE)
-        except (PydanticUserError, TypeError, ValueError):
+        except (PydanticUserError, SchemaError, TypeError, ValueError):
             continue  # arbitrary classes, callables, …: they are validated but have no schema
         adapters[name] = adapter
     # All at once, so that different types of one name get definitions of different names.
