@@ -490,7 +490,7 @@ def test_locks_are_asked_of_the_lock_manager(tmp_path: Path) -> None:
     assert store.is_locked("key")
     assert store.is_lock_holder("key", "me")
     with pytest.raises(
-        RuntimeError, match="Cannot write to result record with key 'key' because it is locked by another"
+        RuntimeError, match="Cannot write to result record with key key because it is locked by another"
     ):
         store.write(1, key="key", holder="you")
     store.write(1, key="key", holder="me")
