@@ -175,7 +175,7 @@ def test_service_answers_remembers_and_ends_clean_under_load(tmp_path):
         assert (status, run["states"]) == (200, ["Pending", "Running", "Completed"])
         assert get(port, "/quote/melon")[0] == 404
         assert get(port, "/runs/00000000-0000-0000-0000-000000000000")[0] == 404
-        loaded = load(port, 1)
+        loaded = load(port, 0.5)
         assert loaded.returncode == 0, loaded.stdout + loaded.stderr
         process.send_signal(signal.SIGINT)
         assert process.wait(15) in {0, -signal.SIGINT}
@@ -186,7 +186,7 @@ def test_service_answers_remembers_and_ends_clean_under_load(tmp_path):
 
 def test_two_workers_share_one_database(tmp_path):
     with service(tmp_path, "--workers", "2") as (process, port):
-        loaded = load(port, 1)
+        loaded = load(port, 0.5)
         assert loaded.returncode == 0, loaded.stdout + loaded.stderr
         status, answer = get(port, "/quote/apple")
         assert status == 200

@@ -80,19 +80,21 @@ ASYNC_TEST = """
 # What is imported already is not rewritten for its assertions, and pytest would say so.
 PYTEST = "import pytest; raise SystemExit(pytest.main())"
 NAMES = ("randomly", "cacheprovider", "faker", "hypothesispytest", "pytest_cov", "timeout")
-WITHOUT = [*(f"-pno:{name}" for name in NAMES), "-Wignore::pytest.PytestAssertRewriteWarning"]
+ASYNC_NAMES = ("asyncio", "trio")  # the latter imports hypothesis
+WITHOUT = ["-Wignore::pytest.PytestAssertRewriteWarning"]
 """Plugins that have nothing to do with ours; some take longer to import than the tests take."""
 
 
 @pytest.fixture
 def run(pytester):
-    def run(source, *options, marks="", config=""):
+    def run(source, *options, marks="", config="", beside=()):
         import textwrap
 
         pytester.makeini(f"[pytest]\n{config}")
         pytester.makepyfile(textwrap.dedent(FLOWS) + "\n" + marks + "\n" + textwrap.dedent(source))
         since = time.monotonic()
-        done = warm.run(PYTEST, *WITHOUT, *options, check=False)
+        blocked = [f"-pno:{name}" for name in (*NAMES, *ASYNC_NAMES) if name not in beside]
+        done = warm.run(PYTEST, *blocked, *WITHOUT, *options, check=False)
         print(done.stdout, done.stderr)
         return pytest.RunResult(
             done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), time.monotonic() - since
@@ -109,22 +111,22 @@ class TestWithOtherPlugins:
     @pytest.mark.parametrize("backend", ["asyncio", "trio"])
     def test_anyios(self, run, backend):
         fixture = f"@pytest.fixture\ndef anyio_backend():\n    return {backend!r}\npytestmark = pytest.mark.anyio\n"
-        run(ASYNC_TEST, marks=fixture).assert_outcomes(passed=4)
+        run(ASYNC_TEST, marks=fixture, beside=ASYNC_NAMES).assert_outcomes(passed=4)
 
     @needs("pytest_asyncio")
     @pytest.mark.parametrize("config", ["asyncio_mode = auto", "asyncio_mode = strict"])
     def test_pytest_asyncio(self, run, config):
         marks = "pytestmark = pytest.mark.asyncio\n" if "strict" in config else ""
-        run(ASYNC_TEST, marks=marks, config=config).assert_outcomes(passed=4)
+        run(ASYNC_TEST, marks=marks, config=config, beside=["asyncio"]).assert_outcomes(passed=4)
 
     @needs("pytest_asyncio")
     def test_pytest_asyncio_with_one_loop_for_all(self, run):
         marks = 'pytestmark = pytest.mark.asyncio(loop_scope="module")\n'
-        run(ASYNC_TEST, marks=marks).assert_outcomes(passed=4)
+        run(ASYNC_TEST, marks=marks, beside=["asyncio"]).assert_outcomes(passed=4)
 
     @needs("pytest_trio")
     def test_pytest_trio(self, run):
-        run(ASYNC_TEST, config="trio_mode = true\n").assert_outcomes(passed=4)
+        run(ASYNC_TEST, config="trio_mode = true\n", beside=["trio"]).assert_outcomes(passed=4)
 
     def test_xdist(self, run):
         marks = "@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\npytestmark = pytest.mark.anyio\n"

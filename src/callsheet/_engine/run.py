@@ -166,13 +166,12 @@ class Run(Actor):
 
     def renew(self) -> None:
         """Make ready for another attempt."""
-        self.forget_deadline()
+        if self.scope.reason == DEADLINE:
+            self.forget_deadline()
         self._context = None
 
     def forget_deadline(self) -> None:
         """Go on after an attempt whose time was up. Orders that came since then stand."""
-        if self.scope.reason != DEADLINE:
-            return
         self.scope = RunScope()
         delivered = self.cell.delivered  # of which the scope before could not be told any more
         if delivered == "cancel":

@@ -18,6 +18,7 @@ from callsheet._engine.run import Run
 from callsheet._engine.upstream import find_inputs, resolve_upstream
 from callsheet._ids import key_of_id
 from callsheet._kernel.messages import Amend, Register
+from callsheet._kernel.scopes import DEADLINE
 from callsheet._kernel.signals import Once
 from callsheet._model.kinds import Durability, Kind, StateType
 from callsheet._model.records import Definition
@@ -305,7 +306,8 @@ class TaskRunActor(Run):
     async def _is_retriable(self, condition: Callable[..., Any], port: Port, final: Final) -> bool:
         # The condition is shown the failure as the state that it will be if there is no retry.
         state = self.state_of(final)
-        self.forget_deadline()
+        if self.scope.reason == DEADLINE:
+            self.forget_deadline()
         ask = whose_body_decides(condition)
         try:
             return bool(await port.call(ask, self.definition, self.record, state, scope=self.scope))
