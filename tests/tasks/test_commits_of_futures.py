@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ import pytest
 from callsheet import Engine, flow, task
 from callsheet._engine.core import Core
 from callsheet._kernel import journal as journal_module
+from callsheet._kernel import limits
 from callsheet._kernel.journal import Journal
 from callsheet._model.records import Entry, OutcomeRecorded
 from callsheet._store.sqlite import SqliteStore
@@ -107,3 +109,37 @@ async def test_who_ends_alone_is_in_the_tables_at_once(tmp_path: Path, monkeypat
                 await anyio.sleep(0.005)
         async with get_client() as client:
             assert len(await client.read_task_runs()) == 3
+
+
+@pytest.fixture
+def settlements(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Give how many entries of the redo log each transaction has written to the tables."""
+    sizes: list[int] = []
+    try_commit = SqliteStore.try_commit
+
+    def noting(self: SqliteStore, entries: Sequence[Entry], **rest: Any) -> Any:
+        if rest.get("settled"):
+            sizes.append(len(entries))
+        return try_commit(self, entries, **rest)
+
+    monkeypatch.setattr(SqliteStore, "try_commit", noting)
+    return sizes
+
+
+@flow
+async def one_by_one(size: int) -> None:
+    for number in range(size):
+        await add_one(number)
+
+
+@pytest.mark.anyio
+async def test_the_tables_are_written_seldom_while_a_caller_commits(tmp_path: Path, settlements: list[int]) -> None:
+    """A bell that was rung while the thread was busy is no silence: settling all the time, it is in the caller's way."""
+    async with Engine(database=tmp_path / "h.db", durability=Durability.RESULTS):
+        await one_by_one(100)
+        settlements.clear()
+        begun = monotonic()
+        await one_by_one(1_500)
+        seconds = monotonic() - begun
+    silences, slices = seconds / limits.GATHER, sum(settlements) / limits.SETTLED_AT_ONCE
+    assert len(settlements) < silences + 2 * slices + 5, settlements

@@ -12,7 +12,8 @@ class Bell:
         >>> bell = Bell(threading.Lock())
         >>> with bell.gate:
         ...     bell.ring()
-        >>> bell.sleep(None)
+        >>> bell.sleep(None), bell.sleep(0.001)
+        (True, False)
     """
 
     __slots__ = ("_lock", "_rung", "gate")
@@ -29,8 +30,14 @@ class Bell:
             self._rung = True
             self._lock.release()
 
-    def sleep(self, seconds: float | None) -> None:
-        """Sleep until the bell rings, at most `seconds`. The sleeper looks for its work afterwards, under the gate."""
-        if self._lock.acquire(timeout=-1 if seconds is None else max(0.0, seconds)):
+    def sleep(self, seconds: float | None) -> bool:
+        """Sleep until the bell rings, at most `seconds`. The sleeper looks for its work afterwards, under the gate.
+
+        Returns:
+            Whether it has rung, maybe before the sleep.
+        """
+        rung = self._lock.acquire(timeout=-1 if seconds is None else max(0.0, seconds))
+        if rung:
             with self.gate:
                 self._rung = False
+        return rung

@@ -328,10 +328,10 @@ class Journal(Commits):
         while not self._closed:
             try:
                 self._wait_for_work()
-                committed, gathers = self._committed, not (self._urgent or self._stopping)
-                if gathers:
-                    self._bell.sleep(self._gather)
-                self._quiet = gathers and not self._urgent and self._committed == committed
+                committed, self._quiet = self._committed, False
+                if not (self._urgent or self._stopping):
+                    # A ring that came while the thread was busy ends this at once: that was no silence.
+                    self._quiet = not self._bell.sleep(self._gather) and self._committed == committed
                 attempts = 0 if self._work() else attempts + 1
                 if self._stopping and (self._shown >= self._accepted or self._trouble.degraded is not None):
                     return  # close() sees to the rest

@@ -77,8 +77,8 @@ class Sleeper(Protocol):
         """Wake the sleeper, or let its next sleep end at once; the caller holds the gate."""
         ...
 
-    def sleep(self, seconds: float | None) -> None:
-        """Sleep until it rings, at most so many seconds."""
+    def sleep(self, seconds: float | None) -> bool:
+        """Sleep until it rings, at most so many seconds; tell whether it has rung."""
         ...
 
 

@@ -154,10 +154,11 @@ class Bell:
         """Wake the sleeper, or let its next sleep end at once."""
         self._rung.set()
 
-    def sleep(self, seconds: float | None) -> None:
-        """Sleep until it rings, at most so many seconds."""
-        self._rung.wait(seconds)
+    def sleep(self, seconds: float | None) -> bool:
+        """Sleep until it rings, at most so many seconds; tell whether it has rung."""
+        rung = self._rung.wait(seconds)
         self._rung.clear()
+        return rung
 
 
 class Body:
