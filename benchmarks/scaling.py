@@ -24,7 +24,8 @@ FLOWS: Final = (1, 10, 100, 1_000)  # at once
 EACH: Final = 10  # tasks in each of these
 LEVELS: Final = ("results", "relaxed")
 ALLOWED: Final = 0.25
-_ENOUGH: Final = 10_000  # tasks that a figure is taken from: small sizes are repeated
+_ENOUGH: Final = 5_000  # tasks of a turn: small sizes are repeated
+_TURNS: Final = 3
 
 Costs = dict[str, dict[str, float]]
 
@@ -85,16 +86,20 @@ async def here(level: str, share: float) -> dict[str, Any]:
         ("sequential", sequential, TASKS, 1), ("map", mapped, TASKS, 1), ("flows", at_once, FLOWS, EACH),
     ]  # fmt: skip
     for name, work, sizes, each in works:
-        for size in (max(1, round(size * share)) for size in sizes):
-            async with Engine(database=home / f"{name}-{size}.db", durability=level):  # type: ignore[arg-type]
-                wall, processor = await _cost(work, size, size * each, most)
-                shapes[name][str(size)] = {"wall": round(wall, 1), "processor": round(processor, 1)}
+        turns: dict[int, list[tuple[float, float]]] = {max(1, round(size * share)): [] for size in sizes}
+        for _ in range(_TURNS):  # the sizes take turns: a machine that becomes slow does so for all of them
+            for size, taken in turns.items():
+                async with Engine(database=home / f"{name}-{size}.db", durability=level):  # type: ignore[arg-type]
+                    taken.append(await _cost(work, size, size * each, most))
+        for size, taken in turns.items():
+            wall, processor = (statistics.median(part) for part in zip(*taken, strict=True))
+            shapes[name][str(size)] = {"wall": round(wall, 1), "processor": round(processor, 1)}
     largest = max(1, round(TASKS[-1] * share))
     return {**shapes, "bytes": round(_bytes(home / f"sequential-{largest}.db"))}
 
 
 def measure(share: float = 1.0) -> dict[str, Any]:
-    """Measure every level in a process of its own, interleaved by nothing: a ratio is within one level."""
+    """Measure every level in a process of its own: a ratio is within one level."""
     found: dict[str, Any] = {}
     for level in LEVELS:
         found[level] = apart("benchmarks.scaling", "--here", level, "--share", str(share), level=level)
